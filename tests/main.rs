@@ -82,6 +82,7 @@ mod service_credentials;
 mod shutdown;
 mod smuggling;
 mod state_files;
+mod static_tokens;
 mod tls;
 mod token_header;
 mod tokens;

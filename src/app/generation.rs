@@ -24,6 +24,7 @@ use crate::config::types::{Config, Oauth};
 use crate::issuer::ring_store::RingSettings;
 use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot, SnapshotParts};
 use crate::trust::issuer::TrustedIssuer;
+use crate::trust::static_tokens::StaticTokens;
 use crate::trust::verify::Trust;
 use crate::upstream::health_check;
 use crate::upstream::names::{DnsSettings, Name, NameLookup};
@@ -96,6 +97,8 @@ impl NextGeneration {
         let (trusted, own) = own.map(|own| (own.trusted, (own.issuer, own.keys, own.opened))).unzip();
         let (oauth, own_keys, opened_ring) = own.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), c));
         let trusted = trusted.into_iter().chain(issuers.iter().map(|issuer| Arc::clone(&issuer.trusted)));
+        let of_before = before.map(|before| before.snapshot.trust.static_tokens());
+        let static_tokens = StaticTokens::new(config.static_tokens, of_before);
         let parts = SnapshotParts {
             config: config.id,
             limits: config.limits,
@@ -104,7 +107,8 @@ impl NextGeneration {
             upstreams: config.upstreams,
             routes: config.routes,
             limit_rates: config.limit_rates,
-            trust: Trust::new(trusted.collect(), Arc::clone(&parts.revocations)),
+            trust: Trust::new(trusted.collect(), Arc::clone(&parts.revocations)).with_static_tokens(static_tokens),
+            static_token_failures: config.static_token_failures,
             oauth,
         };
         let snapshot = Arc::new(Snapshot::new(parts, before.map(|before| &*before.snapshot)));

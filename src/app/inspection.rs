@@ -22,6 +22,7 @@ use crate::trust::key_cache::KeyCache;
 use crate::trust::key_source::KeySource;
 use crate::trust::refresher::{self, RefreshError};
 use crate::trust::revocation_keeper::{Keeper, Revoker};
+use crate::trust::static_tokens::StaticTokens;
 use crate::trust::verify::Trust;
 
 /// The snapshot, and the errors of fetching keys: tokens of these issuers cannot be verified.
@@ -67,7 +68,9 @@ async fn snapshot_with(
         upstreams: config.upstreams,
         routes: config.routes,
         limit_rates: config.limit_rates,
-        trust: Trust::new(issuers, Arc::clone(keeper.published())),
+        trust: Trust::new(issuers, Arc::clone(keeper.published()))
+            .with_static_tokens(StaticTokens::new(config.static_tokens, None)),
+        static_token_failures: config.static_token_failures,
         oauth: own,
     };
     Ok((Snapshot::new(parts, None), failures))

@@ -13,7 +13,7 @@ use super::certificates::{CertificateState, Certificates};
 use super::process_usage::usage;
 use super::reload_status::ReloadStatus;
 use crate::audit::health::Health;
-use crate::clock;
+use crate::clock::{self, UnixTime};
 use crate::issuer::client::Client;
 use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot};
 use crate::pipeline::worker::ReportRequest;
@@ -26,9 +26,11 @@ use crate::telemetry::metric_labels::{
 };
 use crate::telemetry::metrics::{self, Process};
 use crate::telemetry::process_usage::ProcessUsage;
+use crate::telemetry::static_token_times::StaticTokenTimes;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::progress::FetchResult;
 use crate::trust::report::{IssuerReport, IssuersReport, KeySetState};
+use crate::trust::static_tokens::StaticTokenUse;
 use crate::upstream::balancing::status::ServerStatus;
 use crate::upstream::server::Server;
 use crate::upstream::service::Upstream;
@@ -169,6 +171,7 @@ fn process(sources: &ScrapeSources) -> Process {
         certificate_expiry,
         certificate_current,
         secret_expiry: snapshot.oauth.iter().flat_map(secret_expiry).collect(),
+        static_tokens: snapshot.trust.static_tokens().uses().map(static_token_times).collect(),
         reloads: reloads.counts(),
         usage: ProcessUsage::default(),
     }
@@ -188,6 +191,14 @@ fn certificate_metrics(
         }
     }
     (expiry, current)
+}
+
+fn static_token_times(token: StaticTokenUse<'_>) -> StaticTokenTimes {
+    StaticTokenTimes {
+        name: token.name.to_owned(),
+        until: token.until.seconds(),
+        last_used: token.last_used.map(UnixTime::seconds),
+    }
 }
 
 /// The secrets that have an end.

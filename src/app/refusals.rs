@@ -117,7 +117,8 @@ fn name(snapshot: &Snapshot, place: LimitPlace) -> (String, String) {
         let mut clients = oauth.client_limits.iter();
         endpoint.or_else(|| clients.find_map(|(client, limits)| find(limits, &|| key(client))))
     };
-    of_routes().or_else(|| of_oauth(snapshot.oauth.as_ref()?)).unwrap_or_default()
+    let of_static = || find(snapshot.static_token_failures.as_slice(), &|| "static_tokens".to_owned());
+    of_routes().or_else(of_static).or_else(|| of_oauth(snapshot.oauth.as_ref()?)).unwrap_or_default()
 }
 
 #[cfg(test)]

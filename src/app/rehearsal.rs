@@ -167,7 +167,8 @@ fn snapshot(config: &Config, issuers: Vec<Arc<TrustedIssuer>>, oauth: Option<Own
         upstreams: config.upstreams.clone(),
         routes: config.routes.clone(),
         limit_rates: vec![UNLIMITED; config.limit_rates.len()],
-        trust: Trust::new(issuers, revocations),
+        trust: Trust::new(issuers, revocations).with_static_tokens(callers::static_tokens(&config.static_tokens)),
+        static_token_failures: config.static_token_failures.clone(),
         oauth,
     };
     Snapshot::new(parts, None)

@@ -51,6 +51,8 @@ reasons! {
     MissingClaim => "missing_claim", refusal;
     Revoked => "revoked", refusal;
     UnknownClient => "unknown_client", refusal;
+    StaticTokenEnded => "static_token_ended", refusal;
+    UnknownStaticToken => "unknown_static_token", refusal;
     // The policy of a route.
     MissingScope => "missing_scope", refusal;
     ClaimMismatch => "claim_mismatch", refusal;

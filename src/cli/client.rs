@@ -10,6 +10,7 @@ use clap::Subcommand;
 use zeroize::Zeroizing;
 
 use super::client_secret::{generate, is_generated, quoted};
+use super::static_token::{StaticTokenArgs, print_entry};
 use super::terminal::{DIM, failed, note, out, styled};
 use super::{USAGE, rotate};
 use crate::issuer::client::parse_id;
@@ -30,9 +31,9 @@ pub(super) enum ClientVerb {
     /// Replace a client's secret: prints a new one, once, and the YAML to change; changes nothing itself
     #[command(after_help = rotate::EXAMPLE)]
     Rotate(rotate::RotateArgs),
-    /// Hash a secret read from standard input, for `secrets: [{hash: …}]`
+    /// Hash a secret read from standard input, for `secrets: [{hash: …}]`, or a hand-made token, for `static_tokens`
     #[command(after_help = HASH_EXAMPLE)]
-    Hash,
+    Hash(StaticTokenArgs),
 }
 
 const NEW_EXAMPLE: &str = "\
@@ -45,8 +46,10 @@ downtime, see `portcullis client rotate`.";
 const HASH_EXAMPLE: &str = "\
 Example:
   printf %s \"$SECRET\" | portcullis client hash
+  printf %s \"$OLD_TOKEN\" | portcullis client hash --static-token reports --scopes reports:read --until 90d
 
-A secret that `client new` made gets SHA-256; any other gets argon2id, which makes guessing it slow.";
+A secret that `client new` made gets SHA-256; any other gets argon2id, which makes guessing it slow. A \
+static token has at least 20 characters and always gets SHA-256, because it is checked at every request.";
 
 const MIN_SECRET_BYTES: usize = 16;
 const MAX_SECRET_BYTES: u64 = 4096;
@@ -55,7 +58,7 @@ pub(super) fn client(verb: ClientVerb) -> ExitCode {
     match verb {
         ClientVerb::New { id, scopes } => new(&id, &scopes),
         ClientVerb::Rotate(args) => rotate::rotate(&args),
-        ClientVerb::Hash => hash(),
+        ClientVerb::Hash(args) => hash(&args),
     }
 }
 
@@ -87,12 +90,19 @@ fn yaml(id: &str, scopes: &[String], hash: &str) -> String {
     format!("    {}:\n      secrets: [{{hash: {}}}]\n      scopes: [{}]", quoted(id), quoted(hash), scopes.join(", "))
 }
 
-fn hash() -> ExitCode {
+fn hash(args: &StaticTokenArgs) -> ExitCode {
     let mut text = Zeroizing::new(String::new());
-    if let Err(error) = std::io::stdin().take(MAX_SECRET_BYTES).read_to_string(&mut text) {
+    if let Err(error) = std::io::stdin().take(MAX_SECRET_BYTES + 1).read_to_string(&mut text) {
         return failed(&error);
     }
+    if text.len() as u64 > MAX_SECRET_BYTES {
+        note(format_args!("the text has more than {MAX_SECRET_BYTES} bytes"));
+        return ExitCode::from(USAGE);
+    }
     let secret = text.strip_suffix('\n').unwrap_or(&text);
+    if let Some(name) = args.name() {
+        return print_entry(name, args, secret);
+    }
     if secret.len() < MIN_SECRET_BYTES {
         note(format_args!("a secret has at least {MIN_SECRET_BYTES} characters; `portcullis client new` creates one"));
         return ExitCode::from(USAGE);

@@ -59,7 +59,9 @@ impl TokenRequest<'_> {
                 AuthenticateError::Refused(refused) => {
                     refused.reason == TokenError::IssuerNotAllowed && field != of_issuer
                 }
-                AuthenticateError::Ambiguous(_) | AuthenticateError::Clock => false,
+                AuthenticateError::Ambiguous(_)
+                | AuthenticateError::Clock
+                | AuthenticateError::TooManyFailures { .. } => false,
             };
             let refusal = Refusal::from(error);
             if is_about_field { Refusal { cause: Cause::Field, ..refusal } } else { refusal }

@@ -138,8 +138,9 @@ async fn inspect_token(path: &Path, config: Config, request: &TokenRequest<'_>) 
 }
 
 fn grace(verified: &Verified, now: UnixTime) -> Option<Grace> {
-    let clock_skew = verified.issuer.settings.clock_skew;
-    let expires_at = UnixTime::from_seconds(verified.claims.expires_at);
+    let token = verified.token()?;
+    let clock_skew = token.issuer.settings.clock_skew;
+    let expires_at = UnixTime::from_seconds(token.claims.expires_at);
     (expires_at <= now).then(|| Grace { ends: expires_at.plus(clock_skew), clock_skew_s: clock_skew.as_secs() })
 }
 

@@ -21,6 +21,7 @@ mod revoke;
 mod rotate;
 mod run;
 mod start;
+mod static_token;
 mod stdin;
 mod terminal;
 mod token;

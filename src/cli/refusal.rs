@@ -60,6 +60,9 @@ impl From<AuthenticateError> for Refusal {
             AuthenticateError::Missing { .. } => (401, "no_token", "there is no bearer token"),
             AuthenticateError::Ambiguous(_) => (400, "bad_request", "there is more than one token"),
             AuthenticateError::Clock => (503, "internal", "the clock of this machine is wrong"),
+            AuthenticateError::TooManyFailures { .. } => {
+                (429, "too_many_failures", "the address has too many failures")
+            }
         };
         Self { status, reason, text: text.to_owned(), values, cause: Cause::Other }
     }
@@ -92,5 +95,7 @@ fn explain(reason: TokenError) -> (&'static str, &'static str) {
         TokenError::BadSignature => ("bad_signature", "the signature was not made with the issuer's key"),
         TokenError::UnknownClient => ("unknown_client", "it is a token of ours, and `oauth.clients` lacks its client"),
         TokenError::Revoked => ("revoked", "it was revoked"),
+        TokenError::StaticTokenEnded => ("static_token_ended", "it is a static token, and its `until` is past"),
+        TokenError::UnknownStaticToken => ("unknown_static_token", "it is neither a JWT nor one of `static_tokens`"),
     }
 }

@@ -27,6 +27,7 @@ impl Needs {
         "trusted_proxies",
         "oauth",
         "issuers",
+        "static_tokens",
         "upstreams",
         "rate_limits",
         "routes",

@@ -16,6 +16,7 @@ pub(crate) mod rate_limit;
 pub(crate) mod revocation;
 pub(crate) mod route;
 pub(crate) mod servers;
+pub(crate) mod static_token;
 pub(crate) mod target;
 pub(crate) mod transport;
 pub(crate) mod upstream;
@@ -46,6 +47,8 @@ mirror! {
         trusted_proxies: Option<Required<OneOrMore<Network>>>,
         oauth: Option<At<oauth::RawOauth>>,
         issuers: Named<issuer::RawIssuer>,
+        /// Hand-made tokens that count until a date, by name.
+        static_tokens: Named<static_token::RawStaticToken>,
         upstreams: Named<upstream::RawUpstream>,
         dns: RawDns,
         /// Limits that routes share, by name.

@@ -29,6 +29,7 @@ use crate::telemetry::admin::Hosts;
 use crate::trust::issuer::IssuerSettings;
 use crate::trust::key_source::KeySource;
 use crate::trust::revocation::RevocationEntry;
+use crate::trust::static_tokens::StaticTokenSettings;
 use crate::upstream::names::{DnsSettings, Name};
 use crate::upstream::service::Upstream;
 
@@ -48,6 +49,9 @@ pub(crate) struct Config {
     pub(crate) shutdown: Shutdown,
     pub(crate) oauth: Option<Oauth>,
     pub(crate) issuers: Vec<ExternalIssuer>,
+    pub(crate) static_tokens: Vec<StaticTokenSettings>,
+    /// The limit of values that are no static tokens. `None` without static tokens.
+    pub(crate) static_token_failures: Option<RateLimit>,
     /// Includes upstreams without a route.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) routes: RouteTable,

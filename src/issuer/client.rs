@@ -106,11 +106,12 @@ impl Clients {
     /// The client to which an own token was issued. `None` if it is not configured; then the token is refused. The
     /// client is looked up once for each token and table; after that it costs one comparison.
     pub(crate) fn of_token(&self, own: &Verified) -> Option<&Client> {
-        let index = match own.client_entry.get() {
+        let token = own.token()?;
+        let index = match token.client_entry.get() {
             Some(entry) if entry.table == self.number => entry.index,
             Some(_) | None => {
                 let index = *self.by_id.get(own.caller.client.as_ref()?.as_str())?;
-                own.client_entry.set(Some(ClientEntry { table: self.number, index }));
+                token.client_entry.set(Some(ClientEntry { table: self.number, index }));
                 index
             }
         };

@@ -51,7 +51,9 @@ impl AuthorizationServer {
         if verified.caller.client.as_ref() != Some(&client.id) {
             return Err(GrantFault::OthersToken { client: client.id.clone() }.into());
         }
-        let Some(entry) = RevocationEntry::token(&verified.issuer.settings, &verified.claims, now) else {
+        let Some(entry) =
+            verified.token().and_then(|token| RevocationEntry::token(&token.issuer.settings, &token.claims, now))
+        else {
             return Ok(Revoked::Nothing { client: client.id.clone() });
         };
         let entry = RevocationEntry { revoked_by: Some(client.id.as_str().to_owned()), ..entry };

@@ -39,6 +39,8 @@ pub(crate) struct Digest(pub(crate) u128);
 impl IssuerName {
     /// The built-in authorization server's name.
     pub(crate) const OWN: &'static str = "self";
+    /// The name that stands for an issuer in the callers of static tokens: `static/NAME`.
+    pub(crate) const STATIC: &'static str = "static";
 
     pub(crate) fn new(name: &str) -> Self {
         Self(name.into())
@@ -46,6 +48,10 @@ impl IssuerName {
 
     pub(crate) fn own() -> Self {
         Self(Self::OWN.into())
+    }
+
+    pub(crate) fn of_static() -> Self {
+        Self(Self::STATIC.into())
     }
 
     pub(crate) fn as_str(&self) -> &str {

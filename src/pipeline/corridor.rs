@@ -178,9 +178,9 @@ async fn carry_out(
         Destination::Upstream(to) => {
             let (request_id, limits) = (&open.log.request_id, &snapshot.limits);
             let (pools, mirrors) = (&worker.pools, &worker.mirrors);
-            let (from, token_fields) = (peer, snapshot.trust.token_fields());
+            let (from, trust) = (peer, &snapshot.trust);
             let context =
-                ForwardContext { to, pools, mirrors, from, request: &request, request_id, limits, token_fields, call };
+                ForwardContext { to, pools, mirrors, from, request: &request, request_id, limits, trust, call };
             match handshake {
                 None => forward(permit, context, head, upload).await?,
                 Some(handshake) => {

@@ -150,7 +150,7 @@ async fn find_permit<'r>(
         Access::Public => return allow_public(admitted).ok_or(Rejection::NoRoute),
         Access::Protected(rule) => rule,
     };
-    let caller = match authenticate(current, snapshot, rule, &peer.cache, headers, log.now).await {
+    let caller = match authenticate(current, snapshot, rule, peer, headers, log.now).await {
         Ok(caller) => caller,
         Err(error) => {
             log.presented(headers);

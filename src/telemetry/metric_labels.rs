@@ -68,6 +68,12 @@ pub(crate) struct SecretLabels {
     pub(crate) secret: u64,
 }
 
+/// A static token.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct StaticTokenLabels {
+    pub(crate) static_token: String,
+}
+
 /// The limit that refused a connection, by its key under `limits`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct ConnectionLimitLabels {

@@ -19,6 +19,7 @@ use super::metric_labels::{
 };
 use super::process_usage::ProcessUsage;
 use super::reload_counts::ReloadCounts;
+use super::static_token_times::StaticTokenTimes;
 
 /// Counters of one worker, or of all workers together.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +77,7 @@ pub(crate) struct Process {
     pub(crate) certificate_current: BTreeMap<CertificateLabels, u64>,
     /// When each secret that has an end will end, in seconds since 1970.
     pub(crate) secret_expiry: Vec<(SecretLabels, f64)>,
+    pub(crate) static_tokens: Vec<StaticTokenTimes>,
     pub(crate) reloads: ReloadCounts,
     pub(crate) usage: ProcessUsage,
 }
@@ -224,6 +226,7 @@ impl Collector for Page {
             Some(&Unit::Seconds),
             process.secret_expiry.iter().map(|(labels, end)| (labels, end)),
         )?;
+        page.static_tokens(&process.static_tokens)?;
         page.gauge(
             "portcullis_upstream_idle_connections",
             "Idle connections to upstreams",

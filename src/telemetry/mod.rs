@@ -10,3 +10,5 @@ mod process_metrics;
 pub(crate) mod process_usage;
 pub(crate) mod reload_counts;
 mod reload_metrics;
+mod static_token_metrics;
+pub(crate) mod static_token_times;

@@ -55,6 +55,10 @@ pub(crate) enum TokenError {
     Revoked,
     /// An own token whose client is not configured.
     UnknownClient,
+    /// A static token past its end.
+    StaticTokenEnded,
+    /// Neither a JWT nor a static token.
+    UnknownStaticToken,
 }
 
 impl FailedCheck {
@@ -169,6 +173,22 @@ impl FailedCheck {
             }
         };
         Self::new(TokenError::Revoked, found, wanted)
+    }
+
+    pub(super) fn static_token_ended(until: UnixTime, now: UnixTime) -> Self {
+        let ago = now.since(until).as_secs();
+        let found = format!("until={}, {ago}s ago", until.to_the_second());
+        Self::new(TokenError::StaticTokenEnded, found, "a static token before its `until`, or a token of an issuer")
+    }
+
+    pub(super) fn static_token_without_audience(accepted: &[String]) -> Self {
+        let wanted = one_of("aud", accepted.iter().map(String::as_str));
+        Self::new(TokenError::BadAudience, "a static token, which has no aud", wanted)
+    }
+
+    pub(crate) fn unknown_static_token() -> Self {
+        let wanted = "a token of an issuer, or one of static_tokens";
+        Self::new(TokenError::UnknownStaticToken, "a value that is neither a JWT nor a static token", wanted)
     }
 
     /// For an own token.

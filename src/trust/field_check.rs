@@ -4,13 +4,16 @@ use http::HeaderName;
 
 use super::entry_choice::choose;
 use super::failed_check::{FailedCheck, TokenError};
-use super::verify::{Trust, Verified};
+use super::verify::{Proof, Trust, Verified};
 use crate::jose::token::Unverified;
 
 impl Trust {
     /// The field in which this token counts, for a command that checks a token without a request. `None`:
     /// `Authorization`.
     pub(crate) fn field_of(&self, token: &str) -> Option<&HeaderName> {
+        if let Some((_, token)) = self.static_tokens().find(token.as_bytes()) {
+            return token.settings.field.as_ref();
+        }
         let token = Unverified::parse(token).ok()?;
         choose(self.issuers(), |issuer| &issuer.settings, &token.claims).ok()?.settings.token_field.as_ref()
     }
@@ -20,7 +23,10 @@ impl Verified {
     /// Checks the field that the token came in (`None`: `Authorization`). The tokens of an issuer count in its field
     /// only.
     pub(crate) fn check_field(&self, field: Option<&HeaderName>) -> Result<(), FailedCheck> {
-        let expected = self.issuer.settings.token_field.as_ref();
+        let expected = match &self.proof {
+            Proof::Token(token) => token.issuer.settings.token_field.as_ref(),
+            Proof::Static(token) => token.settings.field.as_ref(),
+        };
         if field == expected {
             return Ok(());
         }

@@ -32,6 +32,7 @@ pub(crate) mod revocation;
 pub(crate) mod revocation_keeper;
 pub(crate) mod revocation_store;
 pub(crate) mod scope_claim;
+pub(crate) mod static_tokens;
 pub(crate) mod token_cache;
 pub(crate) mod token_fields;
 pub(crate) mod token_origin;

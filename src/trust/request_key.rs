@@ -74,7 +74,7 @@ impl RequestKey {
             Self::Client => verified.map_or(ABSENT, |verified| verified.caller.client_digest),
             Self::Subject => verified.map_or(ABSENT, |verified| verified.caller.subject_digest),
             Self::Claim(path) => {
-                let value = verified.and_then(|verified| claim_at(&verified.claims.all, path));
+                let value = verified.and_then(|verified| claim_at(verified.claims()?, path));
                 value.map_or(ABSENT, |value| Digest::of(&[&value.to_string()]))
             }
             Self::Header(name) => {

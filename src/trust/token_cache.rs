@@ -94,7 +94,7 @@ impl TokenCache {
     }
 
     pub(crate) fn insert(&mut self, known: CachedToken) {
-        let weight = weight(known.token.0.len(), &known.verified.claims.all).max(MAX_BYTES / MAX_TOKENS);
+        let weight = weight(known.token.0.len(), known.verified.claims()).max(MAX_BYTES / MAX_TOKENS);
         self.entries.insert(known.token.clone(), CacheEntry { known, weight });
     }
 
@@ -143,8 +143,9 @@ const FIXED_WEIGHT: u64 = 1536;
 
 /// A token contains its claims once, in base64. Parsed claims take about three times that size, plus a fixed part.
 /// Claims with many small objects take more, see [`build_weight`].
-fn weight(token: usize, claims: &Map<String, Value>) -> u64 {
-    let build = map_weight(claims) + claims.values().map(build_weight).sum::<u64>();
+fn weight(token: usize, claims: Option<&Map<String, Value>>) -> u64 {
+    let of_claims = |claims| map_weight(claims) + claims.values().map(build_weight).sum::<u64>();
+    let build = claims.map_or(0, of_claims);
     4 * token as u64 + FIXED_WEIGHT + build.saturating_sub(USUAL_BUILD)
 }
 
@@ -170,7 +171,6 @@ const USUAL_BUILD: u64 = 3 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::cell::OnceCell;
     use std::sync::Arc;
 
     use serde_json::json;
@@ -178,6 +178,7 @@ mod tests {
     use super::super::example::settings;
     use super::super::issuer::TrustedIssuer;
     use super::super::key_cache::KeyCache;
+    use super::super::verify::{Proof, VerifiedToken};
     use super::*;
     use crate::jose::algorithm::Algorithm;
     use crate::jose::claims::Claims;
@@ -191,17 +192,16 @@ mod tests {
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let key = SigningKey::generate(Algorithm::EdDsa).unwrap().0.verifying_key().unwrap();
         let name = Identity::parse("i").unwrap();
-        Rc::new(Verified {
-            caller: Caller::new(IssuerName::new("i"), &name, None, Some(name.clone()), ScopeSet::default()).unwrap(),
+        let caller = Caller::new(IssuerName::new("i"), &name, None, Some(name.clone()), ScopeSet::default()).unwrap();
+        let token = VerifiedToken {
             claims: Claims::parse(claims.to_string().as_bytes()).unwrap(),
             key: Arc::new(key),
             issuer: Arc::new(TrustedIssuer { settings: settings(), keys: Arc::new(KeyCache::remote()) }),
-            audit_part: OnceCell::new(),
-            identity_fields: OnceCell::new(),
             revocations: Arc::default(),
             passed: Cell::new(0),
             client_entry: Cell::new(None),
-        })
+        };
+        Rc::new(Verified::new(caller, Proof::Token(token)))
     }
 
     fn known(token: &[u8], verified: &Rc<Verified>) -> CachedToken {
@@ -279,11 +279,11 @@ mod tests {
         let usual = verified(
             &json!({"scope": ["a", "b"], "client_id": "c", "iat": 1, "nbf": 1, "jti": "j", "realm": {"roles": ["x"]}}),
         );
-        assert_eq!(weight(750, &usual.claims.all), 4 * 750 + FIXED_WEIGHT);
+        assert_eq!(weight(750, usual.claims()), 4 * 750 + FIXED_WEIGHT);
         let objects: Vec<Value> = (0..250).map(|_| json!({"": 0})).collect();
         let numbers: Vec<u8> = vec![0; 3000];
-        assert!(weight(8192, &verified(&json!({"x": objects})).claims.all) > 170_000);
-        assert!(weight(8192, &verified(&json!({"x": numbers})).claims.all) > 96_000 + 32_768);
+        assert!(weight(8192, verified(&json!({"x": objects})).claims()) > 170_000);
+        assert!(weight(8192, verified(&json!({"x": numbers})).claims()) > 96_000 + 32_768);
     }
 
     #[test]
@@ -293,7 +293,8 @@ mod tests {
         cache.insert(known(b"a", &mine));
         cache.insert(known(b"b", &other));
         cache.insert(known(b"c", &other));
-        let is_other = |verified: &Verified| Arc::ptr_eq(&verified.issuer, &other.issuer);
+        let is_other =
+            |verified: &Verified| Arc::ptr_eq(&verified.token().unwrap().issuer, &other.token().unwrap().issuer);
         assert_eq!([1, 2].map(|at_most| cache.remove_some(at_most, is_other)), [1, 1], "some at a time");
         assert!(cache.get(b"a").is_some() && cache.get(b"b").is_none() && cache.get(b"c").is_none());
         cache.remove(b"a");

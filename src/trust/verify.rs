@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::audiences::AcceptedAudiences;
@@ -19,6 +20,7 @@ use super::failed_check::{FailedCheck, RefusedToken};
 use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::KeyLookup;
 use super::revocation::PublishedRevocations;
+use super::static_tokens::{StaticToken, StaticTokens};
 use super::token_fields::TokenFields;
 use crate::clock::UnixTime;
 use crate::http1::field_block::FieldBlock;
@@ -33,6 +35,8 @@ use crate::oauth::caller::{Caller, IssuerName};
 #[derive(Debug)]
 pub(crate) struct Trust {
     issuers: Vec<Arc<TrustedIssuer>>,
+    static_tokens: StaticTokens,
+    /// Those of the issuers and of the static tokens.
     token_fields: TokenFields,
     revocations: Arc<PublishedRevocations>,
 }
@@ -66,17 +70,31 @@ impl Expectations<'_> {
     }
 }
 
-/// A valid token, with all data that later decisions need.
+/// A caller whose credential is valid, with all data that later decisions need.
 #[derive(Debug)]
 pub(crate) struct Verified {
     pub(crate) caller: Caller,
-    pub(crate) claims: Claims,
-    pub(crate) key: Arc<VerifyingKey>,
-    pub(crate) issuer: Arc<TrustedIssuer>,
+    pub(crate) proof: Proof,
     /// Its part of audit lines, written at first use.
     pub(crate) audit_part: OnceCell<Box<[u8]>>,
     /// The header fields that describe the caller to upstreams, rendered at first use.
     pub(crate) identity_fields: OnceCell<Rc<FieldBlock>>,
+}
+
+/// The credential that proves who the caller is.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are tokens, and a box would cost each of them an access")]
+pub(crate) enum Proof {
+    Token(VerifiedToken),
+    Static(Arc<StaticToken>),
+}
+
+/// A valid token of an issuer.
+#[derive(Debug)]
+pub(crate) struct VerifiedToken {
+    pub(crate) claims: Claims,
+    pub(crate) key: Arc<VerifyingKey>,
+    pub(crate) issuer: Arc<TrustedIssuer>,
     pub(super) revocations: Arc<PublishedRevocations>,
     /// The version of the revocations that it was last found to pass.
     pub(super) passed: Cell<u64>,
@@ -95,7 +113,18 @@ pub(crate) struct ClientEntry {
 impl Trust {
     pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>, revocations: Arc<PublishedRevocations>) -> Self {
         let token_fields = TokenFields::new(issuers.iter().filter_map(|issuer| issuer.settings.token_field.as_ref()));
-        Self { issuers, token_fields, revocations }
+        Self { issuers, static_tokens: StaticTokens::default(), token_fields, revocations }
+    }
+
+    /// The same, with static tokens beside the issuers.
+    pub(crate) fn with_static_tokens(self, static_tokens: StaticTokens) -> Self {
+        let of_issuers = self.issuers.iter().filter_map(|issuer| issuer.settings.token_field.as_ref());
+        let token_fields = TokenFields::new(of_issuers.chain(static_tokens.fields()));
+        Self { static_tokens, token_fields, ..self }
+    }
+
+    pub(crate) fn static_tokens(&self) -> &StaticTokens {
+        &self.static_tokens
     }
 
     pub(crate) fn revocations(&self) -> &PublishedRevocations {
@@ -108,6 +137,14 @@ impl Trust {
 
     pub(crate) fn token_fields(&self) -> &TokenFields {
         &self.token_fields
+    }
+
+    /// True if the credential of this caller belongs to the current configuration.
+    pub(crate) fn knows(&self, verified: &Verified) -> bool {
+        match &verified.proof {
+            Proof::Token(token) => self.holds(&token.issuer),
+            Proof::Static(token) => self.static_tokens.holds(token),
+        }
     }
 
     /// True if this is a trusted issuer of the current configuration.
@@ -145,29 +182,51 @@ impl Trust {
         if let Some(revocation) = self.revocations.current().applying_to(&issuer.settings, &caller, &token.claims) {
             return Err(fail(FailedCheck::revoked(&revocation)));
         }
-        Ok(Verified {
-            caller,
+        let token = VerifiedToken {
             claims: token.claims,
             key,
             issuer: Arc::clone(issuer),
-            audit_part: OnceCell::new(),
-            identity_fields: OnceCell::new(),
             revocations: Arc::clone(&self.revocations),
             passed: Cell::new(version),
             client_entry: Cell::new(None),
-        })
+        };
+        Ok(Verified::new(caller, Proof::Token(token)))
     }
 }
 
 impl Verified {
-    /// The refusal of this token, which was valid before.
+    pub(super) fn new(caller: Caller, proof: Proof) -> Self {
+        Self { caller, proof, audit_part: OnceCell::new(), identity_fields: OnceCell::new() }
+    }
+
+    pub(crate) fn of_static(token: &Arc<StaticToken>) -> Self {
+        Self::new(token.caller.clone(), Proof::Static(Arc::clone(token)))
+    }
+
+    /// `None` for a static token, which has no claims, no key and no issuer.
+    pub(crate) fn token(&self) -> Option<&VerifiedToken> {
+        match &self.proof {
+            Proof::Token(token) => Some(token),
+            Proof::Static(_) => None,
+        }
+    }
+
+    /// All claims. `None` for a static token.
+    pub(crate) fn claims(&self) -> Option<&Map<String, Value>> {
+        self.token().map(|token| &token.claims.all)
+    }
+
+    /// The refusal of this credential, which was valid before.
     pub(crate) fn refused(&self, check: FailedCheck) -> RefusedToken {
-        check.of(Some(ClaimedCaller::of_entry(&self.issuer.settings.name, &self.claims.all)))
+        check.of(Some(match &self.proof {
+            Proof::Token(token) => ClaimedCaller::of_entry(&token.issuer.settings.name, &token.claims.all),
+            Proof::Static(token) => token.claimed(),
+        }))
     }
 
     /// True if the own authorization server issued the token.
     pub(crate) fn is_own(&self) -> bool {
-        self.issuer.settings.profile == Profile::Own
+        self.token().is_some_and(|token| token.issuer.settings.profile == Profile::Own)
     }
 
     /// Checks at every use what may have changed: the time, the route, the keys of the issuer, the revocations.
@@ -177,7 +236,22 @@ impl Verified {
         now: UnixTime,
         instant: Instant,
     ) -> Result<(), FailedCheck> {
-        check_issuer(&self.issuer, expected)?;
+        match &self.proof {
+            Proof::Token(token) => token.revalidate(&self.caller, expected, now, instant),
+            Proof::Static(token) => check_static(token, expected, now),
+        }
+    }
+}
+
+impl VerifiedToken {
+    fn revalidate(
+        &self,
+        caller: &Caller,
+        expected: Expectations<'_>,
+        now: UnixTime,
+        instant: Instant,
+    ) -> Result<(), FailedCheck> {
+        check_issuer(&self.issuer.settings.name, expected)?;
         check_audience(&self.issuer, &self.claims, expected)?;
         check_time(&self.claims, self.issuer.settings.clock_skew, now)?;
         if !self.issuer.keys.is_current(&self.key, instant) {
@@ -186,17 +260,17 @@ impl Verified {
                 false => FailedCheck::keys_unavailable(&self.issuer, false),
             });
         }
-        self.check_revocation()
+        self.check_revocation(caller)
     }
 
     /// One load and one comparison, unless something has been revoked since.
-    fn check_revocation(&self) -> Result<(), FailedCheck> {
+    fn check_revocation(&self, caller: &Caller) -> Result<(), FailedCheck> {
         let version = self.revocations.version();
         if version == self.passed.get() {
             return Ok(());
         }
         let current = self.revocations.current();
-        if let Some(revocation) = current.applying_to(&self.issuer.settings, &self.caller, &self.claims) {
+        if let Some(revocation) = current.applying_to(&self.issuer.settings, caller, &self.claims) {
             return Err(FailedCheck::revoked(&revocation));
         }
         self.passed.set(version);
@@ -231,7 +305,7 @@ fn check_claims(
     expected: Expectations<'_>,
     now: UnixTime,
 ) -> Result<(), FailedCheck> {
-    check_issuer(issuer, expected)?;
+    check_issuer(&issuer.settings.name, expected)?;
     if !issuer.settings.types.accept(header.token_type.as_deref()) {
         return Err(FailedCheck::type_not_allowed(issuer, header));
     }
@@ -247,11 +321,21 @@ fn check_claims(
     }
 }
 
-fn check_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), FailedCheck> {
+/// All checks of a static token at each use: those of the time and the route.
+fn check_static(token: &StaticToken, expected: Expectations<'_>, now: UnixTime) -> Result<(), FailedCheck> {
+    if now >= token.settings.until {
+        return Err(FailedCheck::static_token_ended(token.settings.until, now));
+    }
+    check_issuer(&token.caller.issuer, expected)?;
+    match expected.audiences {
+        AllowedAudiences::Any | AllowedAudiences::OfIssuer => Ok(()),
+        AllowedAudiences::Only(audiences) => Err(FailedCheck::static_token_without_audience(audiences)),
+    }
+}
+
+fn check_issuer(issuer: &IssuerName, expected: Expectations<'_>) -> Result<(), FailedCheck> {
     match expected.issuers {
-        AllowedIssuers::Only(names) if !names.contains(&issuer.settings.name) => {
-            Err(FailedCheck::issuer_not_allowed(&issuer.settings.name, names))
-        }
+        AllowedIssuers::Only(names) if !names.contains(issuer) => Err(FailedCheck::issuer_not_allowed(issuer, names)),
         AllowedIssuers::All | AllowedIssuers::Only(_) => Ok(()),
     }
 }
@@ -286,33 +370,6 @@ fn check_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), Fail
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-impl Verified {
-    /// An own token that was issued to this client.
-    pub(crate) fn own(client: &str) -> Self {
-        use super::example::{claims, settings};
-        use super::issuer::IssuerSettings;
-        use super::key_cache::KeyCache;
-        use crate::jose::algorithm::Algorithm;
-        use crate::jose::signing::SigningKey;
-        use crate::oauth::identity::Identity;
-        let id = Identity::parse(client).unwrap();
-        let settings = IssuerSettings { name: IssuerName::own(), profile: Profile::Own, ..settings() };
-        let key = SigningKey::generate(Algorithm::EdDsa).unwrap().0.verifying_key().unwrap();
-        Self {
-            caller: Caller::new(IssuerName::own(), &settings.issuer, Some(id), None, Default::default()).unwrap(),
-            claims: Claims::parse(claims().to_string().as_bytes()).unwrap(),
-            key: Arc::new(key),
-            issuer: Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::remote()) }),
-            audit_part: OnceCell::new(),
-            identity_fields: OnceCell::new(),
-            revocations: Arc::default(),
-            passed: Cell::new(0),
-            client_entry: Cell::new(None),
-        }
-    }
 }
 
 #[cfg(test)]

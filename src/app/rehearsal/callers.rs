@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use http::HeaderName;
+use http::header::AUTHORIZATION;
 use serde_json::{Map, Value, json};
 
 use super::{Rehearsal, RehearsalError};
@@ -10,12 +13,14 @@ use crate::clock;
 use crate::issuer::grant::{Grant, GrantFault, Wanted};
 use crate::issuer::ring::{Ring, RingKey};
 use crate::issuer::rotation::KeyRecord;
+use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::{SigningKey, SigningKeyFault};
 use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::issuer::{IssuerSettings, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
+use crate::trust::static_tokens::{StaticTokenSettings, StaticTokens, TokenHash};
 use crate::trust::token_origin::TokenOrigin;
 
 /// Signs for every issuer of a rehearsal.
@@ -71,7 +76,30 @@ impl Signer {
     }
 }
 
+/// The static tokens of a configuration, with values of the rehearsal in place of their own, which nobody knows.
+pub(super) fn static_tokens(settings: &[StaticTokenSettings]) -> StaticTokens {
+    let known = |token: &StaticTokenSettings| {
+        let hash = TokenHash::of(rehearsed_value(token.name.as_str()).as_bytes());
+        StaticTokenSettings { hash, ..token.clone() }
+    };
+    StaticTokens::new(settings.iter().map(known).collect(), None)
+}
+
+fn rehearsed_value(name: &str) -> String {
+    format!("rehearsed-static-token-{}", BASE64URL.encode(name))
+}
+
 impl Rehearsal {
+    /// The name and value of the header field with this static token.
+    pub(crate) fn static_token(&self, name: &str) -> Option<(HeaderName, String)> {
+        let token = self.snapshot.trust.static_tokens().with_name(name)?;
+        let value = rehearsed_value(name);
+        Some(match &token.settings.field {
+            Some(field) => (field.clone(), value),
+            None => (AUTHORIZATION, format!("Bearer {value}")),
+        })
+    }
+
     /// A token as our own token endpoint would issue it to the client. Without `scopes`, it has all of the client.
     pub(crate) fn token_of_client(&self, id: &str, scopes: Option<&str>) -> Result<String, NoCaller> {
         let client = self.clients.as_ref().and_then(|clients| clients.get(id));

@@ -49,8 +49,8 @@ fn unknown_client(wanted: &str, config: &Config) -> Option<String> {
     let (issuer, id) = wanted.split_once('/').unwrap_or((IssuerName::OWN, wanted));
     let issuers: Vec<&str> = config.all_issuers().map(|issuer| issuer.name.as_str()).collect();
     if issuer != IssuerName::OWN {
-        // The clients of other issuers are not in the configuration.
-        let is_known = issuers.contains(&issuer);
+        // The clients of other issuers are not in the configuration, and static tokens are there only for a time.
+        let is_known = issuers.contains(&issuer) || issuer == IssuerName::STATIC;
         return (!is_known).then(|| unknown("issuer", issuer, &issuers, NO_LINE));
     }
     let ids: Vec<&str> =

@@ -46,6 +46,8 @@ fn of_check(check: TokenError, refusal: &Refusal, facts: &TokenFacts<'_>) -> Vec
         | TokenError::KeysUnavailable
         | TokenError::BadSignature
         | TokenError::Revoked
-        | TokenError::UnknownClient => Vec::new(),
+        | TokenError::UnknownClient
+        | TokenError::StaticTokenEnded
+        | TokenError::UnknownStaticToken => Vec::new(),
     }
 }

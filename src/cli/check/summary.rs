@@ -2,6 +2,7 @@
 
 use crate::cli::ConfigPath;
 use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, out, styled};
+use crate::clock;
 use crate::config::types::{Config, ExternalIssuer, ListenerKind};
 use crate::oauth::caller::IssuerName;
 use crate::pipeline::routing::access::{Access, AccessRule};
@@ -9,6 +10,7 @@ use crate::pipeline::routing::method_set::MethodSet;
 use crate::pipeline::routing::rate_limit::RateLimit;
 use crate::pipeline::routing::route::Route;
 use crate::trust::key_source::{KeySource, LocalKeys};
+use crate::trust::static_tokens::StaticTokenSettings;
 use crate::trust::token_origin::TokenOrigin;
 
 pub(super) fn summary(path: &ConfigPath, config: &Config) {
@@ -56,6 +58,7 @@ pub(super) fn summary(path: &ConfigPath, config: &Config) {
     for issuer in &config.issuers {
         row("trusts", format_args!("{} {}", issuer.settings.issuer, styled(DIM, issuer_text(issuer))));
     }
+    static_tokens(config);
     row("audits to", &config.audit.target);
     if let Some(admin) = &config.admin {
         let networks = admin.allow_from.iter().map(|networks| format!(" from {networks}"));
@@ -94,6 +97,15 @@ fn row(name: &str, value: impl std::fmt::Display) {
     out(format_args!("{:>10}  {value}", name));
 }
 
+fn static_tokens(config: &Config) {
+    for StaticTokenSettings { name, scopes, until, field, .. } in &config.static_tokens {
+        let field = field.as_ref().map_or("authorization", |field| field.as_str());
+        let text = format!("until {}, in {field}, {scopes}", until.to_the_second());
+        let text = if *until <= clock::now() { format!("{text} (ended)") } else { text };
+        row("accepts", format_args!("{}/{name} {}", IssuerName::STATIC, styled(DIM, text)));
+    }
+}
+
 const EVERYONE: &str = "EVERYONE";
 const HEAD: [&str; 5] = ["ROUTE", "PATH", "UPSTREAM", "ACCESS", "LIMITS"];
 
@@ -121,12 +133,16 @@ fn access_text(route: &Route, config: &Config) -> String {
     text
 }
 
-/// Whether only our own clients can use the route, and none of them may have its scopes.
+/// Whether only our own clients and static tokens can use the route, and none of them may have its scopes.
 fn lacks_client(rule: &AccessRule, config: &Config) -> bool {
-    let own = IssuerName::own();
+    let (own, fixed) = (IssuerName::own(), IssuerName::new(IssuerName::STATIC));
     let takes_external = config.issuers.iter().any(|issuer| rule.takes_issuer(&issuer.settings.name));
+    let takes_static = rule.takes_static_tokens();
     let mut clients = config.oauth.iter().flat_map(|oauth| &oauth.clients);
-    !takes_external && !clients.any(|client| rule.may_admit(&own, client.id.as_str(), &client.scopes))
+    let mut tokens = config.static_tokens.iter().filter(|_| takes_static);
+    !takes_external
+        && !clients.any(|client| rule.may_admit(&own, client.id.as_str(), &client.scopes))
+        && !tokens.any(|token| rule.may_admit(&fixed, token.name.as_str(), &token.scopes))
 }
 
 fn rule_text(rule: &AccessRule) -> String {

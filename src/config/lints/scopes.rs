@@ -16,6 +16,8 @@ use crate::pipeline::routing::access::{Access, AccessRule};
 pub(super) fn unknown(input: &LintInput<'_>) -> Vec<Warning> {
     let of_clients = input.config.oauth.iter().flat_map(|oauth| &oauth.clients).flat_map(|client| client.scopes.iter());
     let of_clients: HashSet<&str> = of_clients.map(|scope| scope.as_str()).collect();
+    let of_static = input.config.static_tokens.iter().flat_map(|token| token.scopes.iter());
+    let of_static: HashSet<&str> = of_static.map(|scope| scope.as_str()).collect();
     let written = written_out(input);
     let (mut found, mut reported) = (Vec::new(), HashSet::new());
     for (route, parts) in input.config.routes.routes().iter().zip(&input.places.routes) {
@@ -23,8 +25,11 @@ pub(super) fn unknown(input: &LintInput<'_>) -> Vec<Warning> {
         // An issuer without a bound may grant any scope.
         let Some(bounds) = bounds(input, rule).filter(|_| !parts.scopes.is_empty()) else { continue };
         let takes_clients = rule.takes_issuer(&IssuerName::own());
+        let takes_static = rule.takes_static_tokens();
         let is_known = |scope: &str| {
-            takes_clients && of_clients.contains(scope) || bounds.iter().any(|bound| bound.contains_name(scope))
+            takes_clients && of_clients.contains(scope)
+                || takes_static && of_static.contains(scope)
+                || bounds.iter().any(|bound| bound.contains_name(scope))
         };
         for scope in &parts.scopes {
             if !is_known(&scope.value) && reported.insert(&scope.value) {

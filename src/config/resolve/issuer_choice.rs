@@ -10,6 +10,7 @@ use super::super::decode::OneOrMore;
 use super::super::raw::issuer::{RawAudiences, RawIssuer, RawSpiffe};
 use super::super::source::{At, Span};
 use super::Resolver;
+use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::oauth::spiffe_id::TrustDomain;
 use crate::pipeline::request::headers::is_protected;
@@ -85,7 +86,10 @@ impl Resolver<'_> {
 
     fn exact_issuer(&mut self, issuer: &At<String>) -> Option<Identity> {
         let name = Identity::parse(&issuer.value).ok();
-        if name.is_none() {
+        if issuer.value == IssuerName::STATIC {
+            self.faults
+                .at(issuer.span, "upstreams see `static` as the issuer of static tokens: no issuer has this name");
+        } else if name.is_none() {
             self.faults.at(issuer.span, "an issuer is 1 to 1024 bytes without control characters");
         } else if issuer.value.contains(TENANT) {
             self.faults.at(issuer.span, format!("`{TENANT}` stands for the names under `tenants`: list them there"));

@@ -30,6 +30,8 @@ impl Resolver<'_> {
     fn issuer_name(&mut self, name: &At<String>) {
         if name.value == IssuerName::OWN {
             self.faults.at(name.span, "`self` is the name of our own issuer: choose another");
+        } else if name.value == IssuerName::STATIC {
+            self.faults.at(name.span, "`static` stands for the tokens of `static_tokens`: choose another name");
         } else if name.value.contains(['/', '"', '\\']) || name.value.chars().any(char::is_control) {
             self.faults.at(name.span, "expected a name without `/`, quotes and control characters");
         }

@@ -18,6 +18,7 @@ mod issuer_claims;
 mod issuers;
 mod key_sources;
 mod listeners;
+mod names;
 mod oauth;
 mod overlaps;
 mod paths;
@@ -27,13 +28,13 @@ mod revocation;
 mod routes;
 mod secrets;
 mod state_files;
+mod static_tokens;
 mod targets;
 mod transport;
 mod upgrades;
 mod upstreams;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -54,7 +55,6 @@ use crate::audit::ledger::{OnFailure, Rules, Synced};
 use crate::audit::rotation::Rotation;
 use crate::audit::target::AuditTarget;
 use crate::clock::UnixTime;
-use crate::issuer::endpoints::Endpoints;
 use crate::network::{Network, Networks};
 use crate::oauth::scope::{Scope, ScopeSet};
 use crate::pipeline::routing::rate_limit::LimitRate;
@@ -63,6 +63,7 @@ use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::upstream::names::DnsSettings;
+use names::Names;
 use rate_limits::SharedLimits;
 
 /// The context of resolving.
@@ -98,6 +99,7 @@ const MAX_WORKERS: u32 = 1024;
 impl Resolver<'_> {
     /// `None` if there are faults, earlier ones included.
     pub(super) fn config(mut self, raw: RawConfig) -> Option<Config> {
+        let names = Names::of(&raw);
         let workers = raw.workers.map_or_else(available_cores, |workers| self.count_up_to(&workers, MAX_WORKERS));
         let proxies_are_known = raw.trusted_proxies.is_some();
         let trusted_proxies = self.trusted_proxies(raw.trusted_proxies.and_then(Result::ok));
@@ -105,15 +107,17 @@ impl Resolver<'_> {
         let limits = self.limits(&raw.limits);
         let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
         self.allow_literal_secrets = raw.allow_literal_secrets.value;
-        let names = self.names(&raw.issuers, raw.oauth.as_ref(), &raw.upstreams);
         self.shared_limits(raw.rate_limits);
         if let Some(oauth) = &raw.oauth {
             self.warn_of_no_token_listener(&oauth.value, &listeners);
         }
         let state = &raw.state_directory;
-        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, &names.issuers));
+        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, &names.issuers_of_callers()));
         self.unlimited_audiences(&raw.issuers, &raw.routes);
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
+        let has_static_tokens = !raw.static_tokens.entries.is_empty();
+        let static_tokens = self.static_tokens(raw.static_tokens);
+        let static_token_failures = has_static_tokens.then(|| self.static_token_failures());
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
         let audit_file = self.audit_file(&raw.audit, state);
         let is_file = matches!(audit_file.value, AuditFile::Path(_));
@@ -147,6 +151,8 @@ impl Resolver<'_> {
             shutdown,
             oauth,
             issuers,
+            static_tokens,
+            static_token_failures,
             upstreams,
             routes,
             audit,
@@ -357,18 +363,4 @@ type Resolved<T> = Result<T, Reported>;
 /// An empty table, if the routes conflict.
 fn no_routes() -> RouteTable {
     RouteTable::default()
-}
-
-/// Names that other sections refer to.
-struct Names {
-    issuers: Vec<String>,
-    /// False if a name could not be read. Then an unknown name is not reported.
-    issuers_complete: bool,
-    clients: Arc<std::collections::HashMap<String, ()>>,
-    clients_complete: bool,
-    upstreams: Vec<String>,
-    upstreams_complete: bool,
-    has_oauth: bool,
-    /// Of the own issuer; `None` without `oauth`.
-    endpoints: Option<Endpoints>,
 }

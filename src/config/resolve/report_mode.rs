@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::lint::Lint;
 use super::super::source::At;
 use super::Resolver;
 use crate::clock::UnixTime;
@@ -9,7 +10,7 @@ use crate::clock::UnixTime;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A rule that is never enforced protects nothing.
 const FURTHEST: Duration = DAY.saturating_mul(90);
-/// Before and after the end.
+/// Before the end.
 const WARN_WITHIN: Duration = DAY.saturating_mul(7);
 
 impl Resolver<'_> {
@@ -25,9 +26,8 @@ impl Resolver<'_> {
             let latest = self.now.plus(FURTHEST).to_the_second();
             self.faults.at(span, format!("expected a time at most 90 days ahead, that is until `{latest}`"));
         } else if until <= self.now {
-            if self.now.since(until) <= WARN_WITHIN {
-                self.warn(span, "the time is over: the rule of this route is enforced; remove `report_until`");
-            }
+            let message = "the time is over: the rule of this route is enforced; remove `report_until`";
+            self.warn(Lint::EndingReport, span, message);
         } else if left <= WARN_WITHIN {
             let hours = left.as_secs() / 3600;
             let message = format!(
@@ -35,7 +35,7 @@ impl Resolver<'_> {
                 hours / 24,
                 hours % 24
             );
-            self.warn(span, message);
+            self.warn(Lint::EndingReport, span, message);
         }
         Some(until)
     }

@@ -5,22 +5,17 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
-use super::super::decode::{Named, OneOrMore};
+use super::super::decode::OneOrMore;
 use super::super::lint::Lint;
-use super::super::raw::issuer::RawIssuer;
-use super::super::raw::oauth::RawOauth;
 use super::super::raw::route::{RawAccess, RawRoute, RawRule, RawScopes};
-use super::super::raw::upstream::RawUpstream;
 use super::super::route_place::RoutePlace;
 use super::super::source::At;
 use super::super::suggest;
 use super::super::values::Size;
-use super::oauth::endpoints;
+use super::names::Names;
 use super::rate_limits::CountedAt;
 use super::upstreams::Upstreams;
-use super::{Names, Resolver, deadline, no_routes, period};
-use crate::issuer::endpoints::Endpoints;
-use crate::oauth::caller::IssuerName;
+use super::{Resolver, deadline, no_routes, period};
 use crate::oauth::scope::ScopeSet;
 use crate::pipeline::request::case_fold::fold;
 use crate::pipeline::request::headers::is_protected;
@@ -31,34 +26,7 @@ use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::table::{Conflict, ConflictKind, RouteTable};
 use crate::upstream::service::Upstream;
 
-impl Names {
-    /// The paths of the built-in endpoints, which have priority over routes.
-    fn built_in_paths(&self) -> impl Iterator<Item = &str> {
-        self.endpoints.iter().flat_map(Endpoints::paths)
-    }
-}
-
 impl Resolver<'_> {
-    pub(super) fn names(
-        &mut self,
-        issuers: &Named<RawIssuer>,
-        oauth: Option<&At<RawOauth>>,
-        upstreams: &Named<RawUpstream>,
-    ) -> Names {
-        let own = oauth.map(|_| IssuerName::OWN.to_owned());
-        let clients = oauth.map(|oauth| oauth.value.clients.names().map(|name| (name.to_owned(), ())).collect());
-        Names {
-            issuers: own.into_iter().chain(issuers.names().map(str::to_owned)).collect(),
-            issuers_complete: issuers.complete,
-            clients: Arc::new(clients.unwrap_or_default()),
-            clients_complete: oauth.is_none_or(|oauth| oauth.value.clients.complete),
-            upstreams: upstreams.names().map(str::to_owned).collect(),
-            upstreams_complete: upstreams.complete,
-            has_oauth: oauth.is_some(),
-            endpoints: oauth.map(|oauth| endpoints(&oauth.value)),
-        }
-    }
-
     pub(super) fn routes(
         &mut self,
         raw: Vec<At<RawRoute>>,
@@ -266,8 +234,8 @@ impl Resolver<'_> {
                          `claims: {tier: gold}`; if any valid token may use the route, write `access: {}`";
                     self.warn(Lint::EmptyClaims, *span, message);
                 }
-                if names.issuers.is_empty() && names.issuers_complete {
-                    self.faults.at(raw.span, "no token is valid for this route: configure `oauth` or `issuers`");
+                if names.issuers.is_empty() && names.issuers_complete && names.static_tokens_complete {
+                    self.only_static_tokens(raw.span, rule, names);
                 }
                 Access::Protected(Arc::new(self.rule(rule, names)))
             }
@@ -294,60 +262,6 @@ impl Resolver<'_> {
         let all_of = raw.0.all_of.as_ref().map(|list| self.scopes(&list.value)).unwrap_or_default();
         let any_of = raw.0.any_of.as_ref().map(|list| self.scopes(&list.value)).unwrap_or_default();
         (all_of, any_of)
-    }
-
-    fn issuer_names(&mut self, list: &OneOrMore<String>, names: &Names) -> Vec<IssuerName> {
-        for name in list.items.iter().filter(|name| names.issuers_complete && !names.issuers.contains(&name.value)) {
-            self.unknown("issuer", name, &names.issuers);
-        }
-        list.items.iter().map(|name| IssuerName::new(&name.value)).collect()
-    }
-
-    fn client_names(
-        &mut self,
-        list: &OneOrMore<String>,
-        names: &Names,
-        allowed: Option<&[IssuerName]>,
-    ) -> Vec<(IssuerName, String)> {
-        let mut clients = Vec::new();
-        for name in &list.items {
-            let is_own = names.clients.contains_key(&name.value);
-            let split = name.value.split_once('/').filter(|_| !is_own);
-            let (issuer, id) = split.unwrap_or((IssuerName::OWN, &name.value));
-            if issuer == IssuerName::OWN {
-                if names.clients_complete && !names.clients.contains_key(id) {
-                    let known: Vec<String> = names.clients.keys().cloned().collect();
-                    self.unknown("client", name, &known);
-                }
-            } else if names.issuers_complete && !names.issuers.iter().any(|known| known == issuer) {
-                self.unknown_as("issuer of the client", name, issuer, &names.issuers);
-            }
-            if id == "*" {
-                let message = "`*` has no meaning here: for all clients of an issuer, name it under `issuers`";
-                self.faults.at(name.span, message);
-            }
-            let issuer = IssuerName::new(issuer);
-            if allowed.is_some_and(|allowed| !allowed.contains(&issuer)) {
-                let listed = if issuer.as_str() == IssuerName::OWN { "`self`" } else { "its issuer" };
-                self.faults
-                    .at(name.span, format!("this client can never use the route: `issuers` does not list {listed}"));
-            }
-            clients.push((issuer, id.to_owned()));
-        }
-        clients
-    }
-
-    pub(super) fn unknown(&mut self, kind: &str, name: &At<String>, known: &[String]) {
-        self.unknown_as(kind, name, &name.value, known);
-    }
-
-    /// `part` of the text is the unknown name.
-    fn unknown_as(&mut self, kind: &str, name: &At<String>, part: &str, known: &[String]) {
-        let mut known: Vec<&str> = known.iter().map(String::as_str).collect();
-        known.sort_unstable();
-        let suggestion = suggest::suggestion(part, &known);
-        let quoted = self.quoted(name);
-        self.faults.at(name.span, format!("unknown {kind}{quoted}{suggestion}"));
     }
 }
 

@@ -34,7 +34,7 @@ use crate::server::limits::Limits;
 use crate::server::received_request::ReceivedHead;
 use crate::trust::request_key::ABSENT;
 use crate::trust::token_fields::TokenFields;
-use crate::trust::verify::Verified;
+use crate::trust::verify::{Trust, Verified};
 use crate::upstream::body::body_timeouts::BodyTimeouts;
 use crate::upstream::body::request_body::{BufferFault, IncomingUpload, RequestBody, StripTrailers, has_payload};
 use crate::upstream::connection_binding::{ConnectionBinding, PinScope};
@@ -56,7 +56,7 @@ pub(crate) struct ForwardContext<'p> {
     pub(crate) request: &'p CanonicalRequest,
     pub(crate) request_id: &'p RequestId,
     pub(crate) limits: &'p Limits,
-    pub(crate) token_fields: &'p TokenFields,
+    pub(crate) trust: &'p Trust,
     pub(crate) call: CallFacts,
 }
 
@@ -115,7 +115,7 @@ pub(crate) async fn forward(
     let min_rate = context.limits.min_body_rate.filter(|_| !(by_http2 && grpc::is_call(&head)));
     let timeouts = BodyTimeouts { idle: body_idle, min_rate };
     let (mut body, progress) =
-        RequestBody::new(upload, route.body_bytes, timeouts, strip_trailers(context.token_fields));
+        RequestBody::new(upload, route.body_bytes, timeouts, strip_trailers(context.trust.token_fields()));
     let is_open = !body.is_end_stream() && body.size_hint().exact().is_none();
     let buffer = route.buffer_request.filter(|_| is_open);
     // Interim responses of an HTTP/2 upstream are not read. Reading a body that is buffered makes the server send
@@ -251,7 +251,11 @@ pub(crate) fn prepare_header(
             headers.remove(AUTHORIZATION);
         }
         // On public routes too: a service may believe the field without verifying the token.
-        context.token_fields.remove_from(headers);
+        context.trust.token_fields().remove_from(headers);
+    }
+    if !context.trust.static_tokens().is_empty() {
+        // Whatever the route forwards: the service could use such a token in the name of its owner.
+        context.trust.static_tokens().remove_from(headers);
     }
     route.request_headers.apply(headers);
     if let Some(credential) = &context.to.settings.authorization {

@@ -189,7 +189,10 @@ impl Rejection {
             | Self::MethodNotAllowed(_)
             | Self::RateLimited(_)
             | Self::Unauthenticated(
-                AuthenticateError::Ambiguous(_) | AuthenticateError::Refused(_) | AuthenticateError::Clock,
+                AuthenticateError::Ambiguous(_)
+                | AuthenticateError::Refused(_)
+                | AuthenticateError::TooManyFailures { .. }
+                | AuthenticateError::Clock,
             )
             | Self::Forbidden(
                 Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed(_) | Forbidden::AddressNotAllowed { .. },
@@ -211,7 +214,11 @@ impl Rejection {
 
     /// Refused because earlier attempts have failed.
     pub(crate) fn is_for_failures(&self) -> bool {
-        matches!(self, Self::Token(TokenRefusal::TooManyFailures { .. }))
+        matches!(
+            self,
+            Self::Token(TokenRefusal::TooManyFailures { .. })
+                | Self::Unauthenticated(AuthenticateError::TooManyFailures { .. })
+        )
     }
 
     fn retry_after(&self) -> Option<HeaderValue> {
@@ -227,7 +234,8 @@ impl Rejection {
                 Some(LATER)
             }
             Self::Token(TokenRefusal::NotRevoked(NotRevoked::Busy)) => Some(SOON),
-            Self::Token(TokenRefusal::TooManyFailures { wait, .. }) => Some(seconds(*wait).max(1).into()),
+            Self::Token(TokenRefusal::TooManyFailures { wait, .. })
+            | Self::Unauthenticated(AuthenticateError::TooManyFailures { wait }) => Some(seconds(*wait).max(1).into()),
             Self::Unauthenticated(AuthenticateError::Clock)
             | Self::Token(
                 TokenRefusal::Clock
@@ -276,7 +284,10 @@ impl Rejection {
             | Self::MethodNotAllowed(_)
             | Self::RateLimited(_)
             | Self::Unauthenticated(
-                AuthenticateError::Missing { .. } | AuthenticateError::Ambiguous(_) | AuthenticateError::Clock,
+                AuthenticateError::Missing { .. }
+                | AuthenticateError::Ambiguous(_)
+                | AuthenticateError::TooManyFailures { .. }
+                | AuthenticateError::Clock,
             )
             | Self::Forbidden(_)
             | Self::AuditUnavailable
@@ -289,6 +300,8 @@ impl Rejection {
     }
 }
 
+const TOO_MANY_FAILURES: (StatusCode, &str, &str) =
+    (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many failures; see Retry-After");
 const INVALID_TOKEN: &str = "the access token is invalid or expired";
 
 impl Public<'_> {
@@ -307,6 +320,7 @@ impl Public<'_> {
             AuthenticateError::Clock => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "tokens can't be verified just now")
             }
+            AuthenticateError::TooManyFailures { .. } => TOO_MANY_FAILURES,
             AuthenticateError::Refused(refused) if refused.reason == TokenError::KeysUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "temporarily_unavailable",
@@ -325,9 +339,7 @@ impl Public<'_> {
                 let (status, error) = (grant_status(fault), fault.code().as_str());
                 return Self { status, error, description: fault.description() };
             }
-            TokenRefusal::TooManyFailures { .. } => {
-                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many failures; see Retry-After")
-            }
+            TokenRefusal::TooManyFailures { .. } => TOO_MANY_FAILURES,
             TokenRefusal::Busy(_) => unavailable("too many tokens are being issued"),
             TokenRefusal::Clock => unavailable("tokens can't be issued just now"),
             TokenRefusal::NotRevoked(_) => unavailable("the token can't be revoked just now"),

@@ -90,7 +90,7 @@ fn remains_valid(
             // The rule of the route does not change, and was checked when the tunnel was opened.
             let checked = verified.revalidate(Expectations::any_route(), clock::now(), Instant::now());
             let snapshot = current.get();
-            checked.is_ok() && snapshot.trust.holds(&verified.issuer) && check_client(verified, &snapshot).is_ok()
+            checked.is_ok() && snapshot.trust.knows(verified) && check_client(verified, &snapshot).is_ok()
         })
     })
 }

@@ -88,6 +88,7 @@ pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
         AuthenticateError::Missing { .. } => Reason::NoToken,
         AuthenticateError::Ambiguous(_) => Reason::BadRequest,
         AuthenticateError::Clock => Reason::Internal,
+        AuthenticateError::TooManyFailures { .. } => Reason::TooManyFailures,
         AuthenticateError::Refused(refused) => match refused.reason {
             TokenError::Malformed => Reason::Malformed,
             TokenError::TooManyScopes => Reason::TooManyScopes,
@@ -104,6 +105,8 @@ pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
             TokenError::BadSignature => Reason::BadSignature,
             TokenError::Revoked => Reason::Revoked,
             TokenError::UnknownClient => Reason::UnknownClient,
+            TokenError::StaticTokenEnded => Reason::StaticTokenEnded,
+            TokenError::UnknownStaticToken => Reason::UnknownStaticToken,
         },
     }
 }

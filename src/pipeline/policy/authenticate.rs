@@ -5,14 +5,16 @@
 //! only in the field of its issuer.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::current_snapshot::CurrentSnapshot;
+use super::static_callers::{PresentedStatic, check_static, count_failure};
 use crate::clock::UnixTime;
 use crate::oauth::discrepancy::Discrepancy;
-use crate::pipeline::request::connection_cache::ConnectionCache;
+use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::access::AccessRule;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
@@ -33,6 +35,8 @@ pub(crate) enum AuthenticateError {
     Refused(RefusedToken),
     /// The clock of this machine can't be right.
     Clock,
+    /// The address has presented too many values that are no static tokens.
+    TooManyFailures { wait: Duration },
 }
 
 impl AuthenticateError {
@@ -44,7 +48,7 @@ impl AuthenticateError {
             }
             Self::Ambiguous(values) => Some((**values).clone()),
             Self::Refused(refused) => Some((*refused.values).clone()),
-            Self::Clock => None,
+            Self::Clock | Self::TooManyFailures { .. } => None,
         }
     }
 }
@@ -54,12 +58,24 @@ pub(crate) async fn authenticate(
     current: &CurrentSnapshot,
     snapshot: &Snapshot,
     rule: &AccessRule,
-    connection: &ConnectionCache,
+    peer: &Peer,
     headers: &HeaderMap,
     now: UnixTime,
 ) -> Result<Rc<Verified>, AuthenticateError> {
     let Presented { token, field } = presented(snapshot, headers, now)?;
-    let expected = rule.expectations();
+    let (expected, connection) = (rule.expectations(), &*peer.cache);
+    if !snapshot.trust.static_tokens().is_empty() {
+        match PresentedStatic::of(snapshot.trust.static_tokens(), token, field) {
+            PresentedStatic::Token(place, token) => {
+                let verified = current.static_callers.get(place, token);
+                check_static(&verified, field, expected, now).map_err(|check| verified.refused(check))?;
+                token.used(now);
+                return Ok(verified);
+            }
+            PresentedStatic::Unknown => return Err(unknown_static(count_failure(snapshot, peer.address))),
+            PresentedStatic::Other => {}
+        }
+    }
     if let Some(verified) = current.verified(token, snapshot, connection) {
         let checked = verified.check_field(field);
         let checked = checked.and_then(|()| verified.revalidate(expected, now, tokio::time::Instant::now()));
@@ -102,7 +118,9 @@ fn is_final(reason: TokenError) -> bool {
         | TokenError::BadAudience
         | TokenError::NotYetValid
         | TokenError::KeysUnavailable
-        | TokenError::BadSignature => false,
+        | TokenError::BadSignature
+        | TokenError::StaticTokenEnded
+        | TokenError::UnknownStaticToken => false,
     }
 }
 
@@ -114,7 +132,29 @@ pub(crate) async fn authenticate_anew(
     now: UnixTime,
 ) -> Result<Verified, AuthenticateError> {
     let presented = presented(snapshot, headers, now)?;
-    verify(snapshot, presented, expected, now).await
+    match PresentedStatic::of(snapshot.trust.static_tokens(), presented.token, presented.field) {
+        PresentedStatic::Token(_, token) => {
+            let verified = Verified::of_static(token);
+            check_static(&verified, presented.field, expected, now).map_err(|check| verified.refused(check))?;
+            Ok(verified)
+        }
+        PresentedStatic::Unknown => Err(unknown_static(Ok(()))),
+        PresentedStatic::Other => verify(snapshot, presented, expected, now).await,
+    }
+}
+
+/// `counted` is the count of the failure.
+fn unknown_static(counted: Result<(), Duration>) -> AuthenticateError {
+    match counted {
+        Ok(()) => AuthenticateError::Refused(FailedCheck::unknown_static_token().of(None)),
+        Err(wait) => AuthenticateError::TooManyFailures { wait },
+    }
+}
+
+impl From<RefusedToken> for AuthenticateError {
+    fn from(refused: RefusedToken) -> Self {
+        Self::Refused(refused)
+    }
 }
 
 /// A token, before its characters are checked, and its field. `None`: `Authorization`.

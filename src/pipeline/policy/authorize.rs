@@ -126,7 +126,10 @@ impl<'r> Permit<'r> {
     ) -> Option<Self> {
         let is_about_rule = match refused {
             AuthenticateError::Missing { .. } | AuthenticateError::Refused(_) => true,
-            AuthenticateError::Ambiguous(_) | AuthenticateError::Clock => false,
+            AuthenticateError::Ambiguous(_)
+            | AuthenticateError::Clock
+            // It is a limit by address.
+            | AuthenticateError::TooManyFailures { .. } => false,
         };
         let route = admitted.route;
         let basis = PermitBasis::Reported { foreign };

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::static_callers::StaticCallers;
 use crate::pipeline::request::connection_cache::ConnectionCache;
 use crate::pipeline::routing::snapshot::{SharedSnapshot, Snapshot};
 use crate::telemetry::metrics::WorkerReport;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::token_cache::{CachedToken, TokenCache};
-use crate::trust::verify::Verified;
+use crate::trust::verify::{Verified, VerifiedToken};
 
 #[derive(Debug)]
 pub(crate) struct CurrentSnapshot {
@@ -21,6 +22,7 @@ pub(crate) struct CurrentSnapshot {
     /// Counts snapshots: a caller that a connection caches was verified under one of them.
     generation: Cell<u64>,
     tokens: RefCell<TokenCache>,
+    pub(crate) static_callers: StaticCallers,
     /// Issuers of earlier snapshots whose tokens may be in the cache.
     former_issuers: RefCell<Vec<Arc<TrustedIssuer>>>,
     /// The current snapshot, as long as all tokens in the cache are of its issuers; otherwise null. Only compared.
@@ -41,6 +43,7 @@ impl CurrentSnapshot {
             published,
             generation: Cell::new(0),
             tokens: RefCell::new(TokenCache::new()),
+            static_callers: StaticCallers::default(),
             former_issuers: RefCell::default(),
             token_hits: Cell::new(0),
             token_misses: Cell::new(0),
@@ -79,7 +82,10 @@ impl CurrentSnapshot {
         if former.is_empty() {
             return;
         }
-        let is_former = |verified: &Verified| former.iter().any(|issuer| Arc::ptr_eq(issuer, &verified.issuer));
+        let is_former = |verified: &Verified| {
+            let of = |token: &VerifiedToken| former.iter().any(|issuer| Arc::ptr_eq(issuer, &token.issuer));
+            verified.token().is_some_and(of)
+        };
         if self.tokens.borrow_mut().remove_some(MAX_REMOVED, is_former) < MAX_REMOVED {
             former.clear();
             self.holds_all_cached.set(Arc::as_ptr(&self.current.borrow()));
@@ -104,9 +110,8 @@ impl CurrentSnapshot {
             Some(Rc::clone(&known.verified))
         });
         // A request that began under another snapshot is decided by the issuers of that one.
-        let found = found.filter(|verified| {
-            ptr::eq(self.holds_all_cached.get(), snapshot) || snapshot.trust.holds(&verified.issuer)
-        });
+        let found =
+            found.filter(|verified| ptr::eq(self.holds_all_cached.get(), snapshot) || snapshot.trust.knows(verified));
         let counter = if found.is_some() { &self.token_hits } else { &self.token_misses };
         counter.set(counter.get() + 1);
         found
@@ -114,7 +119,7 @@ impl CurrentSnapshot {
 
     pub(crate) fn remember(&self, token: &[u8], verified: Rc<Verified>) {
         // A request that began before the last change may bring a token that is not valid any more.
-        if self.get().trust.holds(&verified.issuer) {
+        if self.get().trust.knows(&verified) {
             self.tokens.borrow_mut().insert(CachedToken::new(token, verified));
         }
     }

@@ -8,6 +8,8 @@ pub(crate) mod limits;
 pub(crate) mod load;
 // The number of open tunnels.
 pub(crate) mod tunnels;
+// The callers of static tokens.
+pub(crate) mod static_callers;
 // The current snapshot, with the tokens that were verified under it.
 pub(crate) mod current_snapshot;
 // The caller of a request.

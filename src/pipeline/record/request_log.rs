@@ -341,7 +341,7 @@ fn describe(verified: &Verified) -> Described<'_> {
         client: verified.caller.client.as_ref().map(Identity::as_str),
         subject: verified.caller.subject.as_ref().map(Identity::as_str),
         scope: verified.caller.scope_header.to_str().ok(),
-        token_id: verified.claims.token_id.as_deref(),
-        key_id: verified.key.key_id.as_deref(),
+        token_id: verified.token().and_then(|token| token.claims.token_id.as_deref()),
+        key_id: verified.token().and_then(|token| token.key.key_id.as_deref()),
     }
 }

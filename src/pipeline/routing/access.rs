@@ -110,6 +110,11 @@ impl AccessRule {
         self.issuers.as_ref().is_none_or(|issuers| issuers.contains(issuer))
     }
 
+    /// Whether static tokens may be accepted, which have no audience and no claims.
+    pub(crate) fn takes_static_tokens(&self) -> bool {
+        self.claims.is_empty() && self.audiences.is_none() && self.takes_issuer(&IssuerName::new(IssuerName::STATIC))
+    }
+
     /// Whether a token may be accepted that has some of these scopes.
     pub(crate) fn takes_scopes(&self, scopes: &ScopeSet) -> bool {
         scopes.contains_all(&self.all_of) && (self.any_of.is_empty() || scopes.contains_any(&self.any_of))
@@ -166,7 +171,7 @@ impl AccessRule {
 
 impl ClaimRule {
     pub(crate) fn holds(&self, verified: &Verified) -> bool {
-        match claim_at(&verified.claims.all, &self.path) {
+        match verified.claims().and_then(|claims| claim_at(claims, &self.path)) {
             Some(Value::Array(list)) => list.iter().any(|value| self.accepts(value)),
             Some(value) => self.accepts(value),
             None => false,
@@ -178,7 +183,7 @@ impl ClaimRule {
     }
 
     fn discrepancy(&self, verified: &Verified) -> Discrepancy {
-        let found = match claim_at(&verified.claims.all, &self.path) {
+        let found = match verified.claims().and_then(|claims| claim_at(claims, &self.path)) {
             Some(value) => format!("{}={}", self.path, value_text(value)),
             None => format!("no {}", self.path),
         };

@@ -13,19 +13,25 @@ use crate::oauth::caller::Digest;
 /// By place. `None`: nothing counts by the limit at this place.
 pub(crate) type LimitIdentities = Vec<Option<Digest>>;
 
+/// All limits of a configuration, by their owners.
+pub(crate) struct LimitsByOwner<'c> {
+    pub(crate) routes: &'c RouteTable,
+    pub(crate) token_limits: &'c [RateLimit],
+    pub(crate) client_limits: &'c ClientLimits,
+    /// At most one.
+    pub(crate) static_token_failures: &'c [RateLimit],
+}
+
 /// The identities of all limits, of which there are `count`.
-pub(crate) fn limit_identities(
-    count: usize,
-    routes: &RouteTable,
-    token_limits: &[RateLimit],
-    client_limits: &ClientLimits,
-) -> LimitIdentities {
+pub(crate) fn limit_identities(count: usize, limits: &LimitsByOwner<'_>) -> LimitIdentities {
+    let LimitsByOwner { routes, token_limits, client_limits, static_token_failures } = limits;
     let mut found = FoundLimits { identities: vec![None; count], alike: HashMap::new() };
     for route in routes.routes() {
         found.add(&route.limits, ["route", &route.name]);
     }
     found.add(token_limits, ["token_endpoint", ""]);
-    for (client, limits) in client_limits {
+    found.add(static_token_failures, ["static_tokens", ""]);
+    for (client, limits) in *client_limits {
         found.add(limits, ["client", client.as_str()]);
     }
     found.identities

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::limit_identity::limit_identities;
+use super::limit_identity::{LimitsByOwner, limit_identities};
 use super::limit_store::LimitStore;
 use super::rate_limit::{ClientLimits, LimitRate, RateLimit};
 use super::series::{SeriesId, SeriesNames, SeriesTable};
@@ -35,6 +35,8 @@ pub(crate) struct Snapshot {
     /// Of the rules outside the list of routes, then of the routes.
     pub(crate) series: SeriesTable,
     pub(crate) trust: Trust,
+    /// Counts values that are no static tokens, by address. `None` without static tokens.
+    pub(crate) static_token_failures: Option<RateLimit>,
     pub(crate) oauth: Option<OwnIssuer>,
 }
 
@@ -50,6 +52,7 @@ pub(crate) struct SnapshotParts {
     /// By place.
     pub(crate) limit_rates: Vec<LimitRate>,
     pub(crate) trust: Trust,
+    pub(crate) static_token_failures: Option<RateLimit>,
     pub(crate) oauth: Option<OwnIssuer>,
 }
 
@@ -76,16 +79,34 @@ pub(crate) enum BuiltIn {
 impl Snapshot {
     /// Compiles the parts. Buckets and series of the snapshot `before` go on where they are about the same.
     pub(crate) fn new(parts: SnapshotParts, before: Option<&Self>) -> Self {
-        let SnapshotParts { config, limits, audit, trusted_proxies, upstreams, routes, limit_rates, trust, oauth } =
-            parts;
+        let SnapshotParts { config, limits, audit, trusted_proxies, upstreams, routes, .. } = parts;
+        let SnapshotParts { limit_rates, trust, static_token_failures, oauth, .. } = parts;
         let none = ClientLimits::default();
         let token_limits = oauth.as_ref().map_or(&[][..], |oauth| &oauth.token_limits);
         let client_limits = oauth.as_ref().map_or(&none, |oauth| &oauth.client_limits);
-        let identities = limit_identities(limit_rates.len(), &routes, token_limits, client_limits);
+        let counted = LimitsByOwner {
+            routes: &routes,
+            token_limits,
+            client_limits,
+            static_token_failures: static_token_failures.as_slice(),
+        };
+        let identities = limit_identities(limit_rates.len(), &counted);
         let limit_store = LimitStore::following(&limit_rates, &identities, before.map(|before| &before.limit_store));
         let rules = outside_routes(token_limits).chain(routes.routes().iter().map(|route| route.series_names()));
         let series = SeriesTable::new(rules.collect(), before.map(|before| &before.series));
-        Self { config, limits, audit, trusted_proxies, upstreams, routes, limit_store, series, trust, oauth }
+        Self {
+            config,
+            limits,
+            audit,
+            trusted_proxies,
+            upstreams,
+            routes,
+            limit_store,
+            series,
+            trust,
+            static_token_failures,
+            oauth,
+        }
     }
 
     /// The series of the route at this place of the list.

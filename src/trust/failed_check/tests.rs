@@ -13,7 +13,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
 
-const ALL: [TokenError; 15] = [
+const ALL: [TokenError; 17] = [
     TokenError::Malformed,
     TokenError::TooManyScopes,
     TokenError::UnknownIssuer,
@@ -29,6 +29,8 @@ const ALL: [TokenError; 15] = [
     TokenError::BadSignature,
     TokenError::Revoked,
     TokenError::UnknownClient,
+    TokenError::StaticTokenEnded,
+    TokenError::UnknownStaticToken,
 ];
 
 /// The failed check of this reason, where everything that a token or a configuration gives is `value`.
@@ -72,6 +74,8 @@ fn failed(reason: TokenError, value: &str) -> FailedCheck {
             FailedCheck::revoked(&AppliedRevocation { tokens, issued_before: Some(2_000_000_000) })
         }
         TokenError::UnknownClient => FailedCheck::unknown_client(Identity::parse(value).ok().as_ref()),
+        TokenError::StaticTokenEnded => FailedCheck::static_token_ended(UnixTime::from_seconds(1), now),
+        TokenError::UnknownStaticToken => FailedCheck::unknown_static_token(),
     }
 }
 

@@ -1,9 +1,13 @@
 use super::super::example::{NOW, claims, settings};
+use super::super::issuer::IssuerSettings;
 use super::super::key_cache::{KeyCache, Times};
+use super::super::static_tokens::{StaticTokenSettings, TokenHash};
 use super::*;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
+use crate::oauth::identity::Identity;
+use crate::oauth::scope::ScopeSet;
 use crate::trust::failed_check::TokenError;
 
 const EXPECTED: Expectations<'_> = Expectations { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer };
@@ -50,7 +54,7 @@ async fn a_token_that_was_good_dies_with_its_key() {
     let (_trust, verified) = verified(&key).await;
     let again =
         || verified.revalidate(EXPECTED, UnixTime::from_seconds(NOW), Instant::now()).map_err(|check| check.reason);
-    let keys = &verified.issuer.keys;
+    let keys = &verified.token().unwrap().issuer.keys;
     publish(keys, &key, DAY);
     assert_eq!(again(), Ok(()), "a set that still has the key");
     publish(keys, &self::key(), DAY);
@@ -62,9 +66,9 @@ async fn a_token_that_was_good_dies_with_its_key() {
 #[tokio::test(start_paused = true)]
 async fn an_issuer_that_is_configured_anew_is_another() {
     let (trust, verified) = verified(&key()).await;
-    assert!(trust.holds(&verified.issuer));
-    let reconfigured = TrustedIssuer { settings: settings(), keys: Arc::clone(&verified.issuer.keys) };
-    assert!(!Trust::new(vec![Arc::new(reconfigured)], Arc::default()).holds(&verified.issuer));
+    assert!(trust.knows(&verified));
+    let reconfigured = TrustedIssuer { settings: settings(), keys: Arc::clone(&verified.token().unwrap().issuer.keys) };
+    assert!(!Trust::new(vec![Arc::new(reconfigured)], Arc::default()).knows(&verified));
 }
 
 /// The trust in one issuer, whose set of this key is old enough to be fetched again.
@@ -127,5 +131,52 @@ async fn a_forged_token_is_refused_whatever_the_refetch_brings() {
         };
         let (refused, ()) = tokio::join!(reason(&trust, &token), brings);
         assert_eq!(refused, Some(TokenError::BadSignature), "{what}");
+    }
+}
+
+#[test]
+fn a_static_token_counts_until_its_end_without_demands() {
+    let settings = StaticTokenSettings {
+        name: Identity::parse("reports").unwrap(),
+        hash: TokenHash::of(b"legacy-report-job-2019"),
+        scopes: ScopeSet::default(),
+        until: UnixTime::from_seconds(1000),
+        field: None,
+    };
+    let tokens = StaticTokens::new(vec![settings], None);
+    let verified = Verified::of_static(tokens.find(b"legacy-report-job-2019").unwrap().1);
+    let named = |name: &str| [IssuerName::new(name)];
+    let (corp, of_static) = (named("corp"), named("static"));
+    let check = |issuers, audiences, seconds| {
+        let checked =
+            verified.revalidate(Expectations { issuers, audiences }, UnixTime::from_seconds(seconds), Instant::now());
+        checked.map_err(|check| check.reason)
+    };
+    let (all, of_issuer) = (AllowedIssuers::All, AllowedAudiences::OfIssuer);
+    assert_eq!(check(all, of_issuer, 999), Ok(()));
+    assert_eq!(check(all, AllowedAudiences::Any, 999), Ok(()));
+    assert_eq!(check(AllowedIssuers::Only(&of_static), of_issuer, 999), Ok(()));
+    assert_eq!(check(all, of_issuer, 1000), Err(TokenError::StaticTokenEnded));
+    assert_eq!(check(AllowedIssuers::Only(&corp), of_issuer, 999), Err(TokenError::IssuerNotAllowed));
+    let api = ["api".to_owned()];
+    assert_eq!(check(all, AllowedAudiences::Only(&api), 999), Err(TokenError::BadAudience));
+}
+
+impl Verified {
+    /// An own token that was issued to this client.
+    pub(crate) fn own(client: &str) -> Self {
+        let id = Identity::parse(client).unwrap();
+        let settings = IssuerSettings { name: IssuerName::own(), profile: Profile::Own, ..settings() };
+        let key = SigningKey::generate(Algorithm::EdDsa).unwrap().0.verifying_key().unwrap();
+        let caller = Caller::new(IssuerName::own(), &settings.issuer, Some(id), None, Default::default()).unwrap();
+        let token = VerifiedToken {
+            claims: Claims::parse(claims().to_string().as_bytes()).unwrap(),
+            key: Arc::new(key),
+            issuer: Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::remote()) }),
+            revocations: Arc::default(),
+            passed: Cell::new(0),
+            client_entry: Cell::new(None),
+        };
+        Self::new(caller, Proof::Token(token))
     }
 }
