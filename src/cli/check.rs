@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::connect::connections;
 use super::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
-use super::{ConfigPath, FINDINGS, Format, USAGE};
+use super::{ConfigPath, FINDINGS, Format, USAGE, test};
 use crate::audit::disk;
 use crate::config;
 use crate::config::diagnostics::Diagnostic;
@@ -38,6 +38,11 @@ pub(super) struct CheckArgs {
 pub(super) fn check(args: &CheckArgs) -> ExitCode {
     match (config::load(&args.config.config, &Surroundings::process()), args.format) {
         (Ok(config), format) => {
+            match test::failures(&config) {
+                Ok(failures) if failures.is_empty() => {}
+                Ok(failures) => return failed_tests(&config, &failures, format),
+                Err(code) => return code,
+            }
             let warnings = warnings(&args.config, &config);
             let connections = match args.connect.then(|| connections(&config)).transpose() {
                 Ok(connections) => connections,
@@ -66,6 +71,17 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
         (Err(errors), Format::Text) => bad_config(&errors),
         (Err(errors), Format::Json) => {
             out(json!({ "ok": false, "problems": errors.diagnostics() }));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// A configuration whose tests fail is refused, like one with errors.
+fn failed_tests(config: &Config, failures: &[Diagnostic], format: Format) -> ExitCode {
+    match format {
+        Format::Text => test::refuse(config, failures),
+        Format::Json => {
+            out(json!({ "ok": false, "problems": failures }));
             ExitCode::from(USAGE)
         }
     }
