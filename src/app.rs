@@ -5,6 +5,7 @@
 
 mod background;
 mod certificates;
+pub(crate) mod config_tests;
 mod control_listeners;
 mod descriptors;
 mod external_issuers;

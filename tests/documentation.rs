@@ -220,6 +220,8 @@ issuers: {{auth0: {{issuer: '{}', audiences: [https://api.example.com], allow_sc
 routes:
   - {{name: read-invoices, path: /invoices/**, methods: [GET], respond: {{body: '[]'}}, access: {{scopes: [invoices:read]}}}}
   - {{name: write-invoices, path: /invoices/**, methods: [POST], respond: {{}}, access: {{scopes: [invoices:write]}}}}
+tests:
+  - {{name: billing, as: {{client: billing}}, allowed: [GET /invoices/7, POST /invoices]}}
 "#,
             issuer.issuer
         );

@@ -23,6 +23,7 @@ mod check_and_run;
 mod check_connect;
 mod cli;
 mod config_errors;
+mod config_tests;
 mod connection_identity;
 mod containers;
 mod content_coding;

@@ -1,5 +1,6 @@
 //! Why a configuration was not taken into use.
 
+use super::config_tests::TestsFailed;
 use super::start_error::StartError;
 use crate::config::diagnostics::Diagnostic;
 use crate::telemetry::error_chain::ErrorChain;
@@ -12,6 +13,9 @@ pub(crate) enum ReloadError {
     /// The keys that changed.
     #[error("the configuration changes keys that need a restart")]
     NeedsRestart(Vec<&'static str>),
+    /// The tests of the configuration.
+    #[error(transparent)]
+    Tests(#[from] TestsFailed),
     #[error(transparent)]
     Open(#[from] StartError),
     /// Nothing may be accepted that the new configuration revokes.
@@ -31,11 +35,17 @@ impl ReloadError {
     /// Each error for people, with its place where it has one. At least one.
     pub(crate) fn texts(&self) -> Vec<String> {
         match self {
-            Self::Config(diagnostics) => diagnostics.iter().map(ToString::to_string).collect(),
-            Self::NeedsRestart(keys) => keys.iter().map(|key| format!("`{key}` needs a restart")).collect(),
-            Self::Open(_) | Self::Revocations(_) | Self::NoFile | Self::Stopping | Self::Panicked | Self::TimedOut => {
-                vec![ErrorChain(self).to_string()]
+            Self::Config(diagnostics) | Self::Tests(TestsFailed::Failed(diagnostics)) => {
+                diagnostics.iter().map(ToString::to_string).collect()
             }
+            Self::NeedsRestart(keys) => keys.iter().map(|key| format!("`{key}` needs a restart")).collect(),
+            Self::Tests(TestsFailed::NotRun(_))
+            | Self::Open(_)
+            | Self::Revocations(_)
+            | Self::NoFile
+            | Self::Stopping
+            | Self::Panicked
+            | Self::TimedOut => vec![ErrorChain(self).to_string()],
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use super::descriptors;
 use super::generation::{Generation, NextGeneration};
 use super::process_parts::ProcessParts;
 use super::reload_error::ReloadError;
 use super::restart::RestartSettings;
+use super::{config_tests, descriptors};
 use crate::audit::writer::ChangingSettings;
 use crate::config;
 use crate::config::interpolate::Surroundings;
@@ -47,6 +47,9 @@ impl VerifiedConfig {
         let needs_restart = restart.changed(&config);
         if !needs_restart.is_empty() {
             return (revision, Err(ReloadError::NeedsRestart(needs_restart)));
+        }
+        if let Err(failed) = config_tests::pass(&config) {
+            return (revision, Err(ReloadError::Tests(failed)));
         }
         let restart = RestartSettings::of(&config);
         let (revoked, audit, shutdown) = (config.revoked.clone(), config.changing_audit_settings(), config.shutdown);

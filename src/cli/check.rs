@@ -11,7 +11,8 @@ use self::findings::{CheckReport, Finding};
 use self::summary::summary;
 use super::connect::{Connections, connections};
 use super::terminal::{bad_config, failed};
-use super::{ConfigPath, FINDINGS, USAGE};
+use super::{ConfigPath, FINDINGS, USAGE, test};
+use crate::config::diagnostics::Diagnostic;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;
 use crate::config::{self, ConfigErrors};
@@ -43,6 +44,11 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return refused(&errors, args.format),
     };
+    match test::failures(&config) {
+        Ok(failures) if failures.is_empty() => {}
+        Ok(failures) => return failed_tests(&config, failures, args.format),
+        Err(code) => return code,
+    }
     let findings = findings::of(&args.config.config, &config);
     let connections = match args.connect.then(|| connections(&config)).transpose() {
         Ok(connections) => connections,
@@ -71,10 +77,26 @@ fn print(args: &CheckArgs, config: &Config, findings: &[Finding], connections: O
 
 /// `run` would refuse the configuration.
 fn refused(errors: &ConfigErrors, format: CheckFormat) -> ExitCode {
-    let findings: Vec<Finding> = errors.diagnostics().into_iter().map(Finding::error).collect();
+    refuse(errors.diagnostics(), format, |_| bad_config(errors))
+}
+
+/// A configuration whose tests fail is refused, like one with errors.
+fn failed_tests(config: &Config, failures: Vec<Diagnostic>, format: CheckFormat) -> ExitCode {
+    refuse(failures, format, |failures| test::refuse(config, failures))
+}
+
+fn refuse(
+    errors: Vec<Diagnostic>,
+    format: CheckFormat,
+    print_text: impl FnOnce(&[Diagnostic]) -> ExitCode,
+) -> ExitCode {
+    if format == CheckFormat::Text {
+        return print_text(&errors);
+    }
+    let findings: Vec<Finding> = errors.into_iter().map(Finding::error).collect();
     let report = CheckReport { config: None, findings: &findings, connections: None };
     match format {
-        CheckFormat::Text => return bad_config(errors),
+        CheckFormat::Text => {}
         CheckFormat::Json => report.print_json(),
         CheckFormat::Github => report.print_github(),
     }

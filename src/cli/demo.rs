@@ -9,7 +9,7 @@ use clap::Args;
 use super::demo_config::{self, DemoConfig};
 use super::start::cannot_start;
 use super::terminal::{BOLD, DIM, GOOD, NAME, failed, failed_with, out, styled};
-use super::{client_secret, demo_service};
+use super::{client_secret, demo_service, test};
 use crate::app::{App, Control};
 use crate::issuer::client_auth::secret::hash::ClientSecret;
 use crate::telemetry::logs;
@@ -32,6 +32,9 @@ pub(super) fn demo(args: &DemoArgs) -> ExitCode {
         Ok(demo) => demo,
         Err(code) => return code,
     };
+    if let Err(code) = test::must_pass(&config) {
+        return code;
+    }
     if let Err(source) = demo_service::start(service) {
         let error = ServiceError { service, source };
         return failed_with(

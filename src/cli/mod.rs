@@ -24,6 +24,7 @@ mod start;
 mod static_token;
 mod stdin;
 mod terminal;
+mod test;
 mod token;
 
 use std::path::PathBuf;
@@ -58,6 +59,9 @@ enum Verb {
     /// Check the configuration as `run` would, and show what it exposes; writes nothing
     #[command(after_help = CHECK_HELP)]
     Check(check::CheckArgs),
+    /// Run the tests of the configuration, and show which routes and rules they leave out
+    #[command(after_help = TEST_HELP)]
+    Test(test::TestArgs),
     /// Start a small service without authentication and a gateway before it, and print commands to try
     #[command(after_help = DEMO_HELP)]
     Demo(demo::DemoArgs),
@@ -95,6 +99,13 @@ Example, for a build:
 Reads the files and variables that the configuration names, and opens no connection without --connect. Exit code 2 if `run` \
 would refuse the configuration; 1 if there are warnings with --strict, or a server or issuer cannot be used with --connect.";
 
+const TEST_HELP: &str = "\
+Example, for a build:
+  portcullis test --config deploy/gateway.yaml --format junit --fail-under 100 > tests.xml
+
+Decides each request under `tests` as the gateway would, and opens no connection. Needs no private keys and no secrets. Exit \
+code 1 if a decision is not the expected one, or if too little is tested for --fail-under; 2 if there is nothing to test.";
+
 const DEMO_HELP: &str = "\
 Needs nothing but this program, and curl. Creates a certificate, a signing key and an audit log beside the configuration. \
 Without a gateway.yaml in this folder, that is a new folder for temporary files. Ports that are taken are replaced by others.";
@@ -127,6 +138,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Test(args) => test::test(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use tracing::info;
 
-use super::ConfigPath;
 use super::start::cannot_start;
 use super::terminal::{bad_config, failed};
+use super::{ConfigPath, test};
 use crate::app::process_hardening::harden_process;
 use crate::app::{App, Control};
 use crate::config;
@@ -24,6 +24,9 @@ pub(super) fn run(args: &ConfigPath) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };
+    if let Err(code) = test::must_pass(&config) {
+        return code;
+    }
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     config.ended_certificates.iter().for_each(|ended| tracing::warn!("{ended}"));
     let (workers, id) = (config.workers, config.id.clone());

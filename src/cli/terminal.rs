@@ -37,16 +37,15 @@ pub(super) struct ProgressBar {
 }
 
 impl ProgressBar {
-    /// The progress of a task with this many bytes. A short task shows nothing.
-    pub(super) fn of(total: u64) -> Self {
-        const MIN_SHOWN: u64 = 64 * 1024 * 1024;
-        let shown = (total >= MIN_SHOWN && std::io::stderr().is_terminal()).then_some(u64::MAX);
+    /// The progress of a task with this many steps, such as bytes. A task with fewer than `min_shown` shows nothing.
+    pub(super) fn of(total: u64, min_shown: u64) -> Self {
+        let shown = (total >= min_shown && std::io::stderr().is_terminal()).then_some(u64::MAX);
         Self { done: 0, total: total.max(1), shown }
     }
 
-    pub(super) fn more(&mut self, bytes: u64) {
+    pub(super) fn more(&mut self, steps: u64) {
         const WIDTH: usize = 40;
-        self.done += bytes;
+        self.done += steps;
         let percent = (self.done.saturating_mul(100) / self.total).min(100);
         if self.shown.is_some_and(|shown| shown != percent) {
             self.shown = Some(percent);

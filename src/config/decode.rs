@@ -248,6 +248,14 @@ impl Entries<'_, '_> {
     }
 }
 
+/// The key of a field. One that is a word of Rust, such as `r#as`, is written without its mark in the file.
+pub(super) const fn key_name(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
+
 /// Generates a struct that mirrors a map of the file, with its `Decode`, `MapField` and `Mirrored`. A field is one of
 /// - `key: Required<T>`: required;
 /// - `key: At<T> = default`: optional, with this default;
@@ -271,13 +279,11 @@ macro_rules! mirror {
         }
 
         impl $crate::config::decode::Mirrored for $name {
-            const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+            const KEYS: &'static [&'static str] = &[$($crate::config::decode::key_name(stringify!($key))),*];
 
             fn is_secret(key: &str) -> bool {
-                match key {
-                    $(stringify!($key) => $crate::config::decode::mirror!(@is_secret $type $(, $default)?),)*
-                    _ => false,
-                }
+                let secret = [$($crate::config::decode::mirror!(@is_secret $type $(, $default)?)),*];
+                Self::KEYS.iter().zip(secret).any(|(known, secret)| secret && *known == key)
             }
         }
 
@@ -314,10 +320,10 @@ macro_rules! mirror {
         }
     };
     (@field $entries:ident, $reader:ident, $key:ident) => {
-        $entries.field(stringify!($key), $reader)
+        $entries.field($crate::config::decode::key_name(stringify!($key)), $reader)
     };
     (@field $entries:ident, $reader:ident, $key:ident, $default:expr) => {
-        $entries.or(stringify!($key), $reader, $default)
+        $entries.or($crate::config::decode::key_name(stringify!($key)), $reader, $default)
     };
     (@is_secret $type:ty) => {
         <$type as $crate::config::decode::MapField>::IS_SECRET

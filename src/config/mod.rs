@@ -11,6 +11,7 @@
 //! - No value changes its type: [`tree`] has no types, [`values`] and [`reader`] refuse ambiguous text.
 //! - Time and memory are bounded by the size of the file, which has a limit.
 
+pub(crate) mod config_test;
 pub(crate) mod decode;
 pub(crate) mod diagnostics;
 pub(crate) mod edit;

@@ -35,6 +35,20 @@ impl Needs {
         "revoked",
     ]));
 
+    /// The sections that decide about a request, and the tests about it.
+    pub(crate) const TESTS: Self = Self(Some(&[
+        "limits",
+        "trusted_proxies",
+        "oauth",
+        "issuers",
+        "static_tokens",
+        "upstreams",
+        "rate_limits",
+        "routes",
+        "revoked",
+        "tests",
+    ]));
+
     pub(super) fn is_everything(self) -> bool {
         self.0.is_none()
     }

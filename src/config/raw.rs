@@ -5,6 +5,7 @@
 
 pub(crate) mod authorization;
 pub(crate) mod claim;
+pub(crate) mod config_test;
 pub(crate) mod cors;
 pub(crate) mod host;
 pub(crate) mod issuer;
@@ -59,6 +60,7 @@ mirror! {
         probes: Option<At<RawProbes>>,
         state_directory: At<PathBuf> = PathBuf::from(STATE_DIRECTORY),
         revoked: Vec<At<revocation::RawRevocation>>,
+        tests: Vec<At<config_test::RawTest>>,
     }
 }
 

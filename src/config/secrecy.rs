@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use super::decode::Mirrored as _;
 use super::raw::RawConfig;
 use super::raw::authorization::{RawAuthorizationKeys, RawBasic};
+use super::raw::config_test::RawTest;
 use super::raw::issuer::RawIssuer;
 use super::raw::key_source::RawFetch;
 use super::raw::oauth::{RawClient, RawOauth};
@@ -122,6 +123,10 @@ enum SecrecyRule {
     /// The credential of an upstream: only its keys and the name of its header are shown.
     Authorization,
     HeaderName,
+    /// Tests of the configuration.
+    Tests,
+    /// Requests of a test, which are keys too.
+    Requests,
     /// Has secrets only under names that suggest one.
     Open,
     Secret,
@@ -146,10 +151,18 @@ impl SecrecyRule {
             Self::Authorization if suggest::closest(key, RawAuthorizationKeys::KEYS) == Some("basic") => {
                 Self::Authorization
             }
+            Self::Requests => Self::Requests,
             _ if suggests_secret(key) => Self::Secret,
+            Self::Tests => match suggest::closest(key, RawTest::KEYS) {
+                Some("headers") => Self::HeaderValues,
+                Some("allowed" | "refused") => Self::Requests,
+                Some(_) => Self::Open,
+                None => Self::Secret,
+            },
             Self::Root => match suggest::closest(key, RawConfig::KEYS) {
                 Some("oauth") => Self::Oauth,
                 Some("issuers") => Self::Issuers,
+                Some("tests") => Self::Tests,
                 Some(_) => Self::Open,
                 None => Self::Secret,
             },
@@ -176,7 +189,7 @@ impl SecrecyRule {
     /// Whether a value at this place is shown, unless it has credentials.
     fn is_open(self) -> bool {
         match self {
-            Self::Open | Self::Issuers | Self::Issuer | Self::Jwks => true,
+            Self::Open | Self::Issuers | Self::Issuer | Self::Jwks | Self::Tests | Self::Requests => true,
             Self::Root
             | Self::Fetch
             | Self::Proxy
@@ -229,7 +242,9 @@ fn may_be_shown(key: &str, rule: SecrecyRule) -> bool {
         | SecrecyRule::Issuer
         | SecrecyRule::Fetch
         | SecrecyRule::Open
+        | SecrecyRule::Tests
         | SecrecyRule::Headers => key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+        SecrecyRule::Requests => true,
         // A private member such as `d`.
         SecrecyRule::Jwks => is_written_as_key(key),
         SecrecyRule::Clients

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::config_test::ConfigTests;
 use super::diagnostics::Diagnostic;
 use super::upstream_certificates::UpstreamCertificates;
 use super::warning::Warning;
@@ -69,6 +70,7 @@ pub(crate) struct Config {
     /// The names of servers, each once.
     pub(crate) names: Vec<Arc<Name>>,
     pub(crate) dns: DnsSettings,
+    pub(crate) tests: ConfigTests,
 }
 
 #[derive(Clone, Debug, PartialEq)]

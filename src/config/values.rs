@@ -4,7 +4,7 @@
 //! normalised. Digits are decimal without sign, separators or leading zeros. Values with a type in the domain (scopes,
 //! paths, issuers) stay text here and are parsed there.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -294,6 +294,20 @@ impl ScalarValue for SocketAddr {
 
     fn parse(text: &str) -> Result<Self, Hint> {
         text.parse().map_err(|_| "")
+    }
+}
+
+impl ScalarValue for IpAddr {
+    fn expected() -> String {
+        "an IP address such as `10.0.0.7` or `\"2001:db8::7\"`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        match text.parse() {
+            Ok(Self::V6(address)) if address.to_ipv4_mapped().is_some() => Err("write it as IPv4"),
+            Ok(address) => Ok(address),
+            Err(_) => Err(""),
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) enum NoCaller {
     UnknownClient(String),
     #[error("there is no issuer `{0}`")]
     UnknownIssuer(String),
+    #[error("there is no static token `{0}`")]
+    UnknownStaticToken(String),
     /// The token endpoint would refuse it this token.
     #[error("the client `{client}` would not get this token")]
     NotGranted { client: String, fault: Box<GrantFault> },
@@ -91,10 +93,11 @@ fn rehearsed_value(name: &str) -> String {
 
 impl Rehearsal {
     /// The name and value of the header field with this static token.
-    pub(crate) fn static_token(&self, name: &str) -> Option<(HeaderName, String)> {
-        let token = self.snapshot.trust.static_tokens().with_name(name)?;
+    pub(crate) fn static_token(&self, name: &str) -> Result<(HeaderName, String), NoCaller> {
+        let token = self.snapshot.trust.static_tokens().with_name(name);
+        let token = token.ok_or_else(|| NoCaller::UnknownStaticToken(name.to_owned()))?;
         let value = rehearsed_value(name);
-        Some(match &token.settings.field {
+        Ok(match &token.settings.field {
             Some(field) => (field.clone(), value),
             None => (AUTHORIZATION, format!("Bearer {value}")),
         })

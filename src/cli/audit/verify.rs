@@ -55,6 +55,8 @@ pub(in crate::cli) struct VerifyArgs {
 
 /// More faults are only counted.
 const FAULTS_SHOWN: usize = 20;
+/// With fewer bytes, no progress is shown.
+const MANY_BYTES: u64 = 64 * 1024 * 1024;
 
 /// One chain and the findings in it.
 struct Verdict {
@@ -89,7 +91,7 @@ fn verdicts(args: &VerifyArgs) -> Result<Vec<Verdict>, ExitCode> {
     let chains = args.log.all()?.chains;
     let files = chains.iter().flat_map(|chain| &chain.files);
     let bytes = files.filter_map(|file| std::fs::metadata(file).ok()).map(|metadata| metadata.len()).sum();
-    let mut progress = ProgressBar::of(bytes);
+    let mut progress = ProgressBar::of(bytes, MANY_BYTES);
     let requested = RequestedRange { from: args.from, to: args.to };
     let mut verdicts = Vec::new();
     for chain in chains {

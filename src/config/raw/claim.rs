@@ -1,5 +1,7 @@
 //! Values of claims: those that the tokens of a client have, and those that an access rule wants.
 
+use serde_json::Value;
+
 use super::super::decode::{Decode, OneOrMore, list_or_item, mirror};
 use super::super::diagnostics::Reported;
 use super::super::interpolate::MadeOf;
@@ -41,6 +43,16 @@ mirror! {
     struct RawWantedText {
         glob: Option<At<String>>,
         exact: Option<At<String>>,
+    }
+}
+
+impl ClaimValue {
+    pub(crate) fn to_json(&self) -> Value {
+        match self {
+            Self::Text(text) => Value::from(text.as_str()),
+            Self::Integer(number) => Value::from(*number),
+            Self::Bool(truth) => Value::from(*truth),
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use super::super::lint::Lint;
 use super::super::raw::claim::{ClaimValue, RawClaimRule, RawWantedValue};
 use super::super::source::At;
 use super::Resolver;
-use super::oauth::claim_value;
 use crate::oauth::segment_pattern::{InvalidSegmentPattern, SegmentPattern};
 use crate::pipeline::routing::access::{ClaimRule, WantedValue};
 
@@ -34,7 +33,7 @@ impl Resolver<'_> {
                                    whole segment between `:` or `/`, or `{exact: …}` if the claim itself has the `*`";
                     self.faults.at(raw.span, message);
                 }
-                Some(WantedValue::Equal(claim_value(value)))
+                Some(WantedValue::Equal(value.to_json()))
             }
             RawWantedValue::Glob(pattern) => self.pattern(pattern).map(WantedValue::Glob),
             RawWantedValue::Exact(text) => Some(WantedValue::Equal(Value::from(text.value.as_str()))),

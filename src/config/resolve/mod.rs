@@ -8,6 +8,7 @@ mod admin;
 mod authorization;
 mod buffering;
 mod claim_rules;
+mod config_tests;
 mod cors;
 mod fetch_access;
 mod folders;
@@ -63,6 +64,7 @@ use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::upstream::names::DnsSettings;
+use config_tests::TestedNames;
 use names::Names;
 use rate_limits::SharedLimits;
 
@@ -126,8 +128,11 @@ impl Resolver<'_> {
         let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
         let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
         let stale_for = raw.dns.stale_for.value;
+        let written = raw.routes.len();
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
         self.warn_of_unused_limits();
+        let own = oauth.as_ref().and_then(|oauth| oauth.as_ref().ok());
+        let tests = self.config_tests(raw.tests, &TestedNames { names: &names, own, routes: &routes, written });
         let upstreams = upstreams::in_order(upstreams);
         let audit = self.audit(&raw.audit, &audit_file, &raw.state_directory);
         let admin = raw.admin.and_then(|admin| self.admin(admin.value, &listeners));
@@ -163,6 +168,7 @@ impl Resolver<'_> {
             upstream_certificates,
             names: server_names,
             dns: DnsSettings { servers, stale_for },
+            tests,
         })
     }
 

@@ -18,7 +18,7 @@ pub(super) struct Names {
     pub(super) issuers: Vec<String>,
     /// False if a name could not be read. Then an unknown name is not reported.
     pub(super) issuers_complete: bool,
-    static_tokens: Vec<String>,
+    pub(super) static_tokens: Vec<String>,
     pub(super) static_tokens_complete: bool,
     pub(super) clients: Arc<HashMap<String, ()>>,
     pub(super) clients_complete: bool,

@@ -9,7 +9,7 @@ use super::super::decode::Named;
 use super::super::lint::Lint;
 use super::super::origin::IssuerUrl;
 use super::super::raw::RawConfig;
-use super::super::raw::claim::{ClaimValue, RawClaim};
+use super::super::raw::claim::RawClaim;
 use super::super::raw::oauth::{RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
 use super::super::source::At;
 use super::super::suggest;
@@ -280,8 +280,7 @@ impl Resolver<'_> {
                 self.faults.at(name.span, format!("the claim `{}` is set by the gateway: remove it", name.value));
             }
             let Ok(claim) = claim else { continue };
-            let mut values: Vec<Value> =
-                claim.value.values.items.iter().map(|value| claim_value(&value.value)).collect();
+            let mut values: Vec<Value> = claim.value.values.items.iter().map(|value| value.value.to_json()).collect();
             let value = if claim.value.is_list { Value::Array(values) } else { values.pop().unwrap_or(Value::Null) };
             claims.insert(name.value, value);
         }
@@ -300,12 +299,4 @@ const DEFAULT_TOKEN_RATE: LimitRate = {
 pub(super) fn endpoints(raw: &RawOauth) -> Endpoints {
     let issuer = raw.issuer.as_ref().map_or("", |issuer| issuer.value.as_str());
     Endpoints::new(issuer, raw.token_endpoint.path.as_ref().map(|path| path.value.as_str()))
-}
-
-pub(super) fn claim_value(value: &ClaimValue) -> Value {
-    match value {
-        ClaimValue::Text(text) => Value::from(text.as_str()),
-        ClaimValue::Integer(number) => Value::from(*number),
-        ClaimValue::Bool(truth) => Value::from(*truth),
-    }
 }

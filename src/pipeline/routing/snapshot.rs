@@ -172,7 +172,7 @@ fn outside_routes(token_limits: &[RateLimit]) -> impl Iterator<Item = SeriesName
 }
 
 impl BuiltIn {
-    const ALL: [Self; 4] = [Self::Token, Self::Revocation, Self::Jwks, Self::Metadata];
+    pub(crate) const ALL: [Self; 4] = [Self::Token, Self::Revocation, Self::Jwks, Self::Metadata];
 
     /// Whether its requests count by the limits of the token endpoint.
     pub(crate) const fn counts_token_limits(self) -> bool {
