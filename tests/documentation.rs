@@ -183,7 +183,7 @@ fn sentences(cell: &str) -> usize {
 }
 
 /// The example as a whole file.
-fn complete(example: &str) -> String {
+pub(crate) fn complete(example: &str) -> String {
     let has = |key: &str| example.lines().any(|line| line.starts_with(&format!("{key}:")));
     if has("version") {
         return example.to_owned();

@@ -14,16 +14,19 @@
 pub(crate) mod decode;
 pub(crate) mod diagnostics;
 pub(crate) mod edit;
+pub(crate) mod form;
 pub(crate) mod interpolate;
 pub(crate) mod needs;
 pub(crate) mod origin;
 pub(crate) mod raw;
 pub(crate) mod route_finder;
+pub(crate) mod schema;
 pub(crate) mod source;
 pub(crate) mod suggest;
 pub(crate) mod types;
 pub(crate) mod upstream_certificates;
 pub(crate) mod values;
+pub(crate) mod word;
 pub(crate) mod written;
 
 mod reader;
