@@ -40,6 +40,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("strsim::", &["src/config/"]),
     ("governor::", &["src/pipeline/routing/limit_store.rs"]),
     ("clap::", &["src/cli/"]),
+    ("clap_complete::", &["src/cli/completions.rs"]),
+    ("clap_mangen::", &["src/cli/man.rs"]),
     ("rcgen::", &["src/jose/x509.rs"]),
     ("socket2::", &["src/server/", "src/upstream/connect/stream.rs"]),
     ("ipnet::", &["src/network.rs"]),

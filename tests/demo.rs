@@ -15,7 +15,9 @@ use crate::outside::curl_is_there;
 use crate::support::Upstream;
 use crate::support::command::run;
 use crate::support::gateway::{PATIENCE, folder, program};
+use crate::support::pages::read;
 use crate::support::port::free_port;
+use crate::support::schema::SCHEMA;
 
 /// The demo at work. Dropped, it is killed.
 struct Demo {
@@ -158,6 +160,8 @@ fn the_demo_needs_no_folder_and_no_port_of_its_own() {
     let made = made.pop().filter(|_| made.is_empty()).expect("one new folder");
     assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o700);
     let written = fs::read_to_string(made.join("gateway.yaml")).unwrap();
+    assert_eq!(written.lines().next(), Some("# yaml-language-server: $schema=gateway.schema.json"));
+    assert!(fs::read_to_string(made.join("gateway.schema.json")).unwrap() == read(SCHEMA), "another schema");
     assert!(!written.contains(":8443") && !written.contains(":9000") && !written.contains(":9901"), "{written}");
     for file in ["certs/localhost.crt", "state/keys", "state/audit.jsonl"] {
         assert!(made.join(file).exists(), "{file}");

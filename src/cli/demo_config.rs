@@ -1,8 +1,8 @@
 //! The configuration of the demo: a file, or the one that comes with the program, with other ports where its own are
 //! taken.
 //!
-//! The configuration of the program is written to a new folder that is closed to other users. Certificates, keys and
-//! the audit log are made beside it.
+//! The configuration of the program is written to a new folder that is closed to other users, with the schema that its
+//! first line names. Certificates, keys and the audit log are made beside it.
 
 use std::env::{VarError, temp_dir};
 use std::fs::{self, DirBuilder};
@@ -16,6 +16,7 @@ use super::USAGE;
 use super::terminal::{bad_config, failed, note};
 use crate::config;
 use crate::config::interpolate::Surroundings;
+use crate::config::schema;
 use crate::config::types::Config;
 use crate::issuer::client_auth::secret::hash::ClientSecret;
 
@@ -34,6 +35,9 @@ pub(super) struct DemoConfig {
 const SECRET_VARIABLE: &str = "DEMO_CLIENT_SECRET";
 const LEGACY: &str = "legacy";
 const SHIPPED: &str = include_str!("../../gateway.yaml");
+/// The place of the schema in the repository, which the first line of the configuration names.
+const SCHEMA_OF_REPOSITORY: &str = "docs/reference/gateway.schema.json";
+const SCHEMA_FILE: &str = "gateway.schema.json";
 const DEFAULT_FILE: &str = "gateway.yaml";
 /// Names that others may have taken in the folder for temporary files.
 const NAMES_TRIED: u32 = 1000;
@@ -46,22 +50,26 @@ pub(super) fn load(given: Option<&Path>, secret: &ClientSecret) -> Result<DemoCo
         Some(path) => (path.to_owned(), fs::read_to_string(path).ok(), false),
         None => {
             let folder = new_folder().map_err(|error| failed(&error))?;
-            (folder.join(DEFAULT_FILE), Some(SHIPPED.to_owned()), true)
+            let text = SHIPPED.replace(SCHEMA_OF_REPOSITORY, SCHEMA_FILE);
+            (folder.join(DEFAULT_FILE), Some(text), true)
         }
     };
     let mut demo = parse(&path, text.clone(), secret)?;
-    if let Some(moved) = text.and_then(|text| move_taken(&demo, text)) {
-        demo = DemoConfig { moved: moved.addresses, ..parse(&path, Some(moved.text.clone()), secret)? };
-        write(&path, &moved.text, is_shipped)?;
-    } else {
-        write(&path, SHIPPED, is_shipped)?;
+    let moved = text.as_ref().and_then(|text| move_taken(&demo, text.clone()));
+    if let Some(moved) = &moved {
+        demo = DemoConfig { moved: moved.addresses.clone(), ..parse(&path, Some(moved.text.clone()), secret)? };
     }
-    demo.written = is_shipped.then_some(path);
+    if let (true, Some(text)) = (is_shipped, moved.map(|moved| moved.text).or(text)) {
+        write(&path, &text).map_err(|error| failed(&error))?;
+        demo.written = Some(path);
+    }
     Ok(demo)
 }
 
-fn write(path: &Path, text: &str, is_shipped: bool) -> Result<(), ExitCode> {
-    if is_shipped { fs::write(path, text).map_err(|error| failed(&error)) } else { Ok(()) }
+/// Writes the configuration, and its schema beside it.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)?;
+    fs::write(path.with_file_name(SCHEMA_FILE), format!("{}\n", schema::text()))
 }
 
 fn parse(path: &Path, text: Option<String>, secret: &ClientSecret) -> Result<DemoConfig, ExitCode> {

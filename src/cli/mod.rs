@@ -8,6 +8,7 @@ mod change;
 mod check;
 mod client;
 mod client_secret;
+mod completions;
 mod connect;
 mod decision;
 mod demo;
@@ -16,10 +17,12 @@ mod demo_service;
 mod inspect;
 mod issuers;
 mod keys;
+mod man;
 mod refusal;
 mod revoke;
 mod rotate;
 mod run;
+mod schema;
 mod start;
 mod static_token;
 mod stdin;
@@ -83,6 +86,15 @@ enum Verb {
     /// Show the trusted issuers, their keys, and whether the keys can be fetched
     #[command(after_help = ISSUERS_HELP)]
     Issuers(issuers::IssuersArgs),
+    /// Print the JSON Schema of the configuration, for editors
+    #[command(after_help = schema::HELP)]
+    Schema,
+    /// Print the script by which a shell completes verbs and options
+    #[command(after_help = completions::HELP)]
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write the pages of all verbs into a folder
+    #[command(after_help = man::HELP)]
+    Man(man::ManArgs),
 }
 
 const RUN_HELP: &str = "\
@@ -146,5 +158,8 @@ pub fn main() -> ExitCode {
         Verb::Report(args) => audit::report::report(&args),
         Verb::Token(verb) => token::token(&verb),
         Verb::Issuers(args) => issuers::issuers(&args),
+        Verb::Schema => schema::schema(),
+        Verb::Completions(args) => completions::completions(&args),
+        Verb::Man(args) => man::man(&args),
     }
 }

@@ -5,14 +5,18 @@
 //! causes no further fault. So one mistake is one fault, and the other keys are still read. A misspelt key is read as
 //! the key that it resembles. Checks the form of each value; [`super::resolve`] checks whether the values fit together.
 
+mod mirror;
+
 use std::collections::HashMap;
 
 use super::diagnostics::Reported;
+use super::form::ValueForm;
 use super::interpolate::MadeOf;
 use super::reader::{Entries, MissingKey, Reader};
 use super::source::{At, Span};
 use super::tree::YamlNode;
 use super::values::{Quotes, ScalarValue};
+pub(super) use mirror::mirror;
 
 /// A type that a node can be decoded into.
 pub(super) trait Decode: Sized {
@@ -21,12 +25,18 @@ pub(super) trait Decode: Sized {
     /// Whether the value may be a secret, or have one in it. Then [`super::secrecy`] never shows it.
     const IS_SECRET: bool = false;
 
+    /// The form of what [`decode`](Self::decode) accepts, for the schema.
+    fn form() -> ValueForm;
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported>;
 }
 
 /// The type of a field of a mirrored map: required, optional, or a map with defaults.
 pub(super) trait MapField: Sized {
     const IS_SECRET: bool = false;
+    const IS_REQUIRED: bool = false;
+
+    fn form() -> ValueForm;
 
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self;
     fn absent(key: &'static str, missing: MissingKey, reader: &mut Reader<'_>) -> Self;
@@ -69,6 +79,11 @@ impl<T> Named<T> {
 
 impl<T: Decode> MapField for Required<T> {
     const IS_SECRET: bool = T::IS_SECRET;
+    const IS_REQUIRED: bool = true;
+
+    fn form() -> ValueForm {
+        T::form()
+    }
 
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         At::decode(node, reader)
@@ -85,6 +100,10 @@ impl<T: Decode> MapField for Required<T> {
 impl<T: Decode> MapField for Option<At<T>> {
     const IS_SECRET: bool = T::IS_SECRET;
 
+    fn form() -> ValueForm {
+        T::form()
+    }
+
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         At::decode(node, reader).ok()
     }
@@ -98,6 +117,10 @@ impl<T: Decode> MapField for Option<At<T>> {
 impl<T: Decode> MapField for Option<Required<T>> {
     const IS_SECRET: bool = T::IS_SECRET;
 
+    fn form() -> ValueForm {
+        T::form()
+    }
+
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         Some(At::decode(node, reader))
     }
@@ -110,6 +133,10 @@ impl<T: Decode> MapField for Option<Required<T>> {
 impl<T: Decode> MapField for Vec<At<T>> {
     const IS_SECRET: bool = T::IS_SECRET;
 
+    fn form() -> ValueForm {
+        T::form().list(0)
+    }
+
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         Self::decode(node, reader).unwrap_or_default()
     }
@@ -121,6 +148,10 @@ impl<T: Decode> MapField for Vec<At<T>> {
 
 impl<T: Decode> MapField for Named<T> {
     const IS_SECRET: bool = T::IS_SECRET;
+
+    fn form() -> ValueForm {
+        T::form().named(0)
+    }
 
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         let YamlNode::Map(pairs) = &node.value else {
@@ -152,6 +183,10 @@ impl<T: Decode> MapField for Named<T> {
 impl<T: Decode> Decode for At<T> {
     const IS_SECRET: bool = T::IS_SECRET;
 
+    fn form() -> ValueForm {
+        T::form()
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         Ok(Self { value: T::decode(node, reader)?, span: node.span })
     }
@@ -161,6 +196,10 @@ impl<T: Decode> Decode for At<T> {
 impl<T: Decode> Decode for Option<T> {
     const IS_SECRET: bool = T::IS_SECRET;
 
+    fn form() -> ValueForm {
+        T::form()
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         T::decode(node, reader).map(Some)
     }
@@ -168,6 +207,10 @@ impl<T: Decode> Decode for Option<T> {
 
 impl<T: Decode> Decode for Vec<T> {
     const IS_SECRET: bool = T::IS_SECRET;
+
+    fn form() -> ValueForm {
+        T::form().list(0)
+    }
 
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
@@ -183,12 +226,21 @@ impl<T: Decode> Decode for Vec<T> {
 impl<T: Decode> Decode for OneOrMore<T> {
     const IS_SECRET: bool = T::IS_SECRET;
 
+    fn form() -> ValueForm {
+        T::form().list(1)
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
             YamlNode::List(items) if items.is_empty() => Err(reader.faults.at(node.span, EMPTY_LIST)),
             _ => Ok(Self { items: Vec::decode(node, reader)? }),
         }
     }
+}
+
+/// The form of a type, for another type that is made of it.
+pub(super) fn form_of<T: Decode>() -> ValueForm {
+    T::form()
 }
 
 /// A list, or one item without brackets.
@@ -205,6 +257,10 @@ pub(super) fn list_or_item<T: Decode>(
 }
 
 impl<T: ScalarValue> Decode for T {
+    fn form() -> ValueForm {
+        <T as ScalarValue>::form()
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let expected = T::expected();
         let text = reader.text(node, &expected)?;
@@ -222,6 +278,10 @@ impl<T: ScalarValue> Decode for T {
 }
 
 impl Decode for String {
+    fn form() -> ValueForm {
+        ValueForm::Text
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let text = reader.text(node, "text")?;
         if text.is_ambiguous() {
@@ -255,81 +315,3 @@ pub(super) const fn key_name(field: &'static str) -> &'static str {
         _ => field,
     }
 }
-
-/// Generates a struct that mirrors a map of the file, with its `Decode`, `MapField` and `Mirrored`. A field is one of
-/// - `key: Required<T>`: required;
-/// - `key: At<T> = default`: optional, with this default;
-/// - `key: Option<At<T>>`, `Option<Required<T>>`, `Vec<At<T>>`, `Named<T>`: optional;
-/// - `key: M`, where `M` is a mirrored map: if it is absent, as if it were present and empty.
-macro_rules! mirror {
-    ($(#[$meta:meta])* struct $name:ident { $($(#[$doc:meta])* $key:ident: $type:ty $(= $default:expr)?,)* }) => {
-        $(#[$meta])*
-        #[derive(Debug)]
-        pub(crate) struct $name {
-            $($(#[$doc])* pub(crate) $key: $type,)*
-        }
-
-        impl $name {
-            fn from_entries(
-                entries: &$crate::config::reader::Entries<'_, '_>,
-                reader: &mut $crate::config::reader::Reader<'_>,
-            ) -> Self {
-                Self { $($key: $crate::config::decode::mirror!(@field entries, reader, $key $(, $default)?),)* }
-            }
-        }
-
-        impl $crate::config::decode::Mirrored for $name {
-            const KEYS: &'static [&'static str] = &[$($crate::config::decode::key_name(stringify!($key))),*];
-
-            fn is_secret(key: &str) -> bool {
-                let secret = [$($crate::config::decode::mirror!(@is_secret $type $(, $default)?)),*];
-                Self::KEYS.iter().zip(secret).any(|(known, secret)| secret && *known == key)
-            }
-        }
-
-        impl $crate::config::decode::Decode for $name {
-            const IS_SECRET: bool = <Self as $crate::config::decode::MapField>::IS_SECRET;
-
-            fn decode(
-                node: &$crate::config::source::At<$crate::config::tree::YamlNode<'_>>,
-                reader: &mut $crate::config::reader::Reader<'_>,
-            ) -> Result<Self, $crate::config::diagnostics::Reported> {
-                Ok(<Self as $crate::config::decode::MapField>::given(node, reader))
-            }
-        }
-
-        impl $crate::config::decode::MapField for $name {
-            const IS_SECRET: bool =
-                false $(|| $crate::config::decode::mirror!(@is_secret $type $(, $default)?))*;
-
-            fn given(
-                node: &$crate::config::source::At<$crate::config::tree::YamlNode<'_>>,
-                reader: &mut $crate::config::reader::Reader<'_>,
-            ) -> Self {
-                let entries = reader.entries(node, <Self as $crate::config::decode::Mirrored>::KEYS);
-                Self::from_entries(&entries, reader)
-            }
-
-            fn absent(
-                _: &'static str,
-                missing: $crate::config::reader::MissingKey,
-                reader: &mut $crate::config::reader::Reader<'_>,
-            ) -> Self {
-                Self::from_entries(&$crate::config::reader::Entries::none(missing), reader)
-            }
-        }
-    };
-    (@field $entries:ident, $reader:ident, $key:ident) => {
-        $entries.field($crate::config::decode::key_name(stringify!($key)), $reader)
-    };
-    (@field $entries:ident, $reader:ident, $key:ident, $default:expr) => {
-        $entries.or($crate::config::decode::key_name(stringify!($key)), $reader, $default)
-    };
-    (@is_secret $type:ty) => {
-        <$type as $crate::config::decode::MapField>::IS_SECRET
-    };
-    (@is_secret $type:ty, $default:expr) => {
-        <$type as $crate::config::decode::Decode>::IS_SECRET
-    };
-}
-pub(super) use mirror;

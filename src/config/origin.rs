@@ -5,6 +5,7 @@
 
 use url::Url;
 
+use super::form::ValueForm;
 use super::values::{Hint, ScalarValue};
 
 /// Scheme, host and port, and nothing after them: `https://api.example.com`.
@@ -61,6 +62,10 @@ impl ScalarValue for UrlOrigin {
         "an origin such as `https://api.example.com`".to_owned()
     }
 
+    fn form() -> ValueForm {
+        ValueForm::pattern("https?://[^/?#\\\\@{} ]+", Self::expected(), &["https://api.example.com"])
+    }
+
     fn parse(text: &str) -> Result<Self, Hint> {
         let HttpUrl(url) = HttpUrl::parse(text)?;
         if after_scheme(text).contains(['/', '?']) {
@@ -73,6 +78,14 @@ impl ScalarValue for UrlOrigin {
 impl ScalarValue for IssuerUrl {
     fn expected() -> String {
         "a URL such as `https://api.example.com` or `https://api.example.com/auth`".to_owned()
+    }
+
+    fn form() -> ValueForm {
+        ValueForm::pattern(
+            "https?://[^/?#\\\\@{} ]+(/[A-Za-z0-9._~/-]*)?",
+            Self::expected(),
+            &["https://api.example.com", "https://api.example.com/auth"],
+        )
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
@@ -96,6 +109,14 @@ impl ScalarValue for IssuerUrl {
 impl ScalarValue for HttpUrl {
     fn expected() -> String {
         "a URL such as `https://api.example.com/keys`".to_owned()
+    }
+
+    fn form() -> ValueForm {
+        ValueForm::pattern(
+            "https?://[^/?#\\\\@{} ]+([/?][^#\\\\ ]*)?",
+            Self::expected(),
+            &["https://api.example.com/keys"],
+        )
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {

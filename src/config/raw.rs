@@ -28,10 +28,12 @@ use std::time::Duration;
 
 use super::decode::{Decode, Named, OneOrMore, Required, mirror};
 use super::diagnostics::Reported;
+use super::form::ValueForm;
 use super::reader::Reader;
 use super::source::At;
 use super::tree::YamlNode;
 use super::values::{Bound, Hint, Period, PositiveCount, Quotes, ScalarValue, Size, count, kibibytes, seconds};
+use super::word::Word;
 use crate::network::Network;
 
 mirror! {
@@ -76,7 +78,9 @@ mirror! {
 
 mirror! {
     struct RawShutdown {
+        /// The time with readiness off before the drain begins. Default: `0s`.
         delay: At<Duration> = Duration::ZERO,
+        /// The time that requests in flight have to end. Default: `30s`.
         drain: At<Duration> = Duration::from_secs(30),
     }
 }
@@ -89,6 +93,7 @@ mirror! {
         sync: At<Sync> = Sync::Grants,
         /// Refusals with a line of their own, per second and address.
         refusals_per_second: At<Bound<PositiveCount>> = Bound::AtMost(count(20)),
+        /// The sizes and the number of the files.
         rotate: RawRotate,
     }
 }
@@ -105,6 +110,7 @@ mirror! {
 
 mirror! {
     struct RawAdmin {
+        /// Its address and port. Other addresses than those of the loopback need `allow_from`.
         address: Required<SocketAddr>,
         /// Accepted host names, besides addresses and `localhost`.
         hosts: Option<At<OneOrMore<String>>>,
@@ -116,6 +122,7 @@ mirror! {
 mirror! {
     /// Probes alone.
     struct RawProbes {
+        /// Its address and port.
         address: Required<SocketAddr>,
     }
 }
@@ -156,41 +163,32 @@ impl ScalarValue for ConfigVersion {
         "`1`".to_owned()
     }
 
+    fn form() -> ValueForm {
+        ValueForm::Integer(1, 1)
+    }
+
     fn parse(text: &str) -> Result<Self, Hint> {
         if text == "1" { Ok(Self) } else { Err("there is no other version") }
     }
 }
 
-impl ScalarValue for RawOnFailure {
-    fn expected() -> String {
-        "`block` or `drop`".to_owned()
-    }
-
-    fn parse(text: &str) -> Result<Self, Hint> {
-        match text {
-            "block" => Ok(Self::Block),
-            "drop" => Ok(Self::Drop),
-            _ => Err(""),
-        }
+impl Word for RawOnFailure {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("block", Self::Block), ("drop", Self::Drop)]
     }
 }
 
-impl ScalarValue for Sync {
-    fn expected() -> String {
-        "`none`, `grants` or `all`".to_owned()
-    }
-
-    fn parse(text: &str) -> Result<Self, Hint> {
-        match text {
-            "none" => Ok(Self::Nothing),
-            "grants" => Ok(Self::Grants),
-            "all" => Ok(Self::All),
-            _ => Err(""),
-        }
+impl Word for Sync {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("none", Self::Nothing), ("grants", Self::Grants), ("all", Self::All)]
     }
 }
 
 impl Decode for AuditFile {
+    fn form() -> ValueForm {
+        ValueForm::Path
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let path = PathBuf::decode(node, reader)?;
         Ok(if path.as_os_str() == "-" { Self::Stdout } else { Self::Path(path) })
@@ -199,6 +197,10 @@ impl Decode for AuditFile {
 
 /// As written; [`Source::locate`](super::source::Source::locate) makes it relative to the file.
 impl Decode for PathBuf {
+    fn form() -> ValueForm {
+        ValueForm::Path
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let path = String::decode(node, reader)?;
         if path.is_empty() { Err(reader.mismatch(node, "a path", "")) } else { Ok(Self::from(path)) }

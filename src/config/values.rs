@@ -4,12 +4,13 @@
 //! normalised. Digits are decimal without sign, separators or leading zeros. Values with a type in the domain (scopes,
 //! paths, issuers) stay text here and are parsed there.
 
-use std::net::{IpAddr, SocketAddr};
+mod addresses;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::form::ValueForm;
 use crate::clock::UnixTime;
-use crate::network::{InvalidNetwork, Network};
 
 /// A type that a scalar is parsed into.
 pub(super) trait ScalarValue: Sized {
@@ -17,6 +18,9 @@ pub(super) trait ScalarValue: Sized {
 
     /// Completes "expected …".
     fn expected() -> String;
+
+    /// The form of the texts that [`parse`](Self::parse) accepts, for the schema.
+    fn form() -> ValueForm;
 
     /// `Err` adds a hint to [`expected`](Self::expected), or is empty.
     fn parse(text: &str) -> Result<Self, Hint>;
@@ -141,6 +145,10 @@ impl ScalarValue for bool {
         "`true` or `false`".to_owned()
     }
 
+    fn form() -> ValueForm {
+        ValueForm::Bool
+    }
+
     fn parse(text: &str) -> Result<Self, Hint> {
         text.parse().map_err(|_| "")
     }
@@ -151,6 +159,10 @@ impl ScalarValue for PositiveCount {
 
     fn expected() -> String {
         "a count such as `100`".to_owned()
+    }
+
+    fn form() -> ValueForm {
+        ValueForm::Integer(1, u32::MAX.into())
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
@@ -165,6 +177,10 @@ impl ScalarValue for PositiveCount {
 impl ScalarValue for Duration {
     fn expected() -> String {
         "a duration such as `30s`".to_owned()
+    }
+
+    fn form() -> ValueForm {
+        ValueForm::pattern("(0|[1-9][0-9]*)(ms|s|m|h|d)", Self::expected(), &["500ms", "30s", "5m", "1h", "30d"])
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
@@ -187,6 +203,10 @@ impl ScalarValue for Period {
         Duration::expected()
     }
 
+    fn form() -> ValueForm {
+        ValueForm::pattern("[1-9][0-9]*(ms|s|m|h|d)", Self::expected(), &["500ms", "30s", "5m", "1h", "30d"])
+    }
+
     fn parse(text: &str) -> Result<Self, Hint> {
         let duration = Duration::parse(text)?;
         if duration.is_zero() { Err(NOT_ZERO) } else { Ok(Self(duration)) }
@@ -196,6 +216,10 @@ impl ScalarValue for Period {
 impl ScalarValue for Size {
     fn expected() -> String {
         "a size such as `8KiB`".to_owned()
+    }
+
+    fn form() -> ValueForm {
+        ValueForm::pattern("[1-9][0-9]*(B|KiB|MiB|GiB)", Self::expected(), &["512B", "8KiB", "10MiB", "1GiB"])
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
@@ -220,6 +244,10 @@ impl ScalarValue for Percent {
         "a part such as `50%`".to_owned()
     }
 
+    fn form() -> ValueForm {
+        ValueForm::pattern("([1-9][0-9]?|100)%", Self::expected(), &["50%"])
+    }
+
     fn parse(text: &str) -> Result<Self, Hint> {
         let number = text.strip_suffix('%').ok_or("it ends in `%`")?;
         match decimal(number)? {
@@ -235,6 +263,10 @@ impl ScalarValue for ByteRate {
         "a rate such as `240B/s`".to_owned()
     }
 
+    fn form() -> ValueForm {
+        ValueForm::pattern("[1-9][0-9]*(B|KiB|MiB|GiB)/s", Self::expected(), &["240B/s", "1KiB/s"])
+    }
+
     fn parse(text: &str) -> Result<Self, Hint> {
         let size = text.strip_suffix("/s").ok_or("it is a size and `/s`")?;
         Size::parse(size).map(|size| Self(size.bytes()))
@@ -244,6 +276,10 @@ impl ScalarValue for ByteRate {
 impl ScalarValue for RatePerPeriod {
     fn expected() -> String {
         "a rate such as `10/s`".to_owned()
+    }
+
+    fn form() -> ValueForm {
+        ValueForm::pattern("[1-9][0-9]*/(s|min|h|d)", Self::expected(), &["10/s", "600/min", "10000/h", "1000000/d"])
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
@@ -266,6 +302,10 @@ impl<T: ScalarValue> ScalarValue for Bound<T> {
         format!("{}, or `unlimited`", T::expected())
     }
 
+    fn form() -> ValueForm {
+        T::form().or_word(UNLIMITED)
+    }
+
     fn parse(text: &str) -> Result<Self, Hint> {
         if text == UNLIMITED {
             return Ok(Self::Unlimited);
@@ -282,46 +322,13 @@ impl ScalarValue for UnixTime {
         "a time such as `2027-01-31T00:00:00Z`".to_owned()
     }
 
+    fn form() -> ValueForm {
+        let pattern = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,3})?(Z|[+-][0-9]{2}:[0-9]{2})";
+        ValueForm::pattern(pattern, Self::expected(), &["2027-01-31T00:00:00Z", "2027-01-31T00:00:00+01:00"])
+    }
+
     fn parse(text: &str) -> Result<Self, Hint> {
         Self::parse(text).ok_or("RFC 3339, with `Z` or an offset such as `+01:00`")
-    }
-}
-
-impl ScalarValue for SocketAddr {
-    fn expected() -> String {
-        "an IP address and a port such as `0.0.0.0:8443` or `\"[::]:8443\"`".to_owned()
-    }
-
-    fn parse(text: &str) -> Result<Self, Hint> {
-        text.parse().map_err(|_| "")
-    }
-}
-
-impl ScalarValue for IpAddr {
-    fn expected() -> String {
-        "an IP address such as `10.0.0.7` or `\"2001:db8::7\"`".to_owned()
-    }
-
-    fn parse(text: &str) -> Result<Self, Hint> {
-        match text.parse() {
-            Ok(Self::V6(address)) if address.to_ipv4_mapped().is_some() => Err("write it as IPv4"),
-            Ok(address) => Ok(address),
-            Err(_) => Err(""),
-        }
-    }
-}
-
-impl ScalarValue for Network {
-    fn expected() -> String {
-        "a network such as `10.0.0.0/8` or `\"2001:db8::/32\"`, or an address".to_owned()
-    }
-
-    fn parse(text: &str) -> Result<Self, Hint> {
-        Self::parse(text).map_err(|invalid| match invalid {
-            InvalidNetwork::Syntax => "",
-            InvalidNetwork::BitsBeyondPrefix => "the address has bits beyond the prefix",
-            InvalidNetwork::Mapped => "write it as IPv4",
-        })
     }
 }
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::schema;
+
 /// Long enough for a busy machine. A test that passes never waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -76,7 +78,11 @@ impl Gateway {
         Self::start_in(folder(), yaml, &[])
     }
 
+    /// A configuration that the gateway accepts is valid by the schema too.
     pub(crate) fn start_in(folder: PathBuf, yaml: &str, variables: &[(&str, &str)]) -> Self {
+        if yaml.len() < 64 << 10 {
+            assert_eq!(schema::complaint(yaml), None, "{yaml}");
+        }
         fs::write(folder.join("gateway.yaml"), yaml).unwrap();
         let mut command = program(&folder);
         command.arg("run").envs(variables.iter().copied());

@@ -1,7 +1,8 @@
 //! `upstreams.NAME.authorization`: the credential that the service wants from the gateway itself.
 
-use super::super::decode::{Decode, Required, mirror};
+use super::super::decode::{Decode, Required, form_of, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::{KeyRule, ValueForm};
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
@@ -17,22 +18,32 @@ pub(crate) enum RawAuthorization {
 mirror! {
     /// One of `bearer`, `basic`, and `header` with `value`.
     struct RawAuthorizationKeys {
+        /// A token, sent as `Authorization: Bearer …`.
         bearer: Option<At<Secret>>,
+        /// Credentials, sent as `Authorization: Basic …`.
         basic: Option<At<RawBasic>>,
+        /// The name of a header field. It needs `value`.
         header: Option<At<String>>,
+        /// The value of the field that `header` names.
         value: Option<At<Secret>>,
     }
 }
 
 mirror! {
     struct RawBasic {
+        /// The name of the user.
         user: Required<String>,
+        /// The password, from a variable or a file.
         password: Required<Secret>,
     }
 }
 
 impl Decode for RawAuthorization {
     const IS_SECRET: bool = true;
+
+    fn form() -> ValueForm {
+        form_of::<RawAuthorizationKeys>().with_rule(KeyRule::OneOf(&[&["bearer"], &["basic"], &["header", "value"]]))
+    }
 
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "`{bearer: …}`, `{basic: {user: …, password: …}}` or `{header: NAME, value: …}`";

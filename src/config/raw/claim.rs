@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::super::decode::{Decode, OneOrMore, list_or_item, mirror};
+use super::super::decode::{Decode, OneOrMore, form_of, list_or_item, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::{KeyRule, ValueForm};
 use super::super::interpolate::MadeOf;
 use super::super::reader::Reader;
 use super::super::source::At;
@@ -41,7 +42,9 @@ pub(crate) enum RawWantedValue {
 mirror! {
     /// Has exactly one of the two.
     struct RawWantedText {
+        /// A pattern in which `*` stands for one whole segment between `:` or `/`.
         glob: Option<At<String>>,
+        /// A value that contains `*`.
         exact: Option<At<String>>,
     }
 }
@@ -57,6 +60,10 @@ impl ClaimValue {
 }
 
 impl Decode for RawClaim {
+    fn form() -> ValueForm {
+        ClaimValue::form().or_list()
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let is_list = matches!(node.value, YamlNode::List(_));
         Ok(Self { values: list_or_item(node, reader)?, is_list })
@@ -64,6 +71,10 @@ impl Decode for RawClaim {
 }
 
 impl Decode for ClaimValue {
+    fn form() -> ValueForm {
+        ValueForm::AnyOf(vec![ValueForm::Text, ValueForm::Integer(i64::MIN, i64::MAX), ValueForm::Bool])
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "text, a whole number, `true` or `false`";
         let text = reader.text(node, EXPECTED)?;
@@ -80,12 +91,21 @@ impl Decode for ClaimValue {
 }
 
 impl Decode for RawClaimRule {
+    fn form() -> ValueForm {
+        RawWantedValue::form().or_list()
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         list_or_item(node, reader).map(Self)
     }
 }
 
 impl Decode for RawWantedValue {
+    fn form() -> ValueForm {
+        let text = form_of::<RawWantedText>().with_rule(KeyRule::OneOf(&[&["glob"], &["exact"]]));
+        ValueForm::AnyOf(vec![ClaimValue::form(), text])
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let YamlNode::Map(_) = &node.value else {
             return ClaimValue::decode(node, reader).map(Self::Plain);

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::super::decode::{Decode, EMPTY_LIST, MapField, Named, OneOrMore, Required, list_or_item, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::{KeyRule, ValueForm};
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
@@ -74,12 +75,21 @@ pub(crate) enum RawScheme {
 pub(crate) struct RawAllowed(pub(crate) Vec<RequestAndRoute>);
 
 impl Decode for RawCallers {
+    fn form() -> ValueForm {
+        RawCaller::form().or_list()
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         list_or_item(node, reader).map(Self)
     }
 }
 
 impl Decode for RawCaller {
+    fn form() -> ValueForm {
+        const ONE: KeyRule = KeyRule::OneOf(&[&["client"], &["issuer"], &["static_token"]]);
+        <RawCallerKeys as Decode>::form().with_rule(ONE).or_word("anonymous")
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "`anonymous`, `{client: ID}`, `{issuer: NAME, claims: {…}}` or `{static_token: NAME}`";
         if !matches!(node.value, YamlNode::Map(_)) {
@@ -110,6 +120,10 @@ impl Decode for RawCaller {
 }
 
 impl Decode for RawJson {
+    fn form() -> ValueForm {
+        ValueForm::FreeMap
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let value = match &node.value {
             YamlNode::Map(_) => {
@@ -135,6 +149,10 @@ impl ScalarValue for RawScheme {
         "`https` or `http`".to_owned()
     }
 
+    fn form() -> ValueForm {
+        ValueForm::Words(vec!["https", "http"])
+    }
+
     fn parse(text: &str) -> Result<Self, Hint> {
         match text {
             "http" => Ok(Self::Http),
@@ -145,6 +163,11 @@ impl ScalarValue for RawScheme {
 }
 
 impl Decode for RawAllowed {
+    fn form() -> ValueForm {
+        let with_routes = || ValueForm::Text.named(1);
+        ValueForm::AnyOf(vec![ValueForm::AnyOf(vec![ValueForm::Text, with_routes()]).list(1), with_routes()])
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "a list of requests such as `[GET /invoices/7]`, or a map of requests and routes";
         match &node.value {

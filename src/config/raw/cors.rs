@@ -7,7 +7,7 @@ use super::super::values::{Period, seconds};
 mirror! {
     struct RawCors {
         origins: Required<OneOrMore<String>>,
-        /// Default: the route's.
+        /// Methods that a page may use. Default: the route's.
         methods: Option<At<OneOrMore<String>>>,
         /// Of requests. Default: `Authorization` and `Content-Type`.
         headers: Option<At<Vec<At<String>>>>,

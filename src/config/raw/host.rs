@@ -1,7 +1,8 @@
 //! `host` of an upstream or a route: the `Host` that the service gets.
 
-use super::super::decode::{Decode, Required, mirror};
+use super::super::decode::{Decode, Required, form_of, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::ValueForm;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
@@ -17,11 +18,16 @@ pub(crate) enum RawHost {
 
 mirror! {
     struct RawHostName {
+        /// A host, with or without a port.
         name: Required<String>,
     }
 }
 
 impl Decode for RawHost {
+    fn form() -> ValueForm {
+        ValueForm::AnyOf(vec![ValueForm::Words(vec!["upstream", "preserve"]), form_of::<RawHostName>()])
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "`upstream`, `preserve`, or a map such as `{name: legacy.internal}`";
         if matches!(node.value, YamlNode::Map(_)) {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::decode::{Decode, OneOrMore, Required, list_or_item, mirror};
+use super::super::decode::{Decode, OneOrMore, Required, form_of, list_or_item, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::ValueForm;
 use super::super::origin::HttpUrl;
 use super::super::reader::Reader;
 use super::super::source::At;
@@ -86,6 +87,10 @@ pub(crate) enum RawClaimPath {
 const UNLIMITED: &str = "unlimited";
 
 impl Decode for RawAudiences {
+    fn form() -> ValueForm {
+        form_of::<OneOrMore<String>>().or_word("unlimited")
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "a list of audiences, or `unlimited`";
         match &node.value {
@@ -107,12 +112,20 @@ impl Decode for RawAudiences {
 }
 
 impl Decode for RawSubjectClaim {
+    fn form() -> ValueForm {
+        ValueForm::Text.or_list()
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         list_or_item(node, reader).map(Self)
     }
 }
 
 impl Decode for RawScopeClaim {
+    fn form() -> ValueForm {
+        RawClaimPath::form().or_list()
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let paths: OneOrMore<RawClaimPath> = list_or_item(node, reader)?;
         match &paths.items[..] {
@@ -123,6 +136,10 @@ impl Decode for RawScopeClaim {
 }
 
 impl Decode for RawClaimPath {
+    fn form() -> ValueForm {
+        ValueForm::Text.or_list()
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
             YamlNode::List(_) => OneOrMore::decode(node, reader).map(Self::Parts),

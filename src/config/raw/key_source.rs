@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::decode::{Decode, Named, OneOrMore, Required, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::ValueForm;
 use super::super::reader::Reader;
 use super::super::source::{At, Span};
 use super::super::tree::YamlNode;
@@ -14,6 +15,7 @@ use super::oauth::Secret;
 
 mirror! {
     struct RawJwks {
+        /// Public keys, as JWKs.
         keys: Required<OneOrMore<RawJwk>>,
     }
 }
@@ -36,6 +38,10 @@ pub(crate) struct RawJwk(pub(crate) Value);
 const NOT_TEXT: [&str; 4] = ["ext", "exp", "iat", "nbf"];
 
 impl Decode for RawJwk {
+    fn form() -> ValueForm {
+        ValueForm::FreeMap
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let YamlNode::Map(_) = &node.value else {
             return Err(reader.mismatch(node, "a JWK, which is a map such as `{kty: EC, crv: P-256, x: …, y: …}`", ""));

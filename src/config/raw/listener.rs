@@ -4,15 +4,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::super::decode::{OneOrMore, Required, mirror};
+use super::super::form::ValueForm;
 use super::super::origin::UrlOrigin;
 use super::super::source::At;
 use super::super::values::{Hint, ScalarValue};
+use super::super::word::Word;
 use crate::pipeline::request::origin_part::OriginPart;
 
 mirror! {
     struct RawListener {
         address: Required<SocketAddr>,
-        /// Without it the listener speaks plain HTTP.
+        /// The certificates. Without it the listener speaks plain HTTP.
         tls: Option<At<RawTls>>,
         redirect_to: Option<At<UrlOrigin>>,
         /// Every connection begins with a PROXY header, from one of `trusted_proxies`.
@@ -32,9 +34,11 @@ mirror! {
 
 mirror! {
     struct RawCertificate {
+        /// A PEM file with the certificate and its chain.
         cert: Required<PathBuf>,
+        /// A PEM file with the private key.
         key: Required<PathBuf>,
-        /// Creates the pair if both files are missing.
+        /// Creates the pair if both files are missing: for development only. Default: `false`.
         self_signed: At<bool> = false,
     }
 }
@@ -45,19 +49,19 @@ pub(crate) enum RawMinVersion {
     Tls13,
 }
 
-impl ScalarValue for OriginPart {
-    fn expected() -> String {
-        "`scheme`, `host` or `port`".to_owned()
-    }
-
-    fn parse(text: &str) -> Result<Self, Hint> {
-        Self::ALL.into_iter().find(|part| part.as_str() == text).ok_or("")
+impl Word for OriginPart {
+    fn words() -> Vec<(&'static str, Self)> {
+        Self::ALL.into_iter().map(|part| (part.as_str(), part)).collect()
     }
 }
 
 impl ScalarValue for RawMinVersion {
     fn expected() -> String {
         "`\"1.2\"` or `\"1.3\"`".to_owned()
+    }
+
+    fn form() -> ValueForm {
+        ValueForm::Words(vec!["1.2", "1.3"])
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {

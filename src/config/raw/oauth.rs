@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use super::super::decode::{Decode, Named, OneOrMore, Required, mirror};
+use super::super::decode::{Decode, Named, OneOrMore, Required, form_of, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::{KeyRule, ValueForm};
 use super::super::interpolate::MadeOf;
 use super::super::origin::IssuerUrl;
 use super::super::reader::Reader;
@@ -25,7 +26,9 @@ mirror! {
         audiences: Required<OneOrMore<String>>,
         /// Default: an hour.
         token_ttl: Option<At<Period>>,
+        /// The keys that sign the tokens.
         signing_keys: RawSigningKeys,
+        /// The endpoint that grants the tokens.
         token_endpoint: RawTokenEndpoint,
         clients: Named<RawClient>,
     }
@@ -56,6 +59,7 @@ mirror! {
         secrets: Required<OneOrMore<RawSecret>>,
         scopes: Required<OneOrMore<String>>,
         audiences: Option<At<OneOrMore<String>>>,
+        /// The lifetime of the client's tokens.
         token_ttl: Option<At<Period>>,
         claims: Named<RawClaim>,
         /// The addresses that it may use, for token requests and with tokens. Default: any.
@@ -121,15 +125,23 @@ impl fmt::Debug for Secret {
 
 mirror! {
     struct RawSecretKeys {
+        /// The hash of a secret, as `portcullis client new` and `portcullis client hash` print it.
         hash: Option<At<Secret>>,
+        /// The secret, from a variable or a file: `"${NAME}"`. It has 16 characters or more.
         value: Option<At<Secret>>,
+        /// The time from which on the secret is wrong. Default: none.
         expires_at: Option<At<UnixTime>>,
+        /// The time before which the secret is wrong. Default: none.
         not_before: Option<At<UnixTime>>,
     }
 }
 
 impl Decode for RawSecret {
     const IS_SECRET: bool = true;
+
+    fn form() -> ValueForm {
+        form_of::<RawSecretKeys>().with_rule(KeyRule::OneOf(&[&["hash"], &["value"]]))
+    }
 
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "a map such as `{hash: …}` or `{value: …}`";
@@ -157,6 +169,10 @@ impl Decode for RawSecret {
 
 impl Decode for Secret {
     const IS_SECRET: bool = true;
+
+    fn form() -> ValueForm {
+        ValueForm::Text
+    }
 
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let text = reader.secret_text(node)?;

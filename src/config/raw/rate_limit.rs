@@ -1,7 +1,8 @@
 //! `rate_limits`: of routes, of the token endpoint, of clients, and those that routes share.
 
-use super::super::decode::{Decode, Required, mirror};
+use super::super::decode::{Decode, Required, form_of, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::ValueForm;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
@@ -10,9 +11,11 @@ use crate::trust::request_key::RequestKey;
 
 mirror! {
     struct RawRateLimit {
+        /// The number of requests in a time: the speed at which the bucket fills.
         rate: Required<RatePerPeriod>,
         /// The size of the whole bucket. Default: the rate's number.
         burst: Option<At<PositiveCount>>,
+        /// The key that is counted.
         per: Required<RequestKey>,
     }
 }
@@ -20,7 +23,9 @@ mirror! {
 mirror! {
     /// A client's own. It counts by the client alone.
     struct RawClientLimit {
+        /// The number of requests in a time: the speed at which the bucket fills.
         rate: Required<RatePerPeriod>,
+        /// The size of the whole bucket. Default: the rate's number.
         burst: Option<At<PositiveCount>>,
     }
 }
@@ -34,6 +39,10 @@ pub(crate) enum RawLimitUse {
 }
 
 impl Decode for RawLimitUse {
+    fn form() -> ValueForm {
+        ValueForm::AnyOf(vec![ValueForm::Text, form_of::<RawRateLimit>()])
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "a limit such as `{rate: 10/s, per: client}`, or the name of one under `rate_limits`";
         match &node.value {

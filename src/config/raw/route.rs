@@ -1,11 +1,13 @@
 //! `routes[]`: the requests that a route matches, its target and its access rule.
 
-use super::super::decode::{Decode, Named, OneOrMore, Required, mirror};
+use super::super::decode::{Decode, Named, OneOrMore, Required, form_of, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::{KeyRule, ValueForm};
 use super::super::reader::Reader;
 use super::super::source::{At, Span};
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Hint, Period, ScalarValue, Size};
+use super::super::word::Word;
 use super::claim::RawClaimRule;
 use super::cors::RawCors;
 use super::host::RawHost;
@@ -23,6 +25,7 @@ mirror! {
         /// Default: any.
         hosts: Option<At<OneOrMore<String>>>,
         path: Required<String>,
+        /// Other forms of paths that the route takes.
         paths: Option<At<RawPaths>>,
         /// Default: all but CONNECT and TRACE.
         methods: Option<At<OneOrMore<String>>>,
@@ -55,7 +58,7 @@ mirror! {
         forward_token: At<bool> = false,
         /// To the first byte of the response. Default: the upstream's `response_timeout`.
         timeout: Option<At<Bound<Period>>>,
-        /// Default: `limits.body_bytes`.
+        /// The limit of a request body; 413 beyond. Default: `limits.body_bytes`.
         body_bytes: Option<At<Bound<Size>>>,
         /// A body of unknown length is read whole, up to this size. Default: it is sent as it comes, in chunks.
         buffer_request: Option<At<Size>>,
@@ -103,7 +106,9 @@ mirror! {
 mirror! {
     /// A plain list means `all_of`. At least one of the two is present, and both must hold.
     struct RawScopeSets {
+        /// Scopes that a token must all have.
         all_of: Option<At<OneOrMore<String>>>,
+        /// Scopes of which a token must have one.
         any_of: Option<At<OneOrMore<String>>>,
     }
 }
@@ -114,15 +119,21 @@ pub(crate) struct RawScopes(pub(crate) RawScopeSets);
 mirror! {
     /// Changes to a header.
     struct RawHeaders {
+        /// Fields that replace existing ones.
         set: Named<String>,
-        /// In addition to existing values.
+        /// Fields that are added to existing ones.
         add: Named<String>,
+        /// Names of fields that are removed, before `set` and `add`.
         remove: Vec<At<String>>,
     }
 }
 
 impl Decode for RawAccess {
     const WHEN_MISSING: &'static str = ": write `public`, or a map such as `{scopes: [read:data]}`";
+
+    fn form() -> ValueForm {
+        form_of::<RawRule>().or_word("public")
+    }
 
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "`public` or a map such as `{scopes: [read:data]}`";
@@ -140,6 +151,11 @@ impl Decode for RawAccess {
 }
 
 impl Decode for RawScopes {
+    fn form() -> ValueForm {
+        let sets = form_of::<RawScopeSets>().with_rule(KeyRule::NotEmpty);
+        ValueForm::AnyOf(vec![form_of::<OneOrMore<String>>(), sets])
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "a list of scopes, or a map with `all_of` or `any_of`";
         match &node.value {
@@ -156,17 +172,19 @@ impl ScalarValue for RequestKey {
         Self::EXPECTED.to_owned()
     }
 
+    fn form() -> ValueForm {
+        let pattern = "client|address|route|subject|claim:.+|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+";
+        let examples = &["client", "address", "route", "subject", "claim:NAME", "header:X-Tenant"];
+        ValueForm::pattern(pattern, Self::EXPECTED.to_owned(), examples)
+    }
+
     fn parse(text: &str) -> Result<Self, Hint> {
         Self::parse(text)
     }
 }
 
-impl ScalarValue for PathForm {
-    fn expected() -> String {
-        "`semicolon`, `encoded_slash`, `encoded_backslash` or `empty_segment`".to_owned()
-    }
-
-    fn parse(text: &str) -> Result<Self, Hint> {
-        Self::ALL.into_iter().find(|form| form.as_str() == text).ok_or("")
+impl Word for PathForm {
+    fn words() -> Vec<(&'static str, Self)> {
+        Self::ALL.into_iter().map(|form| (form.as_str(), form)).collect()
     }
 }

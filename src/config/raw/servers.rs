@@ -1,7 +1,8 @@
 //! The servers of an upstream: their URLs, load balancing, health checks and failure handling.
 
-use super::super::decode::{Decode, OneOrMore, Required, mirror};
+use super::super::decode::{Decode, OneOrMore, Required, form_of, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::ValueForm;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
@@ -18,7 +19,9 @@ pub(crate) struct RawServer {
 
 mirror! {
     struct RawServerMap {
+        /// `http://host:port`, `https://host:port` or `unix:path`.
         url: Required<ServerUrl>,
+        /// The share of requests beside that of the other servers, 1000 at most. Default: `1`.
         weight: At<PositiveCount> = count(1),
     }
 }
@@ -35,6 +38,7 @@ pub(crate) enum RawBalance {
 
 mirror! {
     struct RawHash {
+        /// The key: requests with the same key go to the same server.
         hash: Required<RequestKey>,
     }
 }
@@ -43,7 +47,9 @@ mirror! {
     struct RawHealthCheck {
         /// Default: a connection is enough.
         path: Option<At<String>>,
+        /// The time between two checks.
         interval: At<Period> = seconds(5),
+        /// The time for one check.
         timeout: At<Period> = seconds(1),
         /// Consecutive checks.
         unhealthy_after: At<PositiveCount> = count(3),
@@ -57,8 +63,9 @@ mirror! {
 
 mirror! {
     struct RawBreaker {
-        /// Of all servers together.
+        /// Failures in a row, counted over all servers. Default: `20`.
         consecutive_failures: At<PositiveCount> = count(20),
+        /// The time in which every request gets 503. Default: `5s`.
         open_for: At<Period> = seconds(5),
     }
 }
@@ -85,9 +92,11 @@ pub(crate) type RawRetries = OrNone<RawRetryRules>;
 
 mirror! {
     struct RawRetryRules {
+        /// Tries after the first, 5 at most. Default: `1`.
         attempts: At<PositiveCount> = count(1),
-        /// Default: `[connect, reset]`.
+        /// The conditions of a retry. Default: `[connect, reset]`.
         on: Option<At<OneOrMore<RetryOn>>>,
+        /// The time after which a try is given up that can be followed by another. Default: none.
         per_try_timeout: Option<At<Period>>,
     }
 }
@@ -101,6 +110,10 @@ pub(crate) enum RetryOn {
 }
 
 impl Decode for RawServer {
+    fn form() -> ValueForm {
+        ValueForm::AnyOf(vec![form_of::<ServerUrl>(), form_of::<RawServerMap>()])
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         if matches!(node.value, YamlNode::Map(_)) {
             let map = RawServerMap::decode(node, reader)?;
@@ -118,6 +131,11 @@ impl RawServer {
 }
 
 impl Decode for RawBalance {
+    fn form() -> ValueForm {
+        let words = ValueForm::Words(vec!["least_requests", "round_robin", "random"]);
+        ValueForm::AnyOf(vec![words, form_of::<RawHash>()])
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str =
             "`least_requests`, `round_robin`, `random`, or a map such as `{hash: client}` or `{hash: header:X-Tenant}`";
@@ -135,6 +153,10 @@ impl Decode for RawBalance {
 }
 
 impl<T: Decode> Decode for OrNone<T> {
+    fn form() -> ValueForm {
+        T::form().or_word("none")
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "a map, or `none`";
         if matches!(node.value, YamlNode::Map(_)) {
@@ -153,6 +175,10 @@ impl ScalarValue for RetryOn {
 
     fn expected() -> String {
         "`connect`, `reset` or a status from 500 to 599".to_owned()
+    }
+
+    fn form() -> ValueForm {
+        ValueForm::AnyOf(vec![ValueForm::Words(vec!["connect", "reset"]), ValueForm::Integer(500, 599)])
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {

@@ -2,8 +2,9 @@
 
 use http::StatusCode;
 
-use super::super::decode::{Decode, MapField, Named, Required, mirror};
+use super::super::decode::{Decode, MapField, Named, Required, form_of, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::ValueForm;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
@@ -18,10 +19,11 @@ pub(crate) enum RawUpstreams {
 
 mirror! {
     struct RawMirror {
+        /// The upstream that gets the copies, by name.
         upstream: Required<String>,
-        /// Of the requests.
+        /// The share of requests that are copied. Default: `100`.
         percent: At<PositiveCount> = count(100),
-        /// For the whole exchange.
+        /// The time for the whole exchange. Default: `30s`.
         timeout: At<Period> = seconds(30),
     }
 }
@@ -30,14 +32,18 @@ mirror! {
     struct RawRedirect {
         /// A path, or an origin and a path, with the captures of the route's `path`.
         to: Required<String>,
+        /// 301, 302, 303, 307 or 308. Default: `308`.
         status: At<RedirectStatus> = RedirectStatus(StatusCode::PERMANENT_REDIRECT),
     }
 }
 
 mirror! {
     struct RawRespond {
+        /// The status. Default: `200`.
         status: At<AnswerStatus> = AnswerStatus(StatusCode::OK),
+        /// The body, 64 KiB at most; `"${file:…}"` takes the content of a file. Default: none.
         body: Option<At<String>>,
+        /// Default: `text/plain; charset=utf-8`.
         content_type: Option<At<String>>,
     }
 }
@@ -49,6 +55,10 @@ pub(crate) struct RedirectStatus(pub(crate) StatusCode);
 pub(crate) struct AnswerStatus(pub(crate) StatusCode);
 
 impl Decode for RawUpstreams {
+    fn form() -> ValueForm {
+        ValueForm::AnyOf(vec![ValueForm::Text, form_of::<PositiveCount>().named(1)])
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "an upstream's name, or a map of names and weights such as `{stable: 95, canary: 5}`";
         match &node.value {
@@ -64,6 +74,10 @@ impl ScalarValue for RedirectStatus {
 
     fn expected() -> String {
         "`301`, `302`, `303`, `307` or `308`".to_owned()
+    }
+
+    fn form() -> ValueForm {
+        ValueForm::AnyOf(vec![ValueForm::Integer(301, 303), ValueForm::Integer(307, 308)])
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
@@ -83,6 +97,10 @@ impl ScalarValue for AnswerStatus {
 
     fn expected() -> String {
         "a status from `200` to `599`".to_owned()
+    }
+
+    fn form() -> ValueForm {
+        ValueForm::Integer(200, 599)
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {

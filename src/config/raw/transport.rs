@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use super::super::decode::mirror;
+use super::super::form::ValueForm;
 use super::super::origin::UrlOrigin;
 use super::super::source::At;
 use super::super::values::{Hint, ScalarValue};
+use super::super::word::Word;
 
 mirror! {
     struct RawUpstreamTls {
@@ -38,6 +40,12 @@ impl ScalarValue for ServerUrl {
         "a server such as `http://10.0.0.5:9001`, `https://api.internal` or `unix:run/app.sock`".to_owned()
     }
 
+    fn form() -> ValueForm {
+        let pattern = "https?://[^/?#\\\\@{} ]+|unix:/?[^/].*";
+        let examples = &["http://10.0.0.5:9001", "https://api.internal", "unix:run/app.sock"];
+        ValueForm::pattern(pattern, Self::expected(), examples)
+    }
+
     fn parse(text: &str) -> Result<Self, Hint> {
         match text.strip_prefix("unix:") {
             None => UrlOrigin::parse(text).map(Self::Origin).map_err(|hint| match hint {
@@ -53,16 +61,8 @@ impl ScalarValue for ServerUrl {
     }
 }
 
-impl ScalarValue for RawProtocol {
-    fn expected() -> String {
-        "`http1` or `http2`".to_owned()
-    }
-
-    fn parse(text: &str) -> Result<Self, Hint> {
-        match text {
-            "http1" => Ok(Self::Http1),
-            "http2" => Ok(Self::Http2),
-            _ => Err(""),
-        }
+impl Word for RawProtocol {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("http1", Self::Http1), ("http2", Self::Http2)]
     }
 }

@@ -1,7 +1,8 @@
 //! `upstreams.NAME`: a URL, or a map with further keys.
 
-use super::super::decode::{Decode, MapField as _, OneOrMore, Required, mirror};
+use super::super::decode::{Decode, MapField as _, OneOrMore, Required, form_of, mirror};
 use super::super::diagnostics::Reported;
+use super::super::form::ValueForm;
 use super::super::reader::{MissingKey, Reader};
 use super::super::source::At;
 use super::super::tree::YamlNode;
@@ -9,7 +10,7 @@ use super::super::values::{Bound, Period, PositiveCount, Size, seconds};
 use super::authorization::RawAuthorization;
 use super::host::RawHost;
 use super::servers::{RawBalance, RawBreaker, RawEjection, RawHealthCheck, RawRetries, RawServer};
-use super::transport::{RawProtocol, RawUpstreamTls};
+use super::transport::{RawProtocol, RawUpstreamTls, ServerUrl};
 
 /// Either form.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ mirror! {
         connect_timeout: At<Bound<Period>> = Bound::AtMost(seconds(5)),
         /// To the first byte of the response.
         response_timeout: At<Bound<Period>> = Bound::AtMost(seconds(30)),
+        /// The authorities of `https` servers, and the certificate that is shown to them.
         tls: Option<At<RawUpstreamTls>>,
         protocol: At<RawProtocol> = RawProtocol::Http1,
         health_check: Option<At<RawHealthCheck>>,
@@ -43,7 +45,9 @@ mirror! {
         max_connections: At<Bound<PositiveCount>> = Bound::Unlimited,
         /// Requests, of each server.
         max_in_flight: At<Bound<PositiveCount>> = Bound::Unlimited,
+        /// The life of connections without a request.
         keep_alive: RawKeepAlive,
+        /// Limits of answers.
         answers: RawAnswerLimits,
         /// The credential that the service wants from the gateway itself.
         authorization: Option<At<RawAuthorization>>,
@@ -69,6 +73,10 @@ mirror! {
 }
 
 impl Decode for RawUpstream {
+    fn form() -> ValueForm {
+        ValueForm::AnyOf(vec![form_of::<ServerUrl>(), form_of::<RawUpstreamKeys>().requiring("servers")])
+    }
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
             YamlNode::Map(_) => {
