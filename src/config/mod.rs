@@ -30,13 +30,14 @@ mod reader;
 mod resolve;
 pub(crate) mod revision;
 mod secrecy;
+pub(crate) mod state_directory;
 mod syntax;
 mod tree;
 mod unsupported_yaml;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use annotate_snippets::Renderer;
 use decode::{Decode, Mirrored};
@@ -130,6 +131,11 @@ impl ConfigErrors {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let (source, faults) = &*self.0;
         faults.render(source, &renderer)
+    }
+
+    /// The files that the configuration names, as far as it could be read.
+    pub(crate) fn named_files(&self) -> Vec<PathBuf> {
+        self.0.0.named_files()
     }
 
     /// The faults for programs.

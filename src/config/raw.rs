@@ -31,6 +31,7 @@ use super::source::At;
 use super::tree::YamlNode;
 use super::values::{Bound, Hint, Period, PositiveCount, Quotes, ScalarValue, Size, count, kibibytes, seconds};
 use crate::network::Network;
+use crate::pipeline::routing::snapshot::OpenStreamsRule;
 
 mirror! {
     /// The whole file.
@@ -41,6 +42,7 @@ mirror! {
         listeners: Required<OneOrMore<listener::RawListener>>,
         limits: limits::RawLimits,
         shutdown: RawShutdown,
+        reload: RawReload,
         allow_literal_secrets: At<bool> = false,
         /// Proxies whose information about the client is trusted.
         trusted_proxies: Option<Required<OneOrMore<Network>>>,
@@ -73,6 +75,15 @@ mirror! {
     struct RawShutdown {
         delay: At<Duration> = Duration::ZERO,
         drain: At<Duration> = Duration::from_secs(30),
+    }
+}
+
+mirror! {
+    struct RawReload {
+        /// Whether the file, and all files that it names, are watched.
+        watch: At<bool> = false,
+        /// For the streams that are open at a reload.
+        open_streams: At<OpenStreamsRule> = OpenStreamsRule::Recheck,
     }
 }
 
@@ -165,6 +176,20 @@ impl ScalarValue for RawOnFailure {
         match text {
             "block" => Ok(Self::Block),
             "drop" => Ok(Self::Drop),
+            _ => Err(""),
+        }
+    }
+}
+
+impl ScalarValue for OpenStreamsRule {
+    fn expected() -> String {
+        "`recheck` or `keep`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        match text {
+            "recheck" => Ok(Self::Recheck),
+            "keep" => Ok(Self::Keep),
             _ => Err(""),
         }
     }

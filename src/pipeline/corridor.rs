@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::answer::body::AnswerBody;
 use super::answer::broken_rule::broken_rule;
-use super::answer::content::Content;
+use super::answer::content::{Content, keep_if_lasting};
 use super::answer::count_limits::{count_caller, count_rule};
 use super::answer::forward::{CallFacts, ForwardContext, forward};
 use super::answer::found_and_wanted::found_and_wanted;
@@ -193,6 +193,7 @@ async fn decide(
     open.reserve_for(is_protected)?;
     let call = CallFacts::take(&mut head, snapshot.trust.token_fields(), route.target.may_speak_http2())?;
     open.log.allowed();
+    let protocol = handshake.as_ref().map(|handshake| Box::from(handshake.protocol()));
     let answer = match choose_destination(&permit, peer, &mut open.log, &head) {
         _ if !call.may_be_forwarded => fixed_answer::answer_options(),
         Destination::Own(own) => fixed_answer::answer(own, &permit.route().path, &request)?,
@@ -205,9 +206,8 @@ async fn decide(
             match handshake {
                 None => forward(permit, context, head, upload).await?,
                 Some(handshake) => {
-                    let for_tunnel = (&worker.tunnels, &worker.current);
                     // Boxed to keep the common future small.
-                    Box::pin(switch(permit, context, head, upload, handshake, for_tunnel)).await?
+                    Box::pin(switch(permit, context, head, upload, handshake, &worker.tunnels)).await?
                 }
             }
         }
@@ -215,6 +215,7 @@ async fn decide(
     if is_protected {
         open.commit(answer.status()).await?;
     }
+    keep_if_lasting(&answer, open, (&worker.streams, &worker.current), (snapshot, request, protocol, call.is_grpc));
     Ok(answer)
 }
 

@@ -177,8 +177,7 @@ impl Verified {
         now: UnixTime,
         instant: Instant,
     ) -> Result<(), FailedCheck> {
-        check_issuer(&self.issuer, expected)?;
-        check_audience(&self.issuer, &self.claims, expected)?;
+        self.check_route(expected)?;
         check_time(&self.claims, self.issuer.settings.clock_skew, now)?;
         if !self.issuer.keys.is_current(&self.key, instant) {
             return Err(match self.issuer.keys.is_usable(instant) {
@@ -187,6 +186,17 @@ impl Verified {
             });
         }
         self.check_revocation()
+    }
+
+    /// The part of [`revalidate`](Self::revalidate) that time alone does not change: the route and the revocations.
+    pub(crate) fn recheck(&self, expected: Expectations<'_>) -> Result<(), FailedCheck> {
+        self.check_route(expected)?;
+        self.check_revocation()
+    }
+
+    fn check_route(&self, expected: Expectations<'_>) -> Result<(), FailedCheck> {
+        check_issuer(&self.issuer, expected)?;
+        check_audience(&self.issuer, &self.claims, expected)
     }
 
     /// One load and one comparison, unless something has been revoked since.

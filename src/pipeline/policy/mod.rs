@@ -7,6 +7,7 @@ pub(crate) mod limits;
 // Load shedding.
 pub(crate) mod load;
 // The number of open tunnels.
+pub(crate) mod open_streams;
 pub(crate) mod tunnels;
 // The current snapshot, with the tokens that were verified under it.
 pub(crate) mod current_snapshot;
