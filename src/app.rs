@@ -5,7 +5,9 @@
 
 mod background;
 mod certificates;
+mod config_watch;
 mod control_listeners;
+pub(crate) mod control_socket;
 mod descriptors;
 mod external_issuers;
 mod former_snapshots;
@@ -21,6 +23,7 @@ mod process_usage;
 mod refusals;
 mod reload;
 mod reload_error;
+mod reload_handle;
 mod reload_status;
 mod restart;
 mod revocation;
@@ -42,6 +45,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use certificates::Certificates;
+use config_watch::ConfigFile;
+use control_socket::ControlSocket;
 use generation::NextGeneration;
 use process_parts::ProcessParts;
 use reload::{ChangingParts, Reloader};
@@ -76,8 +81,7 @@ pub(crate) struct Control {
 
 /// The gateway with everything open, before it serves.
 pub(crate) struct App {
-    /// The file of the configuration, if it can be read again.
-    path: Option<PathBuf>,
+    file: ConfigFile,
     next: NextGeneration,
     addresses: Vec<SocketAddr>,
     parts: ProcessParts,
@@ -160,10 +164,11 @@ impl App {
             memory_is_short: Arc::default(),
         };
         let (restart, revoked) = (RestartSettings::of(&config), config.revoked.clone());
+        let file = ConfigFile::new(path, &config);
         let next = NextGeneration::open(config, &parts, None)?;
         let addresses = next.listeners.addresses();
         Ok(Self {
-            path,
+            file,
             next,
             addresses,
             parts,
@@ -197,7 +202,7 @@ impl App {
 
     /// Serves until a signal ends it. Calls `started` once connections are accepted.
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
-        let Self { path, mut next, parts, restart, revoked, changing, writer, health, reopen_audit, .. } = self;
+        let Self { file, mut next, parts, restart, revoked, changing, writer, health, reopen_audit, .. } = self;
         let (keeper, offload, control, signals) = (self.keeper, self.offload, self.control, self.signals);
         let published = Arc::new(ArcSwap::new(Arc::clone(&next.snapshot)));
         parts.certificates.replace(std::mem::take(&mut next.certificates));
@@ -231,10 +236,9 @@ impl App {
         let control_listeners = std::mem::take(&mut next.control_listeners).serve(None, &probes, control.handle());
         control.spawn(background::forget_limit_keys(Arc::clone(&published)));
         control.spawn(background::watch_audit_log(Arc::clone(&health)));
-        let (reloads, requests) = reload::channel();
-        let revoker = parts.revoker.clone();
+        let (revoker, state_directory) = (parts.revoker.clone(), next.state_directory.clone());
         let reloader = Reloader {
-            path,
+            file,
             running: Arc::new(next.begin(listeners)),
             control_listeners,
             restart,
@@ -251,12 +255,12 @@ impl App {
             control: control.handle().clone(),
             compiler: offload[2].handle().clone(),
         };
-        control.spawn(reloader.run(requests));
-        control.spawn(reloads.reload_at(self.hang_up));
+        let control_socket = reloader.start(self.hang_up, &state_directory);
         started();
         let ended =
             control.block_on(stop::wait_for_stop_signal(signals, &stage, &changing.shutdown, &reopen_audit, workers));
         revoker.end();
+        control_socket.into_iter().for_each(ControlSocket::end);
         record(Event::Stop, &published.load().config, &lines);
         drop(lines);
         offload.into_iter().for_each(Runtime::shutdown_background);

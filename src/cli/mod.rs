@@ -17,6 +17,7 @@ mod inspect;
 mod issuers;
 mod keys;
 mod refusal;
+mod reload;
 mod revoke;
 mod rotate;
 mod run;
@@ -57,6 +58,9 @@ enum Verb {
     /// Check the configuration as `run` would, and show what it exposes; writes nothing
     #[command(after_help = CHECK_HELP)]
     Check(check::CheckArgs),
+    /// Make the running gateway read its configuration again: all of it, or nothing if anything is wrong
+    #[command(after_help = reload::HELP)]
+    Reload(reload::ReloadArgs),
     /// Start a small service without authentication and a gateway before it, and print commands to try
     #[command(after_help = DEMO_HELP)]
     Demo(demo::DemoArgs),
@@ -81,7 +85,7 @@ const RUN_HELP: &str = "\
 Logs go to stderr: as text on a terminal, otherwise as one JSON object per line. SIGTERM, SIGINT and SIGQUIT stop the gateway \
 after the requests in flight, within `shutdown.drain`. SIGUSR1 reopens the audit log.
 
-SIGHUP reloads the configuration: all of it, or nothing if anything is wrong. The log says which. `workers`, \
+SIGHUP and `portcullis reload` reload the configuration: all of it, or nothing if anything is wrong. The log says which. `workers`, \
 `state_directory`, `audit.file` and `oauth.signing_keys.directory` need a restart.";
 
 const CHECK_HELP: &str = "\
@@ -123,6 +127,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Reload(args) => reload::reload(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),

@@ -7,7 +7,6 @@ pub(crate) mod limits;
 // Load shedding.
 pub(crate) mod load;
 // The number of open tunnels.
-pub(crate) mod open_streams;
 pub(crate) mod tunnels;
 // The current snapshot, with the tokens that were verified under it.
 pub(crate) mod current_snapshot;
@@ -15,3 +14,5 @@ pub(crate) mod current_snapshot;
 pub(crate) mod authenticate;
 // The permit to use a route.
 pub(crate) mod authorize;
+// The open streams, judged again under a new configuration.
+pub(crate) mod open_streams;
