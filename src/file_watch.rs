@@ -87,16 +87,16 @@ impl FileWatch {
 
     /// Watches these files in the place of the earlier ones. The content that was used of an added file was read at
     /// `since` or later, and is not known if the file may have changed after that.
-    pub(crate) fn for_files(self, paths: Vec<PathBuf>, since: u64) -> Self {
+    pub(crate) fn for_files(self, paths: impl IntoIterator<Item = PathBuf>, since: u64) -> Self {
         let before: HashMap<PathBuf, (WatchedFile, FileContent)> =
             self.files.into_iter().zip(self.used).map(|(file, used)| (file.path.clone(), (file, used))).collect();
-        let added = |path: &PathBuf| {
-            let mut file = WatchedFile { path: path.clone(), last: None };
+        let added = |path| {
+            let mut file = WatchedFile { path, last: None };
             let content = file.read(since);
             let may_be_newer = file.last.as_ref().is_some_and(|(stamp, _)| stamp.is_recent(since));
             (file, if may_be_newer { FileContent::Unknown } else { content })
         };
-        let all = paths.iter().map(|path| before.get(path).cloned().unwrap_or_else(|| added(path)));
+        let all = paths.into_iter().map(|path| before.get(&path).cloned().unwrap_or_else(|| added(path)));
         let (files, used) = all.unzip();
         Self { files, used, seen: None }
     }

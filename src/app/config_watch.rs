@@ -31,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 impl ConfigFile {
     /// `config` was just read from the file at `path`.
     pub(super) fn new(path: Option<PathBuf>, config: &Config) -> Self {
-        let named = path.iter().chain(&config.named_files).cloned().collect();
+        let named = path.iter().chain(&config.named_files).cloned();
         let files = FileWatch::default().for_files(named, clock::now().seconds());
         let this = Self { path, files, is_watching: config.reload.watch, watched: watch::Sender::new(None) };
         this.publish();

@@ -34,7 +34,6 @@ use crate::audit::ledger::LineSender;
 use crate::audit::record::{Event, RefusedReload};
 use crate::audit::writer::ChangingSettings;
 use crate::clock;
-use crate::config::diagnostics::Diagnostic;
 use crate::file_watch::FileWatch;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::server::drain::{Drain, Shutdown, Stage};
@@ -176,7 +175,7 @@ impl Reloader {
             if verification.as_ref().is_none_or(|read| read.result.is_err()) {
                 all.extend(files.paths().cloned());
             }
-            (verification, files.for_files(all.into_iter().collect(), began))
+            (verification, files.for_files(all, began))
         };
         match timeout(VERIFY_TIMEOUT, self.compiler.spawn_blocking(verify)).await {
             Ok(Ok((verification, files))) => {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -39,13 +40,15 @@ impl ControlRequests {
     /// Never ends.
     pub(super) async fn serve(self: Arc<Self>, listener: UnixListener) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut answers = JoinSet::new();
         loop {
+            while answers.try_join_next().is_some() {}
             // It is never closed.
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) if may_control(&stream) => {
                     let this = Arc::clone(&self);
-                    tokio::spawn(async move {
+                    answers.spawn(async move {
                         this.answer(stream).await;
                         drop(place);
                     });
