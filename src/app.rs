@@ -6,7 +6,9 @@
 mod background;
 mod certificates;
 pub(crate) mod config_tests;
+mod config_watch;
 mod control_listeners;
+pub(crate) mod control_socket;
 mod descriptors;
 mod external_issuers;
 mod former_snapshots;
@@ -23,6 +25,7 @@ mod refusals;
 pub(crate) mod rehearsal;
 mod reload;
 mod reload_error;
+mod reload_handle;
 mod reload_status;
 mod restart;
 mod revocation;
@@ -46,6 +49,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use certificates::Certificates;
+use config_watch::ConfigFile;
+use control_socket::ControlSocket;
 use generation::NextGeneration;
 use process_parts::ProcessParts;
 use reload::{ChangingParts, Reloader};
@@ -86,8 +91,7 @@ pub(crate) struct Control {
 
 /// The gateway with everything open, before it serves.
 pub(crate) struct App {
-    /// The file of the configuration, if it can be read again.
-    path: Option<PathBuf>,
+    file: ConfigFile,
     next: NextGeneration,
     addresses: Vec<SocketAddr>,
     parts: ProcessParts,
@@ -176,10 +180,11 @@ impl App {
             inherited,
         };
         let (restart, revoked) = (RestartSettings::of(&config), config.revoked.clone());
+        let file = ConfigFile::new(path, &config);
         let next = NextGeneration::open(config, &parts, None)?;
         let addresses = next.listeners.addresses();
         Ok(Self {
-            path,
+            file,
             next,
             addresses,
             parts,
@@ -213,7 +218,7 @@ impl App {
 
     /// Serves until a signal ends it. Calls `started` once connections are accepted.
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
-        let Self { path, mut next, parts, restart, revoked, changing, writer, health, reopen_audit, .. } = self;
+        let Self { file, mut next, parts, restart, revoked, changing, writer, health, reopen_audit, .. } = self;
         let (keeper, offload, control, signals) = (self.keeper, self.offload, self.control, self.signals);
         let published = Arc::new(ArcSwap::new(Arc::clone(&next.snapshot)));
         parts.certificates.replace(std::mem::take(&mut next.certificates));
@@ -245,10 +250,9 @@ impl App {
         let control_listeners = std::mem::take(&mut next.control_listeners).serve(None, &probes, control.handle());
         control.spawn(background::forget_limit_keys(Arc::clone(&published)));
         control.spawn(background::watch_audit_log(Arc::clone(&health)));
-        let (reloads, requests) = reload::channel();
-        let revoker = parts.revoker.clone();
+        let (revoker, state_directory) = (parts.revoker.clone(), next.state_directory.clone());
         let reloader = Reloader {
-            path,
+            file,
             running: Arc::new(next.begin(listeners)),
             control_listeners,
             restart,
@@ -267,13 +271,13 @@ impl App {
             compiler: offload[2].handle().clone(),
         };
         manager.notify(reloader.ready());
-        control.spawn(reloader.run(requests));
-        control.spawn(reloads.reload_at(self.hang_up));
+        let control_socket = reloader.start(self.hang_up, &state_directory);
         started();
         let (shutdown, reopen_audit) = (&*changing.shutdown, &*reopen_audit);
         let stop = stop::wait_for_stop_signal(signals, &stage, shutdown, reopen_audit, &manager, workers);
         let ended = control.block_on(stop);
         revoker.end();
+        control_socket.into_iter().for_each(ControlSocket::end);
         record(Event::Stop, &published.load().config, &lines);
         drop(lines);
         offload.into_iter().for_each(Runtime::shutdown_background);

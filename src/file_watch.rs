@@ -5,6 +5,7 @@
 //! it is still there after it was used: so a file that is being written is never taken for whole, and a certificate is
 //! not paired with the key of another.
 
+use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -15,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 /// Files that belong together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct FileWatch {
     files: Vec<WatchedFile>,
     /// The content that was used last.
@@ -41,6 +42,8 @@ struct Stamp {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum FileContent {
+    /// The content that was used is not known.
+    Unknown,
     Missing(io::ErrorKind),
     /// The permissions count as content: they decide whether a key is accepted.
     Readable {
@@ -72,18 +75,57 @@ impl FileWatch {
         self.used == other.used
     }
 
+    /// The same files from their present content on. The caller must read the files after this call, not before.
+    pub(crate) fn afresh(&self) -> Self {
+        Self::new(self.files.iter().map(|file| file.path.clone()).collect())
+    }
+
+    /// The paths of the files.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.iter().map(|file| &file.path)
+    }
+
+    /// Watches these files in the place of the earlier ones. The content that was used of an added file was read at
+    /// `since` or later, and is not known if the file may have changed after that.
+    pub(crate) fn for_files(self, paths: impl IntoIterator<Item = PathBuf>, since: u64) -> Self {
+        let before: HashMap<PathBuf, (WatchedFile, FileContent)> =
+            self.files.into_iter().zip(self.used).map(|(file, used)| (file.path.clone(), (file, used))).collect();
+        let added = |path| {
+            let mut file = WatchedFile { path, last: None };
+            let content = file.read(since);
+            let may_be_newer = file.last.as_ref().is_some_and(|(stamp, _)| stamp.is_recent(since));
+            (file, if may_be_newer { FileContent::Unknown } else { content })
+        };
+        let all = paths.into_iter().map(|path| before.get(&path).cloned().unwrap_or_else(|| added(path)));
+        let (files, used) = all.unzip();
+        Self { files, used, seen: None }
+    }
+
     /// To be called at intervals. Uses the files by `load` if they have new content that has settled. `now` is in
     /// seconds since 1970.
     pub(crate) fn poll<T>(&mut self, now: u64, load: impl FnOnce() -> T) -> Option<T> {
+        if self.has_settled(now) { self.use_settled(now, load) } else { None }
+    }
+
+    /// To be called at intervals. Whether the files have new content, which two readings in a row agree on.
+    pub(crate) fn has_settled(&mut self, now: u64) -> bool {
         let found = self.read(now);
-        if found == self.used {
-            self.seen = None;
-            return None;
+        let is_new = found != self.used;
+        let has_settled = is_new && self.seen.as_ref() == Some(&found);
+        self.seen = is_new.then_some(found);
+        has_settled
+    }
+
+    /// Takes content that has settled as used.
+    pub(crate) fn accept(&mut self) {
+        if let Some(found) = self.seen.take() {
+            self.used = found;
         }
-        if self.seen.as_ref() != Some(&found) {
-            self.seen = Some(found);
-            return None;
-        }
+    }
+
+    /// Uses content that has settled by `load`. `None` if the files have changed meanwhile.
+    pub(crate) fn use_settled<T>(&mut self, now: u64, load: impl FnOnce() -> T) -> Option<T> {
+        let found = self.seen.take()?;
         let loaded = load();
         let after = self.read(now);
         if after != found {
@@ -248,6 +290,29 @@ mod tests {
         assert_eq!([(); 3].map(|()| watch.poll(LATER, || ())), [None; 3]);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         is_used_at_second_look(&mut watch, LATER);
+    }
+
+    #[test]
+    fn an_added_file_counts_as_used_unless_it_may_be_newer() {
+        let folder = tempdir().unwrap();
+        let [old, new, missing] = ["old", "new", "missing"].map(|name| folder.path().join(name));
+        fs::write(&old, "one").unwrap();
+        fs::write(&new, "one").unwrap();
+        let watch = watch(&[&old]);
+        assert_eq!(watch.paths().collect::<Vec<_>>(), [&old]);
+        let all = vec![old.clone(), new.clone(), missing.clone()];
+        // Read at a time long after the files were written.
+        let mut certain = watch.clone().for_files(all.clone(), LATER);
+        assert_eq!([(); 3].map(|()| certain.has_settled(LATER)), [false; 3]);
+        fs::write(&missing, "one").unwrap();
+        assert_eq!([(); 3].map(|()| certain.has_settled(LATER)), [false, true, true]);
+        certain.accept();
+        assert_eq!([(); 3].map(|()| certain.has_settled(LATER)), [false; 3]);
+        // Read at a time before: what was used is not known.
+        let mut uncertain = watch.for_files(all, 0);
+        assert_eq!([(); 3].map(|()| uncertain.has_settled(0)), [false, true, true]);
+        assert_eq!(uncertain.use_settled(0, || ()), Some(()));
+        assert!(!uncertain.has_settled(0) && uncertain.afresh().has_same_content(&uncertain));
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! A reload takes the whole configuration into use or none of it, for every request that begins after it. What is
 //! unchanged lives on, and nothing that is open notices.
 
+mod control;
 mod issuers;
 mod listeners;
 mod live_facts;
+mod streams;
+mod watch;
+mod wrong;
 
 use std::fs;
 

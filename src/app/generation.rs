@@ -54,7 +54,7 @@ pub(super) struct NextGeneration {
     own_keys: Option<(OwnKeys, RingSettings)>,
     names: NamesInUse,
     memory: Option<u64>,
-    state_directory: PathBuf,
+    pub(super) state_directory: PathBuf,
 }
 
 /// The names of servers, and how they are looked up.
@@ -101,6 +101,7 @@ impl NextGeneration {
         let static_tokens = StaticTokens::new(config.static_tokens, of_before);
         let parts = SnapshotParts {
             config: config.id,
+            open_streams: config.reload.open_streams,
             limits: config.limits,
             audit: config.audit.rules,
             trusted_proxies: config.trusted_proxies,

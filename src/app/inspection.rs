@@ -62,6 +62,7 @@ async fn snapshot_with(
     }
     let parts = SnapshotParts {
         config: config.id,
+        open_streams: config.reload.open_streams,
         limits: config.limits,
         audit: config.audit.rules,
         trusted_proxies: config.trusted_proxies,

@@ -4,57 +4,47 @@
 //! configuration in use, on a thread of low priority. Then one atomic store replaces the snapshot, for every request
 //! that begins from then on. If anything is wrong, the configuration in use stays, and no part of the new one is used.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
+use super::config_watch::ConfigFile;
 use super::control_listeners::ControlListeners;
+use super::control_socket::{ControlRequests, ControlSocket};
 use super::former_snapshots::FormerSnapshots;
 use super::generation::Generation;
 use super::process_parts::ProcessParts;
 use super::reload_error::ReloadError;
+use super::reload_handle::{ReloadHandle, ReloadRequest, Reloaded};
 use super::reload_status::ReloadStatus;
 use super::restart::RestartSettings;
 use super::service_manager::{Notification, ServiceManager};
 use super::tasks::Tasks;
-use super::verified_config::VerifiedConfig;
+use super::verified_config::{Verification, VerifiedConfig};
 use super::workers::{WorkerChange, WorkerHandle};
 use crate::audit::batch::Batch;
 use crate::audit::ledger::LineSender;
 use crate::audit::record::{Event, RefusedReload};
 use crate::audit::writer::ChangingSettings;
 use crate::clock;
+use crate::file_watch::FileWatch;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::server::drain::{Drain, Shutdown, Stage};
 use crate::telemetry::admin::Probes;
 use crate::trust::revocation::RevocationEntry;
 use crate::trust::revocation_keeper::RulesChange;
 
-/// The one way to reload the configuration.
-#[derive(Clone, Debug)]
-pub(crate) struct ReloadHandle(mpsc::Sender<ReloadRequest>);
-
-/// The revisions of a reload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reloaded {
-    pub(crate) old: String,
-    pub(crate) new: String,
-}
-
-/// Where to send the result.
-pub(super) type ReloadRequest = oneshot::Sender<Result<Reloaded, ReloadError>>;
-
 /// The task that reloads.
 pub(super) struct Reloader {
-    /// `None` if the configuration is not in a file.
-    pub(super) path: Option<PathBuf>,
+    pub(super) file: ConfigFile,
     pub(super) running: Arc<Generation>,
     pub(super) control_listeners: ControlListeners,
     pub(super) restart: RestartSettings,
@@ -90,36 +80,27 @@ const NARROW_AFTER: Duration = Duration::from_millis(500);
 /// For a worker to take a change of its listeners.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn channel() -> (ReloadHandle, mpsc::Receiver<ReloadRequest>) {
-    let (sender, receiver) = mpsc::channel(MAX_WAITING);
-    (ReloadHandle(sender), receiver)
-}
-
-impl ReloadHandle {
-    /// Reloads after the reloads that wait already.
-    pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
-        let (reply, result) = oneshot::channel();
-        self.0.send(reply).await.map_err(|_| ReloadError::Stopping)?;
-        result.await.unwrap_or(Err(ReloadError::Stopping))
-    }
-
-    /// Reloads at each signal, as long as the gateway runs. Signals that come during a reload are one more.
-    pub(super) async fn reload_at(self, mut hang_up: Signal) {
-        while hang_up.recv().await.is_some() {
-            // It has been logged.
-            let _ = self.reload().await;
-        }
-    }
-}
-
 impl Reloader {
+    /// Starts all that reloads: the task, the signal, the watch of the files, and the control socket in this folder.
+    pub(super) fn start(self, hang_up: Signal, state_directory: &Path) -> Option<ControlSocket> {
+        let (sender, requests) = mpsc::channel(MAX_WAITING);
+        let (reloads, control, published) = (ReloadHandle(sender), self.control.clone(), Arc::clone(&self.published));
+        let config_file = self.file.path.as_ref().map(|path| absolute(path).unwrap_or_else(|_| path.clone()));
+        control.spawn(self.file.watch(reloads.clone()));
+        control.spawn(self.run(requests));
+        control.spawn(reload_at(hang_up, reloads.clone()));
+        let requests = config_file.map(|config_file| ControlRequests { config_file, reloads, published });
+        requests.map(|requests| ControlSocket::start(state_directory, requests, &control))
+    }
+
     /// Runs as long as the gateway.
-    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>) {
+    async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>) {
         let former = Arc::new(FormerSnapshots::default());
         self.control.spawn(Arc::clone(&former).drop_unused());
-        while let Some(reply) = requests.recv().await {
+        while let Some(ReloadRequest { settled, reply }) = requests.recv().await {
             self.notify(Notification::Reloading);
-            let result = self.reload(&former).await;
+            let result = self.reload(settled, &former).await;
+            self.file.publish();
             self.notify(self.ready());
             // Fails if the requester no longer waits.
             let _ = reply.send(result);
@@ -138,9 +119,16 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self, former: &FormerSnapshots) -> Result<Reloaded, ReloadError> {
-        let (revision, verified) = self.verify().await;
-        let committed = match verified {
+    async fn reload(&mut self, settled: Option<FileWatch>, former: &FormerSnapshots) -> Result<Reloaded, ReloadError> {
+        let is_asked_for = settled.is_none();
+        let Some(Verification { revision, result, .. }) = self.verify(settled).await else {
+            return Ok(self.unchanged());
+        };
+        let is_in_use = || revision.as_ref().is_some_and(|revision| self.status.is_settled_on(revision));
+        if !is_asked_for && result.is_ok() && is_in_use() {
+            return Ok(self.unchanged());
+        }
+        let committed = match result {
             Ok(verified) => self.commit(verified, former).await,
             Err(error) => Err(error),
         };
@@ -174,24 +162,51 @@ impl Reloader {
         }
     }
 
-    /// Verifies the new configuration on another thread. Also gives its revision, if it has one.
-    async fn verify(&self) -> (Option<String>, Result<VerifiedConfig, ReloadError>) {
+    fn unchanged(&self) -> Reloaded {
+        let in_use = &self.running.snapshot.config;
+        Reloaded { old: in_use.clone(), new: in_use.clone(), warnings: Vec::new() }
+    }
+
+    /// Verifies the new configuration on another thread, and records the files that it is made of. `None` if files
+    /// that had settled have changed again.
+    async fn verify(&mut self, settled: Option<FileWatch>) -> Option<Verification> {
         if self.drain.stage() != Stage::Serving {
-            return (None, Err(ReloadError::Stopping));
+            return Some(Verification::failed(ReloadError::Stopping));
         }
-        let Some(path) = self.path.clone() else { return (None, Err(ReloadError::NoFile)) };
+        let Some(path) = self.file.path.clone() else { return Some(Verification::failed(ReloadError::NoFile)) };
         let (restart, parts, running) = (self.restart.clone(), self.parts.clone(), Arc::clone(&self.running));
-        let verify = move || VerifiedConfig::open(&path, &restart, &parts, &running);
+        let known = self.file.files.clone();
+        let verify = move || {
+            let began = clock::now().seconds();
+            let open = || VerifiedConfig::open(&path, &restart, &parts, &running);
+            let (verification, files) = match settled {
+                Some(mut files) => (files.use_settled(began, open), files),
+                None => {
+                    let files = known.afresh();
+                    (Some(open()), files)
+                }
+            };
+            let mut all: BTreeSet<PathBuf> = verification.iter().flat_map(|read| &read.named_files).cloned().collect();
+            all.insert(path.clone());
+            if verification.as_ref().is_none_or(|read| read.result.is_err()) {
+                all.extend(files.paths().cloned());
+            }
+            (verification, files.for_files(all, began))
+        };
         match timeout(VERIFY_TIMEOUT, self.compiler.spawn_blocking(verify)).await {
-            Ok(Ok(verified)) => verified,
-            Ok(Err(_)) => (None, Err(ReloadError::Panicked)),
-            Err(_) => (None, Err(ReloadError::TimedOut)),
+            Ok(Ok((verification, files))) => {
+                self.file.files = files;
+                verification
+            }
+            Ok(Err(_)) => Some(Verification::failed(ReloadError::Panicked)),
+            Err(_) => Some(Verification::failed(ReloadError::TimedOut)),
         }
     }
 
     /// Takes the new configuration into use. Only the first step can fail.
     async fn commit(&mut self, verified: VerifiedConfig, former: &FormerSnapshots) -> Result<Reloaded, ReloadError> {
-        let VerifiedConfig { mut next, restart, revoked, audit, shutdown, connections, warnings } = verified;
+        let VerifiedConfig { mut next, restart, revoked, audit, shutdown, connections, is_watching, warnings } =
+            verified;
         if revoked != self.revoked {
             // Revocations of both configurations hold until no request is decided by the former one.
             let added = self.parts.revoker.set_rules(revoked.clone(), RulesChange::Add).await;
@@ -214,8 +229,9 @@ impl Reloader {
         let before = std::mem::replace(&mut self.running, Arc::new(next.begin(listeners)));
         former.keep(Arc::clone(&before.snapshot));
         self.restart = restart;
+        self.file.is_watching = is_watching;
         self.narrow_revocations(revoked).await;
-        Ok(Reloaded { old, new })
+        Ok(Reloaded { old, new, warnings })
     }
 
     /// Sends each worker the changes of its listeners.
@@ -246,5 +262,13 @@ impl Reloader {
         event.write(clock::now(), &self.running.snapshot.config, &mut batch);
         // Blocks while the writer is busy.
         tokio::task::block_in_place(|| self.lines.hand_over_within(batch));
+    }
+}
+
+/// Reloads at each signal, as long as the gateway runs. Signals that come during a reload are one more.
+async fn reload_at(mut hang_up: Signal, reloads: ReloadHandle) {
+    while hang_up.recv().await.is_some() {
+        // It has been logged.
+        let _ = reloads.reload().await;
     }
 }

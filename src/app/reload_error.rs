@@ -9,7 +9,11 @@ use crate::trust::revocation_keeper::NotRevoked;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReloadError {
     #[error("the configuration has errors")]
-    Config(Vec<Diagnostic>),
+    Config {
+        faults: Vec<Diagnostic>,
+        /// For people, with their lines and in colours.
+        rendered: String,
+    },
     /// The keys that changed.
     #[error("the configuration changes keys that need a restart")]
     NeedsRestart(Vec<&'static str>),
@@ -35,8 +39,8 @@ impl ReloadError {
     /// Each error for people, with its place where it has one. At least one.
     pub(crate) fn texts(&self) -> Vec<String> {
         match self {
-            Self::Config(diagnostics) | Self::Tests(TestsFailed::Failed(diagnostics)) => {
-                diagnostics.iter().map(ToString::to_string).collect()
+            Self::Config { faults, .. } | Self::Tests(TestsFailed::Failed(faults)) => {
+                faults.iter().map(ToString::to_string).collect()
             }
             Self::NeedsRestart(keys) => keys.iter().map(|key| format!("`{key}` needs a restart")).collect(),
             Self::Tests(TestsFailed::NotRun(_))

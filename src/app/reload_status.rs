@@ -63,6 +63,11 @@ impl ReloadStatus {
         })
     }
 
+    /// Whether this revision is in use, and the last attempt was no failure to replace it.
+    pub(super) fn is_settled_on(&self, revision: &str) -> bool {
+        self.with(|state| state.revision == revision && state.last.as_ref().is_none_or(|last| last.errors.is_empty()))
+    }
+
     /// JSON.
     pub(super) fn page(&self) -> String {
         self.with(|state| {

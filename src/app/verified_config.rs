@@ -1,7 +1,7 @@
 //! A configuration that passed every check and whose parts are open, before any of it is in use.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::generation::{Generation, NextGeneration};
 use super::process_parts::ProcessParts;
@@ -10,11 +10,22 @@ use super::restart::RestartSettings;
 use super::{config_tests, descriptors};
 use crate::audit::writer::ChangingSettings;
 use crate::config;
+use crate::config::diagnostics::Diagnostic;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;
+use crate::config::warning::Warning;
 use crate::server::connection_limiter::ConnectionLimits;
 use crate::server::drain::Shutdown;
 use crate::trust::revocation::RevocationEntry;
+
+/// The result of reading a configuration.
+pub(super) struct Verification {
+    /// `None` if the file could not be read.
+    pub(super) revision: Option<String>,
+    pub(super) result: Result<VerifiedConfig, ReloadError>,
+    /// The files that it names, as far as it could be read.
+    pub(super) named_files: Vec<PathBuf>,
+}
 
 pub(super) struct VerifiedConfig {
     pub(super) next: NextGeneration,
@@ -23,49 +34,62 @@ pub(super) struct VerifiedConfig {
     pub(super) audit: ChangingSettings,
     pub(super) shutdown: Shutdown,
     pub(super) connections: ConnectionLimits,
-    pub(super) warnings: Vec<String>,
+    pub(super) is_watching: bool,
+    pub(super) warnings: Vec<Diagnostic>,
 }
 
 impl VerifiedConfig {
-    /// Reads, resolves and opens a configuration beside the one that runs. Also gives its revision, if it has one.
-    /// Blocks.
+    /// Reads, resolves and opens a configuration beside the one that runs. Blocks.
     pub(super) fn open(
         path: &Path,
         restart: &RestartSettings,
         parts: &ProcessParts,
         running: &Generation,
-    ) -> (Option<String>, Result<Self, ReloadError>) {
+    ) -> Verification {
         // Opening a pipe would wait for a writer.
         if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return (None, Err(ReloadError::NoFile));
+            return Verification::failed(ReloadError::NoFile);
         }
         let config = match config::load(path, &Surroundings::process()) {
             Ok(config) => config,
-            Err(errors) => return (None, Err(ReloadError::Config(errors.diagnostics()))),
+            Err(errors) => {
+                let error = ReloadError::Config { faults: errors.diagnostics(), rendered: errors.render(true) };
+                return Verification { named_files: errors.named_files(), ..Verification::failed(error) };
+            }
         };
-        let revision = Some(config.id.clone());
+        let (revision, named_files) = (Some(config.id.clone()), config.named_files.clone());
         let needs_restart = restart.changed(&config);
         if !needs_restart.is_empty() {
-            return (revision, Err(ReloadError::NeedsRestart(needs_restart)));
+            return Verification { revision, result: Err(ReloadError::NeedsRestart(needs_restart)), named_files };
         }
         if let Err(failed) = config_tests::pass(&config) {
-            return (revision, Err(ReloadError::Tests(failed)));
+            return Verification { revision, result: Err(ReloadError::Tests(failed)), named_files };
         }
         let restart = RestartSettings::of(&config);
         let (revoked, audit, shutdown) = (config.revoked.clone(), config.changing_audit_settings(), config.shutdown);
-        let connections = connection_limits(&config);
-        let ended = config.ended_certificates.iter().map(ToString::to_string);
-        let warnings = config.warnings.iter().map(ToString::to_string).chain(ended);
+        let (connections, is_watching) = (connection_limits(&config), config.reload.watch);
+        let warnings = config.warnings.iter().map(Warning::with_id);
+        let warnings = warnings.chain(config.ended_certificates.iter().cloned());
         let unused = parts.inherited.unused(&config.addresses());
-        let warnings = warnings.chain(unused.iter().map(|socket| unused_warning(socket))).collect();
+        let warnings = warnings.chain(unused.iter().map(|socket| unused_warning(path, socket))).collect();
         let opened = NextGeneration::open(config, parts, Some(running));
-        let verified = opened.map(|next| Self { next, restart, revoked, audit, shutdown, connections, warnings });
-        (revision, verified.map_err(ReloadError::Open))
+        let verified =
+            opened.map(|next| Self { next, restart, revoked, audit, shutdown, connections, is_watching, warnings });
+        Verification { revision, result: verified.map_err(ReloadError::Open), named_files }
     }
 }
 
-fn unused_warning(socket: &str) -> String {
-    format!("no listener has the address of the inherited socket {socket}: its connections wait until one has it again")
+impl Verification {
+    pub(super) fn failed(error: ReloadError) -> Self {
+        Self { revision: None, result: Err(error), named_files: Vec::new() }
+    }
+}
+
+fn unused_warning(path: &Path, socket: &str) -> Diagnostic {
+    let message = format!(
+        "no listener has the address of the inherited socket {socket}: its connections wait until one has it again"
+    );
+    Diagnostic { file: path.display().to_string(), line: None, column: None, message }
 }
 
 /// Raises the limit on open files as far as the configuration needs it.

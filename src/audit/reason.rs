@@ -82,6 +82,8 @@ reasons! {
     Overload => "overload", failure;
     AuditUnavailable => "audit_unavailable", failure;
     ClientGone => "client_gone", failure;
+    /// A reloaded configuration would not let the open stream in.
+    ReloadClosed => "reload_closed", refusal;
     /// The gateway stopped before the request had ended.
     Shutdown => "shutdown", failure;
     Internal => "internal", failure;

@@ -80,7 +80,7 @@ fn new(id: &str, scopes: &[String]) -> ExitCode {
     let hash = SecretHash::of(&secret).to_config();
     note(styled(DIM, "The secret, shown only once. Give it to the client and store it nowhere else:"));
     out(secret.expose());
-    note(styled(DIM, "\nAdd this under oauth.clients in gateway.yaml, and reload it (SIGHUP):"));
+    note(styled(DIM, "\nAdd this under oauth.clients in gateway.yaml, and reload it (`portcullis reload`):"));
     out(yaml(id, scopes, &hash));
     ExitCode::SUCCESS
 }

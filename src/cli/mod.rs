@@ -19,6 +19,7 @@ mod issuers;
 mod keys;
 mod man;
 mod refusal;
+mod reload;
 mod revoke;
 mod rotate;
 mod run;
@@ -65,6 +66,9 @@ enum Verb {
     /// Run the tests of the configuration, and show which routes and rules they leave out
     #[command(after_help = TEST_HELP)]
     Test(test::TestArgs),
+    /// Make the running gateway read its configuration again: all of it, or nothing if anything is wrong
+    #[command(after_help = reload::HELP)]
+    Reload(reload::ReloadArgs),
     /// Start a small service without authentication and a gateway before it, and print commands to try
     #[command(after_help = DEMO_HELP)]
     Demo(demo::DemoArgs),
@@ -101,7 +105,7 @@ const RUN_HELP: &str = "\
 Logs go to stderr: as text on a terminal, otherwise as one JSON object per line. SIGTERM, SIGINT and SIGQUIT stop the gateway \
 after the requests in flight, within `shutdown.drain`. SIGUSR1 reopens the audit log.
 
-SIGHUP reloads the configuration: all of it, or nothing if anything is wrong. The log says which. `workers`, \
+SIGHUP and `portcullis reload` reload the configuration: all of it, or nothing if anything is wrong. The log says which. `workers`, \
 `state_directory`, `audit.file` and `oauth.signing_keys.directory` need a restart.";
 
 const CHECK_HELP: &str = "\
@@ -151,6 +155,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Test(args) => test::test(&args),
+        Verb::Reload(args) => reload::reload(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),

@@ -39,7 +39,7 @@ Example:
 Prints a new secret, once, and the new `secrets:` of the client. The old secrets end after the overlap, or earlier if they \
 did so before. The file itself is not modified, and no secret in it is shown.
 
-To rotate: change the file, reload it (SIGHUP), give the new secret to the client. The metric \
+To rotate: change the file, run `portcullis reload`, give the new secret to the client. The metric \
 `portcullis_client_secret_last_used_timestamp_seconds` shows when the client uses it.";
 
 pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
@@ -151,7 +151,7 @@ fn print_text(args: &RotateArgs, secret: &ClientSecret, until: UnixTime, entries
     note(styled(
         DIM,
         format_args!(
-            "\nChange the file and reload it (SIGHUP), then the new secret is valid. The old secrets end at {end}; remove them from the file after that."
+            "\nChange the file and run `portcullis reload`, then the new secret is valid. The old secrets end at {end}; remove them from the file after that."
         ),
     ));
 }

@@ -40,13 +40,14 @@ mod resolve;
 pub(crate) mod revision;
 mod route_place;
 mod secrecy;
+pub(crate) mod state_directory;
 mod syntax;
 mod tree;
 mod unsupported_yaml;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use annotate_snippets::Renderer;
 use decode::{Decode, Mirrored};
@@ -150,6 +151,11 @@ impl ConfigErrors {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let (source, faults) = &*self.0;
         faults.render(source, &renderer)
+    }
+
+    /// The files that the configuration names, as far as it could be read.
+    pub(crate) fn named_files(&self) -> Vec<PathBuf> {
+        self.0.0.named_files()
     }
 
     /// The faults for programs.

@@ -35,6 +35,7 @@ use super::tree::YamlNode;
 use super::values::{Bound, Hint, Period, PositiveCount, Quotes, ScalarValue, Size, count, kibibytes, seconds};
 use super::word::Word;
 use crate::network::Network;
+use crate::pipeline::routing::snapshot::OpenStreamsRule;
 
 mirror! {
     /// The whole file.
@@ -45,6 +46,7 @@ mirror! {
         listeners: Required<OneOrMore<listener::RawListener>>,
         limits: limits::RawLimits,
         shutdown: RawShutdown,
+        reload: RawReload,
         allow_literal_secrets: At<bool> = false,
         /// Proxies whose information about the client is trusted.
         trusted_proxies: Option<Required<OneOrMore<Network>>>,
@@ -82,6 +84,15 @@ mirror! {
         delay: At<Duration> = Duration::ZERO,
         /// The time that requests in flight have to end. Default: `30s`.
         drain: At<Duration> = Duration::from_secs(30),
+    }
+}
+
+mirror! {
+    struct RawReload {
+        /// Whether the file, and all files that it names, are watched.
+        watch: At<bool> = false,
+        /// For the streams that are open at a reload.
+        open_streams: At<OpenStreamsRule> = OpenStreamsRule::Recheck,
     }
 }
 
@@ -175,6 +186,12 @@ impl ScalarValue for ConfigVersion {
 impl Word for RawOnFailure {
     fn words() -> Vec<(&'static str, Self)> {
         vec![("block", Self::Block), ("drop", Self::Drop)]
+    }
+}
+
+impl Word for OpenStreamsRule {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("recheck", Self::Recheck), ("keep", Self::Keep)]
     }
 }
 

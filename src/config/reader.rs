@@ -4,6 +4,7 @@
 //! reference is quoted, if the reference is the whole text.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use super::diagnostics::{Faults, Reported};
 use super::interpolate::{self, MadeOf, Strictness, Surroundings};
@@ -115,7 +116,12 @@ impl Reader<'_> {
         let YamlNode::Scalar(scalar) = &node.value else {
             return Err(self.mismatch(node, expected, ""));
         };
-        match self.surroundings.interpolate(&scalar.text, self.source.folder(), strictness) {
+        let file = |path: &Path| {
+            self.source.names_file(path);
+            (self.surroundings.file)(path)
+        };
+        let surroundings = Surroundings { file: &file, ..*self.surroundings };
+        match surroundings.interpolate(&scalar.text, self.source.folder(), strictness) {
             Ok(_) if self.interpolated_bytes > MAX_INTERPOLATED_BYTES => {
                 Err(self.faults.at(node.span, "variables and files give more than 64 MiB in all"))
             }

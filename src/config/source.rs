@@ -7,7 +7,8 @@
 //! Invariant: until [`Source::hide`] has been called, everything is secret.
 
 use std::borrow::Cow;
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The name and text of a file, and its hidden parts.
@@ -20,6 +21,8 @@ pub(crate) struct Source {
     line_starts: OnceCell<Vec<u32>>,
     /// The last offset and its column. On a very long line the next count continues from there.
     last: Cell<(u32, usize)>,
+    /// The files that the configuration names and whose content counts.
+    named_files: RefCell<BTreeSet<PathBuf>>,
 }
 
 /// A value with its place in the file.
@@ -77,6 +80,7 @@ impl Source {
             keys: OnceCell::new(),
             line_starts: OnceCell::new(),
             last: Cell::new((0, 1)),
+            named_files: RefCell::default(),
         }
     }
 
@@ -87,6 +91,24 @@ impl Source {
     /// A path from the file, taken relative to the folder of the file.
     pub(crate) fn locate(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
+    }
+
+    /// [`locate`](Self::locate) for a file whose content is part of the configuration.
+    pub(crate) fn locate_content(&self, path: &Path) -> PathBuf {
+        let located = self.locate(path);
+        self.names_file(&located);
+        located
+    }
+
+    /// Records that the configuration is made of this file too, whether it can be read or not.
+    pub(super) fn names_file(&self, located: &Path) {
+        if !self.named_files.borrow().contains(located) {
+            self.named_files.borrow_mut().insert(located.to_owned());
+        }
+    }
+
+    pub(super) fn named_files(&self) -> Vec<PathBuf> {
+        self.named_files.borrow().iter().cloned().collect()
     }
 
     pub(super) fn folder(&self) -> &Path {

@@ -21,6 +21,7 @@ use crate::issuer::ring_store::RingSettings;
 use crate::network::Networks;
 use crate::pipeline::request::origin_part::BelievedParts;
 use crate::pipeline::routing::rate_limit::{ClientLimits, LimitRate, RateLimit};
+use crate::pipeline::routing::snapshot::OpenStreamsRule;
 use crate::pipeline::routing::table::RouteTable;
 use crate::server::certificate::CertificateFiles;
 use crate::server::drain::Shutdown;
@@ -48,6 +49,9 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) trusted_proxies: Networks,
     pub(crate) shutdown: Shutdown,
+    pub(crate) reload: ReloadSettings,
+    /// The files that were read besides the configuration itself, or looked for.
+    pub(crate) named_files: Vec<PathBuf>,
     pub(crate) oauth: Option<Oauth>,
     pub(crate) issuers: Vec<ExternalIssuer>,
     pub(crate) static_tokens: Vec<StaticTokenSettings>,
@@ -71,6 +75,13 @@ pub(crate) struct Config {
     pub(crate) names: Vec<Arc<Name>>,
     pub(crate) dns: DnsSettings,
     pub(crate) tests: ConfigTests,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReloadSettings {
+    /// Whether the file and the files that it names are watched.
+    pub(crate) watch: bool,
+    pub(crate) open_streams: OpenStreamsRule,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -17,6 +17,12 @@ impl Warning {
     pub(super) fn new(source: &Source, lint: Lint, span: Option<Span>, message: impl Into<String>) -> Self {
         Self { lint, diagnostic: Diagnostic::new(source, span, message.into()) }
     }
+
+    /// The warning as others print it, with the id of its lint at the end.
+    pub(crate) fn with_id(&self) -> Diagnostic {
+        let message = format!("{} [{}]", self.diagnostic.message, self.lint.id());
+        Diagnostic { message, ..self.diagnostic.clone() }
+    }
 }
 
 /// With the id of the lint at the end.

@@ -18,7 +18,7 @@ use http::{Method, Response, Version};
 
 use super::answer::body::AnswerBody;
 use super::answer::broken_rule::broken_rule;
-use super::answer::content::Content;
+use super::answer::content::{Content, keep_if_lasting};
 use super::answer::forward::{ForwardContext, forward};
 use super::answer::found_and_wanted::found_and_wanted;
 use super::answer::rejection::Rejection;
@@ -172,6 +172,7 @@ async fn carry_out(
     let is_protected = permit.is_protected();
     open.reserve_for(is_protected)?;
     open.log.allowed();
+    let protocol = handshake.as_ref().map(|handshake| Box::from(handshake.protocol()));
     let answer = match choose_destination(&permit, peer, &mut open.log, &head) {
         _ if !call.may_be_forwarded => fixed_answer::answer_options(),
         Destination::Own(own) => fixed_answer::answer(own, &permit.route().path, &request)?,
@@ -184,9 +185,8 @@ async fn carry_out(
             match handshake {
                 None => forward(permit, context, head, upload).await?,
                 Some(handshake) => {
-                    let for_tunnel = (&worker.tunnels, &worker.current);
                     // Boxed to keep the common future small.
-                    Box::pin(switch(permit, context, head, upload, handshake, for_tunnel)).await?
+                    Box::pin(switch(permit, context, head, upload, handshake, &worker.tunnels)).await?
                 }
             }
         }
@@ -194,6 +194,7 @@ async fn carry_out(
     if is_protected {
         open.commit(answer.status()).await?;
     }
+    keep_if_lasting(&answer, open, (&worker.streams, &worker.current), (snapshot, request, protocol, call.is_grpc));
     Ok(answer)
 }
 

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::answer::mirror::Mirrors;
 use super::policy::current_snapshot::CurrentSnapshot;
 use super::policy::load::LoadMonitor;
+use super::policy::open_streams::OpenStreams;
 use super::policy::tunnels::Tunnels;
 use super::record::recorder::Recorder;
 use super::request::in_flight::InFlightByAddress;
@@ -31,6 +32,7 @@ pub(crate) struct Worker {
     pub(crate) recorder: Rc<Recorder>,
     pub(crate) in_flight: Rc<InFlightByAddress>,
     pub(crate) tunnels: Rc<Tunnels>,
+    pub(crate) streams: Rc<OpenStreams>,
     pub(crate) pools: Rc<Pools>,
     pub(crate) mirrors: Rc<Mirrors>,
     pub(crate) connections: Rc<WorkerConnections>,
@@ -56,6 +58,7 @@ impl Worker {
             recorder: Rc::new(Recorder::new(ledger, load, Rc::clone(&connections.guard))),
             in_flight: InFlightByAddress::new(share.in_flight_per_address),
             tunnels: Tunnels::new(share.tunnels, share.tunnels_per_address),
+            streams: OpenStreams::new(),
             pools: Rc::new(Pools::new(pin_limit)),
             mirrors: Rc::default(),
             connections,
@@ -64,8 +67,8 @@ impl Worker {
         }
     }
 
-    /// Follows the published snapshot: the limits that the worker holds itself, and the pools and tokens that no
-    /// request uses any more. Never ends.
+    /// Follows the published snapshot: the limits that the worker holds itself, its open streams, and the pools and
+    /// tokens that no request uses any more. Never ends.
     pub(crate) async fn follow_snapshots(self: Rc<Self>) {
         let (mut applied, mut has_former_pools) = (self.current.generation(), false);
         loop {
@@ -75,6 +78,7 @@ impl Worker {
                 applied = self.current.generation();
                 has_former_pools = true;
                 self.apply(&snapshot);
+                self.streams.recheck(&snapshot).await;
             }
             self.current.remove_former_tokens();
             if has_former_pools {

@@ -31,7 +31,7 @@ pub(crate) struct Tunnel {
     pub(crate) stream: Option<OnUpgrade>,
     pub(crate) timeouts: TunnelTimeouts,
     /// Whether the caller still has the permission. Called at every tick and dropped with the tunnel.
-    pub(crate) may_continue: Box<dyn Fn() -> bool>,
+    pub(crate) may_continue: Box<dyn FnMut() -> bool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +72,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 impl Tunnel {
     /// Copies bytes until the end. `early` are the bytes that the client sent before it had its answer.
     pub(crate) async fn run<T: AsyncRead + AsyncWrite + Unpin>(self, mut client: T, early: Bytes) {
-        let mut upstream = self.upstream;
+        let (mut upstream, mut may_continue) = (self.upstream, self.may_continue);
         let early = (early, self.upstream_early);
-        copy_bidirectional(&mut client, &mut upstream, early, self.timeouts, &*self.may_continue).await;
+        copy_bidirectional(&mut client, &mut upstream, early, self.timeouts, &mut *may_continue).await;
         // A graceful close if possible: TLS has a close message.
         let _ = timeout(SHUTDOWN_TIMEOUT, async { tokio::join!(client.shutdown(), upstream.shutdown()) }).await;
     }
@@ -85,7 +85,7 @@ async fn copy_bidirectional<C, U>(
     upstream: &mut U,
     (from_client, from_upstream): (Bytes, Bytes),
     timeouts: TunnelTimeouts,
-    may_continue: &dyn Fn() -> bool,
+    may_continue: &mut dyn FnMut() -> bool,
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,

@@ -241,6 +241,18 @@ impl Verified {
             Proof::Static(token) => check_static(token, expected, now),
         }
     }
+
+    /// The part of [`revalidate`](Self::revalidate) that time alone does not change: the route and the revocations.
+    pub(crate) fn recheck(&self, expected: Expectations<'_>) -> Result<(), FailedCheck> {
+        match &self.proof {
+            Proof::Token(token) => {
+                token.check_route(expected)?;
+                token.check_revocation(&self.caller)
+            }
+            // At a time at which it had not ended.
+            Proof::Static(token) => check_static(token, expected, UnixTime::from_seconds(0)),
+        }
+    }
 }
 
 impl VerifiedToken {
@@ -251,8 +263,7 @@ impl VerifiedToken {
         now: UnixTime,
         instant: Instant,
     ) -> Result<(), FailedCheck> {
-        check_issuer(&self.issuer.settings.name, expected)?;
-        check_audience(&self.issuer, &self.claims, expected)?;
+        self.check_route(expected)?;
         check_time(&self.claims, self.issuer.settings.clock_skew, now)?;
         if !self.issuer.keys.is_current(&self.key, instant) {
             return Err(match self.issuer.keys.is_usable(instant) {
@@ -261,6 +272,11 @@ impl VerifiedToken {
             });
         }
         self.check_revocation(caller)
+    }
+
+    fn check_route(&self, expected: Expectations<'_>) -> Result<(), FailedCheck> {
+        check_issuer(&self.issuer.settings.name, expected)?;
+        check_audience(&self.issuer, &self.claims, expected)
     }
 
     /// One load and one comparison, unless something has been revoked since.

@@ -91,7 +91,7 @@ impl Resolver<'_> {
 
     /// The keys of a file, and its watch since before it was read.
     pub(super) fn key_file(&mut self, file: &At<PathBuf>, algorithms: &[Algorithm]) -> Option<(LocalKeys, FileWatch)> {
-        let path = self.source.locate(&file.value);
+        let path = self.source.locate_content(&file.value);
         let watch = FileWatch::new(vec![path.clone()]);
         let read = LocalKeys::document(&path).and_then(|document| {
             self.named.add_file([&document[..]]);
@@ -254,7 +254,7 @@ impl Resolver<'_> {
 
     /// The certificates of a PEM file. `None` if it cannot be read.
     pub(super) fn certificates(&mut self, file: &At<PathBuf>) -> Option<Vec<u8>> {
-        let path = self.source.locate(&file.value);
+        let path = self.source.locate_content(&file.value);
         let named = self.redact_path(format!("`{}`", path.display()), file.span, &file.value);
         let pem = match read_regular(&path) {
             Ok(pem) => pem.to_vec(),

@@ -94,8 +94,8 @@ impl Resolver<'_> {
     fn certificate(&mut self, raw: &RawCertificate) -> Option<CertificateFiles> {
         let (cert, key) = (raw.cert.as_ref().ok()?, raw.key.as_ref().ok()?);
         let files = CertificateFiles {
-            cert: self.source.locate(&cert.value),
-            key: self.source.locate(&key.value),
+            cert: self.source.locate_content(&cert.value),
+            key: self.source.locate_content(&key.value),
             self_signed: raw.self_signed.value,
         };
         if files.self_signed && files.are_missing() {

@@ -48,7 +48,7 @@ use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, RawAudit, RawConfig, RawOnFailure, Sync};
 use super::revision::NamedContent;
 use super::source::{At, Source, Span};
-use super::types::{Audit, Config};
+use super::types::{Audit, Config, ReloadSettings};
 use super::values::{Bound, Period, PositiveCount, Size};
 use super::warning::Warning;
 use crate::audit::audit_key::AuditKey;
@@ -108,6 +108,7 @@ impl Resolver<'_> {
         let listeners = self.listeners(raw.listeners, proxies_are_known);
         let limits = self.limits(&raw.limits);
         let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
+        let reload = ReloadSettings { watch: raw.reload.watch.value, open_streams: raw.reload.open_streams.value };
         self.allow_literal_secrets = raw.allow_literal_secrets.value;
         self.shared_limits(raw.rate_limits);
         if let Some(oauth) = &raw.oauth {
@@ -154,6 +155,8 @@ impl Resolver<'_> {
             limit_rates: self.limit_rates,
             trusted_proxies,
             shutdown,
+            reload,
+            named_files: self.source.named_files(),
             oauth,
             issuers,
             static_tokens,

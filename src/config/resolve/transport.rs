@@ -218,8 +218,8 @@ impl Resolver<'_> {
             }
         };
         let files = CertificateFiles {
-            cert: self.source.locate(&cert.value),
-            key: self.source.locate(&key.value),
+            cert: self.source.locate_content(&cert.value),
+            key: self.source.locate_content(&key.value),
             self_signed: false,
         };
         match files.load() {

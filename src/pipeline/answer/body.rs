@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::content::Content;
-use super::grpc::deadline_exceeded;
+use super::grpc::{deadline_exceeded, ended_by_reload};
 use super::upstream_reason::{request_body_failed, upstream_failed};
 use crate::audit::reason::Reason;
 use crate::pipeline::record::open_request::OpenRequest;
@@ -44,6 +44,11 @@ struct Failed {
     output_mark: Option<BacklogMark>,
 }
 
+/// A reloaded configuration would not let the stream in.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration was reloaded, and does not allow this stream any more")]
+struct EndedByReload;
+
 impl AnswerBody {
     pub(crate) fn new(
         content: Content,
@@ -52,20 +57,32 @@ impl AnswerBody {
         hold: Option<ResponseHold>,
     ) -> Self {
         let content = match content {
-            Content::Tunnel(tunnel) => {
+            Content::Tunnel(mut tunnel) => {
+                // A tunnel is recorded when it is opened.
+                request.becomes_tunnel();
+                let mut is_valid = tunnel.may_continue;
+                tunnel.may_continue = Box::new(move || request.may_continue() && is_valid());
                 exchange.start_tunnel(tunnel);
-                Content::Whole(None)
+                return Self::of(Content::Whole(None), None, exchange, hold);
             }
             other => other,
         };
         let request = match content {
             Content::Streamed(_) => Some(request),
-            // A tunnel is recorded when it is opened, not when it ends.
             Content::Whole(_) | Content::Tunnel(_) => {
                 request.close();
                 None
             }
         };
+        Self::of(content, request, exchange, hold)
+    }
+
+    fn of(
+        content: Content,
+        request: Option<Box<OpenRequest>>,
+        exchange: ExchangeGuard,
+        hold: Option<ResponseHold>,
+    ) -> Self {
         let (answering, hold) = (exchange.answer(), hold.map(Box::new));
         Self { content, request, answering, hold, trailers: None, failed: None, exchange }
     }
@@ -75,6 +92,18 @@ impl AnswerBody {
     }
 
     fn poll_content(&mut self, context: &mut Context<'_>) -> Polled {
+        if let Some(request) = &mut self.request
+            && let Some(stream) = request.stream()
+            && let Some(end) = stream.poll_end(context)
+        {
+            let is_grpc = stream.is_grpc();
+            request.broke_off(Reason::ReloadClosed);
+            if is_grpc {
+                self.content = Content::Whole(None);
+                return Poll::Ready(Some(Ok(Frame::trailers(ended_by_reload(end)))));
+            }
+            return self.fail(Box::new(EndedByReload), context);
+        }
         let body = match &mut self.content {
             Content::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Tunnel(_) => return Poll::Ready(None),

@@ -1,10 +1,17 @@
 //! The content of an answer, before it becomes a body that carries the record of the request.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 use http_body::Body as _;
 
+use crate::pipeline::policy::current_snapshot::CurrentSnapshot;
+use crate::pipeline::policy::open_streams::OpenStreams;
+use crate::pipeline::record::open_request::OpenRequest;
+use crate::pipeline::request::canonical::CanonicalRequest;
+use crate::pipeline::routing::snapshot::Snapshot;
 use crate::server::tunnel::Tunnel;
 use crate::upstream::response_body::ResponseBody;
 
@@ -54,6 +61,18 @@ impl Content {
             Self::Streamed(body) => body.is_end_stream(),
             Self::Tunnel(_) => true,
         }
+    }
+}
+
+/// An answer that may last is judged again under each new configuration.
+pub(crate) fn keep_if_lasting(
+    answer: &Response<Content>,
+    open: &mut OpenRequest,
+    (streams, current): (&Rc<OpenStreams>, &Rc<CurrentSnapshot>),
+    (snapshot, request, protocol, is_grpc): (&Snapshot, CanonicalRequest, Option<Box<str>>, bool),
+) {
+    if Content::may_last(answer, is_grpc) {
+        open.keeps_stream(streams, (snapshot, current), (request, protocol, is_grpc));
     }
 }
 

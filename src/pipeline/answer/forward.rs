@@ -71,6 +71,7 @@ pub(crate) struct CallFacts {
     is_relayed: bool,
     /// False if it says that no further proxy may forward it.
     pub(crate) may_be_forwarded: bool,
+    pub(crate) is_grpc: bool,
 }
 
 impl ForwardContext<'_> {
@@ -87,11 +88,11 @@ impl CallFacts {
         token_fields: &TokenFields,
         may_speak_http2: bool,
     ) -> Result<Self, FieldFault> {
-        let deadline = grpc::deadline(head)?;
+        let (is_grpc, deadline) = (grpc::is_call(head), grpc::deadline(head)?);
         let reads_trailers = may_speak_http2 && trailers::are_asked_for(&head.headers);
         let is_relayed = strip_request(&mut head.headers, token_fields)?;
         let may_be_forwarded = count_hop(&head.method, &mut head.headers);
-        Ok(Self { deadline, reads_trailers, is_relayed, may_be_forwarded })
+        Ok(Self { deadline, reads_trailers, is_relayed, may_be_forwarded, is_grpc })
     }
 }
 

@@ -11,6 +11,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::time::Instant;
 
 use super::content::Content;
+use crate::pipeline::policy::open_streams::StreamEnd;
 use crate::pipeline::record::matched::MatchedRule;
 use crate::pipeline::request::headers::FieldFault;
 use crate::pipeline::routing::snapshot::Snapshot;
@@ -117,6 +118,21 @@ pub(crate) fn refuse(refusal: &mut Response<Content>, description: &str) {
 pub(crate) fn deadline_exceeded() -> HeaderMap {
     let mut trailers = HeaderMap::new();
     GrpcStatus::DeadlineExceeded.insert_into("the call took longer than its deadline", &mut trailers);
+    trailers
+}
+
+/// The trailers of a call that a reloaded configuration would not let in.
+pub(crate) fn ended_by_reload(end: StreamEnd) -> HeaderMap {
+    let (code, description) = match end {
+        StreamEnd::Unauthenticated => {
+            (GrpcStatus::Unauthenticated, "the credentials of the call are not accepted any more")
+        }
+        StreamEnd::NotAllowed | StreamEnd::WrongAddress => {
+            (GrpcStatus::PermissionDenied, "the call is not allowed any more")
+        }
+    };
+    let mut trailers = HeaderMap::new();
+    code.insert_into(description, &mut trailers);
     trailers
 }
 

@@ -15,9 +15,7 @@ use super::content::Content;
 use super::forward::{ForwardContext, clean, clean_header, hash_key, prepare_header};
 use super::rejection::Rejection;
 use crate::clock;
-use crate::pipeline::policy::authenticate::check_client;
 use crate::pipeline::policy::authorize::Permit;
-use crate::pipeline::policy::current_snapshot::CurrentSnapshot;
 use crate::pipeline::policy::tunnels::{TunnelPermit, Tunnels};
 use crate::pipeline::request::upgrade::{RequestedUpgrade, UpgradeHandshake};
 use crate::server::received_request::ReceivedHead;
@@ -37,7 +35,7 @@ pub(crate) async fn switch(
     mut head: ReceivedHead,
     upload: &mut IncomingUpload,
     mut handshake: Box<UpgradeHandshake>,
-    (tunnels, current): (&Rc<Tunnels>, &Rc<CurrentSnapshot>),
+    tunnels: &Rc<Tunnels>,
 ) -> Result<Response<Content>, Rejection> {
     let (route, limits) = (permit.route(), context.limits);
     let place = tunnels.take(context.from.in_flight.as_ref()).ok_or(Rejection::Overload)?;
@@ -69,7 +67,7 @@ pub(crate) async fn switch(
                 return Err(UpstreamFault::Unasked("a protocol").into());
             }
             let timeouts = TunnelTimeouts { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
-            let may_continue = remains_valid(Rc::clone(current), permit.into_caller(), (place, occupied));
+            let may_continue = remains_valid(permit.into_caller(), (place, occupied));
             let SwitchedStream { stream: upstream, early: upstream_early } = switched_stream;
             let tunnel = Tunnel { upstream: Box::new(upstream), upstream_early, stream, timeouts, may_continue };
             clean_header(&mut headers, route, &context);
@@ -78,19 +76,13 @@ pub(crate) async fn switch(
     }
 }
 
-/// A tunnel lasts as long as another request with its token would be accepted.
-fn remains_valid(
-    current: Rc<CurrentSnapshot>,
-    caller: Option<Rc<Verified>>,
-    places: (TunnelPermit, TunnelHold),
-) -> Box<dyn Fn() -> bool> {
+/// A tunnel lasts as long as its token is valid. New configurations judge it as they judge other open streams.
+fn remains_valid(caller: Option<Rc<Verified>>, places: (TunnelPermit, TunnelHold)) -> Box<dyn FnMut() -> bool> {
     Box::new(move || {
         let _ = &places;
         caller.as_ref().is_none_or(|verified| {
             // The rule of the route does not change, and was checked when the tunnel was opened.
-            let checked = verified.revalidate(Expectations::any_route(), clock::now(), Instant::now());
-            let snapshot = current.get();
-            checked.is_ok() && snapshot.trust.knows(verified) && check_client(verified, &snapshot).is_ok()
+            verified.revalidate(Expectations::any_route(), clock::now(), Instant::now()).is_ok()
         })
     })
 }

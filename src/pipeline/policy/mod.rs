@@ -16,3 +16,5 @@ pub(crate) mod current_snapshot;
 pub(crate) mod authenticate;
 // The permit to use a route.
 pub(crate) mod authorize;
+// The open streams, judged again under a new configuration.
+pub(crate) mod open_streams;

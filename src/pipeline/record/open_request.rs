@@ -14,10 +14,13 @@ use crate::audit::ledger::{LineSlot, Unavailable};
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::Issued;
 use crate::oauth::identity::Identity;
+use crate::pipeline::policy::current_snapshot::CurrentSnapshot;
 use crate::pipeline::policy::limits::LimitCounts;
+use crate::pipeline::policy::open_streams::{OpenStream, OpenStreams, StreamRequest};
+use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::rate_limit::{CountedLimit, LimitCount};
-use crate::pipeline::routing::snapshot::SharedSnapshot;
+use crate::pipeline::routing::snapshot::{SharedSnapshot, Snapshot};
 
 #[derive(Debug)]
 pub(crate) struct OpenRequest {
@@ -31,6 +34,10 @@ pub(crate) struct OpenRequest {
     /// Its line is on the disk already. Another is written only if the request fails after that.
     committed: bool,
     open: bool,
+    /// It counts as in flight.
+    in_flight: bool,
+    /// Of an answer or a tunnel that may last.
+    stream: Option<OpenStream>,
 }
 
 /// The counts against a client's limits.
@@ -52,6 +59,8 @@ impl OpenRequest {
             slot: None,
             committed: false,
             open: true,
+            in_flight: true,
+            stream: None,
         })
     }
 
@@ -140,6 +149,48 @@ impl OpenRequest {
         self.close();
     }
 
+    /// The answer may last for hours: it is judged again under each new configuration.
+    pub(crate) fn keeps_stream(
+        &mut self,
+        streams: &Rc<OpenStreams>,
+        (snapshot, current): (&Snapshot, &CurrentSnapshot),
+        (request, protocol, is_grpc): (CanonicalRequest, Option<Box<str>>, bool),
+    ) {
+        let (peer, caller) = (self.log.shared_peer(), self.log.verified_caller());
+        let begun = StreamRequest { request, protocol, is_grpc, peer, caller };
+        self.stream = Some(streams.add(begun, snapshot, current));
+    }
+
+    pub(crate) fn stream(&self) -> Option<&OpenStream> {
+        self.stream.as_ref()
+    }
+
+    /// Writes the line of a tunnel, which counts in flight no more.
+    pub(crate) fn becomes_tunnel(&mut self) {
+        self.close();
+        self.end_flight();
+    }
+
+    /// False once a new configuration has ended the tunnel. Its end has a line of its own.
+    pub(crate) fn may_continue(&mut self) -> bool {
+        let goes_on = self.stream.as_ref().is_none_or(|stream| stream.end().is_none());
+        if !goes_on && !self.log.has_reason() {
+            self.log.ended_by(Reason::ReloadClosed);
+            let slot = self.recorder.ledger.slot_or_aggregate(&self.log.decided(self.log.kind(true)), None);
+            if let Some(slot) = slot {
+                slot.write(|buffer| self.log.record(self.log.elapsed()).write(buffer));
+            }
+        }
+        goes_on
+    }
+
+    fn end_flight(&mut self) {
+        if std::mem::replace(&mut self.in_flight, false) {
+            self.recorder.load.end();
+            self.log.peer().in_flight.iter().for_each(|counter| counter.end());
+        }
+    }
+
     /// Writes the line and counts the request, once.
     pub(crate) fn close(&mut self) {
         if !std::mem::replace(&mut self.open, false) {
@@ -168,7 +219,6 @@ impl Drop for OpenRequest {
             self.log.ended_by(recorded);
             self.close();
         }
-        self.recorder.load.end();
-        self.log.peer().in_flight.iter().for_each(|counter| counter.end());
+        self.end_flight();
     }
 }

@@ -120,6 +120,22 @@ impl RequestLog {
         &self.peer
     }
 
+    pub(super) fn shared_peer(&self) -> Rc<Peer> {
+        Rc::clone(&self.peer)
+    }
+
+    /// The caller, where the route needs one.
+    pub(super) fn verified_caller(&self) -> Option<Rc<Verified>> {
+        match &self.identity {
+            RecordedIdentity::Caller(verified) => Some(Rc::clone(verified)),
+            RecordedIdentity::Nobody
+            | RecordedIdentity::Claimed(_)
+            | RecordedIdentity::Presented(_)
+            | RecordedIdentity::Client(_)
+            | RecordedIdentity::Granted(_) => None,
+        }
+    }
+
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }

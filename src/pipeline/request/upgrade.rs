@@ -103,7 +103,12 @@ impl Upgrades {
     }
 
     pub(crate) fn has_websocket(&self) -> bool {
-        self.0.iter().any(|protocol| **protocol == *WEBSOCKET)
+        self.opens(WEBSOCKET)
+    }
+
+    /// Whether a tunnel may be opened for this protocol.
+    pub(crate) fn opens(&self, protocol: &str) -> bool {
+        self.0.iter().any(|opened| **opened == *protocol)
     }
 
     /// `None` for an ordinary request, or for one that asks for other protocols only.
@@ -126,6 +131,12 @@ impl Upgrades {
 pub(crate) fn is_extended_connect(head: &ReceivedHead) -> bool {
     let protocol = || head.extensions.get::<Protocol>();
     head.method == Method::CONNECT && protocol().is_some_and(|protocol| protocol.as_str() == WEBSOCKET)
+}
+
+impl UpgradeHandshake {
+    pub(crate) fn protocol(&self) -> &str {
+        &self.protocol
+    }
 }
 
 impl RequestedUpgrade {

@@ -25,6 +25,8 @@ pub(crate) type SharedSnapshot = Rc<Arc<Snapshot>>;
 pub(crate) struct Snapshot {
     /// Identifies the configuration in audit lines.
     pub(crate) config: String,
+    /// For the streams that are open when this snapshot is published.
+    pub(crate) open_streams: OpenStreamsRule,
     pub(crate) limits: Limits,
     pub(crate) audit: Rules,
     pub(crate) trusted_proxies: Networks,
@@ -44,6 +46,7 @@ pub(crate) struct Snapshot {
 #[derive(Debug)]
 pub(crate) struct SnapshotParts {
     pub(crate) config: String,
+    pub(crate) open_streams: OpenStreamsRule,
     pub(crate) limits: Limits,
     pub(crate) audit: Rules,
     pub(crate) trusted_proxies: Networks,
@@ -54,6 +57,15 @@ pub(crate) struct SnapshotParts {
     pub(crate) trust: Trust,
     pub(crate) static_token_failures: Option<RateLimit>,
     pub(crate) oauth: Option<OwnIssuer>,
+}
+
+/// The treatment of tunnels and lasting answers that are open when a configuration is taken into use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenStreamsRule {
+    /// Each is judged once, and ended if it would not be let in.
+    Recheck,
+    /// They go on.
+    Keep,
 }
 
 /// Our authorization server with the limits of its token endpoint.
@@ -79,8 +91,8 @@ pub(crate) enum BuiltIn {
 impl Snapshot {
     /// Compiles the parts. Buckets and series of the snapshot `before` go on where they are about the same.
     pub(crate) fn new(parts: SnapshotParts, before: Option<&Self>) -> Self {
-        let SnapshotParts { config, limits, audit, trusted_proxies, upstreams, routes, .. } = parts;
-        let SnapshotParts { limit_rates, trust, static_token_failures, oauth, .. } = parts;
+        let SnapshotParts { config, open_streams, limits, audit, trusted_proxies, upstreams, .. } = parts;
+        let SnapshotParts { routes, limit_rates, trust, static_token_failures, oauth, .. } = parts;
         let none = ClientLimits::default();
         let token_limits = oauth.as_ref().map_or(&[][..], |oauth| &oauth.token_limits);
         let client_limits = oauth.as_ref().map_or(&none, |oauth| &oauth.client_limits);
@@ -96,6 +108,7 @@ impl Snapshot {
         let series = SeriesTable::new(rules.collect(), before.map(|before| &before.series));
         Self {
             config,
+            open_streams,
             limits,
             audit,
             trusted_proxies,

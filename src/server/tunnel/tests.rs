@@ -6,7 +6,8 @@ use super::*;
 /// The far ends of a tunnel's two sides, which hold so many bytes each, and the tunnel.
 fn tunnel(wait_for_room: usize, timeouts: TunnelTimeouts) -> (DuplexStream, DuplexStream, impl Future<Output = ()>) {
     let ((client, mut near), (mut far, upstream)) = (duplex(wait_for_room), duplex(wait_for_room));
-    let passes = async move { copy_bidirectional(&mut near, &mut far, Default::default(), timeouts, &|| true).await };
+    let passes =
+        async move { copy_bidirectional(&mut near, &mut far, Default::default(), timeouts, &mut || true).await };
     (client, upstream, passes)
 }
 
@@ -81,10 +82,10 @@ async fn after_one_side_has_ended_the_other_has_a_shorter_timeout() {
 async fn a_tunnel_that_is_never_at_rest_ends_when_it_may_not_go_on() {
     let busy = || tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
     let asked = std::cell::Cell::new(0);
-    let may_continue = || asked.replace(asked.get() + 1) < 2;
+    let mut may_continue = || asked.replace(asked.get() + 1) < 2;
     let timeouts = TunnelTimeouts { idle: Some(Duration::from_millis(80)), write: None };
     let passes =
-        async { copy_bidirectional(&mut busy(), &mut busy(), Default::default(), timeouts, &may_continue).await };
+        async { copy_bidirectional(&mut busy(), &mut busy(), Default::default(), timeouts, &mut may_continue).await };
     assert!(timeout(Duration::from_secs(5), passes).await.is_ok(), "it was asked {} times", asked.get());
     assert_eq!(asked.get(), 3);
 }
