@@ -30,8 +30,7 @@ use super::policy::authorize::Permit;
 use super::policy::load::LoadMonitor;
 use super::record::open_request::OpenRequest;
 use super::record::request_log::RequestLog;
-use super::request::headers::FieldFault;
-use super::request::peer::{AddressTrust, Peer};
+use super::request::peer::Peer;
 use super::request::request_id::RequestId;
 use super::routing::snapshot::Snapshot;
 use super::routing::target::{FixedAnswer, RouteTarget};
@@ -199,14 +198,8 @@ async fn carry_out(
 
 /// Refuses a request under overload, and delays it while the worker is slow, before any work is done for it.
 async fn check_capacity(load: &LoadMonitor, peer: &Peer) -> Result<(), Rejection> {
-    let is_overloaded = load.is_overloaded() || peer.in_flight.as_ref().is_some_and(|counter| counter.is_over_limit());
-    match peer.address_trust {
-        _ if is_overloaded => return Err(Rejection::Overload),
-        AddressTrust::Contradicted => return Err(Rejection::Header(FieldFault::Contradiction)),
-        AddressTrust::Certain | AddressTrust::Uncertain => {}
-    }
-    if let Err(fault) = peer.stated {
-        return Err(Rejection::Header(fault.into()));
+    if load.is_overloaded() || peer.in_flight.as_ref().is_some_and(|counter| counter.is_over_limit()) {
+        return Err(Rejection::Overload);
     }
     if load.must_wait() {
         // Boxed to keep the common future small.
@@ -216,12 +209,12 @@ async fn check_capacity(load: &LoadMonitor, peer: &Peer) -> Result<(), Rejection
 }
 
 /// The destination of a permitted request.
-enum Destination<'r> {
+pub(crate) enum Destination<'r> {
     Upstream(&'r Upstream),
     Own(&'r FixedAnswer),
 }
 
-fn choose_destination<'r>(
+pub(crate) fn choose_destination<'r>(
     permit: &Permit<'r>,
     peer: &Peer,
     log: &mut RequestLog,
@@ -239,7 +232,7 @@ fn choose_destination<'r>(
 }
 
 /// Adds the header fields that the route sets and those that every response carries.
-fn add_fields(
+pub(crate) fn add_fields(
     snapshot: &Snapshot,
     open: &mut OpenRequest,
     fields: &ResponseFields,

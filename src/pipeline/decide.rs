@@ -13,6 +13,7 @@ use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
 use super::answer::switch::check_handshake;
 use super::answer::{built_in, fixed_answer, preflight};
+use super::observed::{observed_asks, observed_form, observed_route};
 use super::policy::authenticate::authenticate;
 use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
 use super::policy::current_snapshot::CurrentSnapshot;
@@ -23,7 +24,8 @@ use super::record::request_log::RequestLog;
 use super::request::ambiguous::Ambiguous;
 use super::request::authority::Authority;
 use super::request::canonical::CanonicalRequest;
-use super::request::peer::{ListenerMode, Peer};
+use super::request::headers::FieldFault;
+use super::request::peer::{AddressTrust, ListenerMode, Peer};
 use super::request::upgrade::{UpgradeHandshake, is_extended_connect};
 use super::routing::access::Access;
 use super::routing::cors::requested_method;
@@ -31,6 +33,7 @@ use super::routing::route::Route;
 use super::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
 use super::routing::table::RouteMatch;
 use crate::http1::target::RequestTarget;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::observer::{Observation, Observer, Room};
 use crate::server::received_request::ReceivedHead;
 
@@ -71,12 +74,14 @@ pub(crate) async fn decide<'s>(
     observer: &mut impl Observer,
 ) -> Result<Decided<'s>, Rejection> {
     let DecideContext { snapshot, peer, .. } = context;
+    check_peer(peer).inspect_err(|_| open.log.presented(&head.headers))?;
     if head.target == RequestTarget::Asterisk {
         return answer_asterisk(peer, &mut open.log, head).map(Decided::Answered);
     }
-    let request = canonicalise(snapshot, peer, head).inspect_err(|_| open.log.presented(&head.headers))?;
+    let request = canonicalise(snapshot, peer, head);
+    observer.observe_all(|| observed_form(head, &request));
+    let request = request.inspect_err(|_| open.log.presented(&head.headers))?;
     open.log.request(&request);
-    observer.observe(|| Observation::noted(Room::Canonicalise, "path", request.path()));
     if let ListenerMode::Redirect { origin } = &peer.listener_mode {
         return redirect(origin, snapshot, &mut open.log, &request, head).map(Decided::Answered);
     }
@@ -84,27 +89,38 @@ pub(crate) async fn decide<'s>(
         open.log.matched = MatchedRule::BuiltIn(built_in);
         observer.observe(|| Observation::noted(Room::Route, "route", built_in.name()));
         built_in::admit(built_in, peer, &request.method)?;
-        count_rule(open.log.matched.limits(snapshot), snapshot, LimitPhase::Address, peer, open)?;
+        count_rule(open.log.matched.limits(snapshot), snapshot, LimitPhase::Address, peer, open, observer)?;
         return Ok(Decided::BuiltIn((oauth, built_in), request));
     }
     let requested = requested_method(&request.method, &head.headers);
-    let route = find_route(snapshot, &mut open.log, &request, head, requested.as_ref())
-        .inspect_err(|_| open.log.presented(&head.headers))?;
-    observer.observe(|| Observation::noted(Room::Route, "route", &route.name));
+    let found = find_route(snapshot, &mut open.log, &request, head, requested.as_ref());
+    observer.observe_all(|| observed_route(snapshot, open.log.matched, &request, &found));
+    let route = found.inspect_err(|_| open.log.presented(&head.headers))?;
     fields.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
     let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.requested(head) };
     fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
-    let admitted = admit_address(route, snapshot, peer, open).inspect_err(|_| open.log.presented(&head.headers))?;
+    observer.observe_all(|| observed_asks(route, fields, upgrade.is_some(), requested.as_ref()));
+    let admitted = admit_address(route, snapshot, peer, open, observer);
+    let admitted = admitted.inspect_err(|_| open.log.presented(&head.headers))?;
     if let (Some(requested), Some(cors)) = (requested, &route.cors) {
         return Ok(Decided::Answered(preflight::answer(cors, &requested, open, fields, &head.headers)));
     }
     let permit = find_permit(&admitted, context, &mut open.log, &head.headers, observer).await?;
     let by_caller = LimitPhase::Caller { headers: &head.headers, caller: permit.caller() };
-    count_rule(&route.limits, snapshot, by_caller, peer, open)?;
-    count_caller(snapshot, permit.caller(), open)?;
+    count_rule(&route.limits, snapshot, by_caller, peer, open, observer)?;
+    count_caller(snapshot, permit.caller(), open, observer)?;
     let handshake = upgrade.map(|upgrade| check_handshake(upgrade, head, has_body)).transpose()?;
     let call = CallFacts::take(head, snapshot.trust.token_fields(), route.target.may_speak_http2())?;
     Ok(Decided::Permitted(Permitted { permit, request, handshake, call }))
+}
+
+/// Refuses a request whose proxy contradicts itself, or states an origin that is not valid.
+fn check_peer(peer: &Peer) -> Result<(), Rejection> {
+    match peer.address_trust {
+        AddressTrust::Contradicted => return Err(Rejection::Header(FieldFault::Contradiction)),
+        AddressTrust::Certain | AddressTrust::Uncertain => {}
+    }
+    peer.stated.as_ref().map(drop).map_err(|fault| Rejection::Header((*fault).into()))
 }
 
 /// The canonical form of a request. Forms of paths that services read in different ways need the consent of the route.
@@ -129,10 +145,15 @@ fn admit_address<'r>(
     snapshot: &Snapshot,
     peer: &Peer,
     open: &mut OpenRequest,
+    observer: &mut impl Observer,
 ) -> Result<Admitted<'r>, Rejection> {
+    let from = peer.source_address().certain();
     // The cheapest refusal: it is counted against no limit.
-    let admitted = admit(route, peer.source_address().certain())?;
-    count_rule(&route.limits, snapshot, LimitPhase::Address, peer, open)?;
+    let admitted = observer.report(Room::Address, "address", admit(route, from), |_| {
+        let any = || Discrepancy::new(format!("address {}", peer.text()), "any address");
+        route.from.described(from).unwrap_or_else(any)
+    })?;
+    count_rule(&route.limits, snapshot, LimitPhase::Address, peer, open, observer)?;
     Ok(admitted)
 }
 
@@ -145,15 +166,17 @@ async fn find_permit<'r>(
     observer: &mut impl Observer,
 ) -> Result<Permit<'r>, Rejection> {
     let rule = match admitted.access() {
-        Access::Public => return allow_public(admitted).ok_or(Rejection::NoRoute),
+        Access::Public => {
+            observer.observe(|| Observation::noted(Room::Authorize, "access", "public: no token is needed"));
+            return allow_public(admitted).ok_or(Rejection::NoRoute);
+        }
         Access::Protected(rule) => rule,
     };
-    let authenticated = authenticate(current, snapshot, rule, &peer.cache, headers, log.now).await;
+    let authenticated = authenticate(current, snapshot, rule, &peer.cache, headers, log.now, observer).await;
     let caller = authenticated.inspect_err(|_| log.presented(headers))?;
     log.caller(&caller);
-    observer.observe(|| Observation::noted(Room::Authenticate, "caller", caller.caller.issuer.as_str()));
     let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-    Ok(authorize(admitted, rule, caller, own_clients)?)
+    Ok(authorize(admitted, rule, caller, own_clients, observer)?)
 }
 
 /// `requested` is the method that a preflight is about: its route is looked for first, and need not take OPTIONS

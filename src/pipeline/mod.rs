@@ -12,6 +12,7 @@ pub(crate) mod answer;
 pub(crate) mod worker;
 // The decision about a request.
 pub(crate) mod decide;
+mod observed;
 // The steps of every request, in order.
 pub(crate) mod corridor;
 // A connection and its requests.

@@ -12,10 +12,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::current_snapshot::CurrentSnapshot;
 use crate::clock::UnixTime;
 use crate::oauth::discrepancy::Discrepancy;
+use crate::oauth::observer::{Observation, Observer, Outcome, Room, Unobserved};
 use crate::pipeline::request::connection_cache::ConnectionCache;
 use crate::pipeline::routing::access::AccessRule;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
+use crate::trust::passed_check::report;
 use crate::trust::token_fields::TokenFields;
 use crate::trust::verify::{Expectations, Verified};
 
@@ -57,10 +59,14 @@ pub(crate) async fn authenticate(
     connection: &ConnectionCache,
     headers: &HeaderMap,
     now: UnixTime,
+    observer: &mut impl Observer,
 ) -> Result<Rc<Verified>, AuthenticateError> {
-    let Presented { token, field } = presented(snapshot, headers, now)?;
+    let presented = presented(snapshot, headers, now);
+    observer.observe(|| observed_credentials(&presented));
+    let Presented { token, field } = presented?;
     let expected = rule.expectations();
     if let Some(verified) = current.verified(token, snapshot, connection) {
+        observer.observe(|| Observation::noted(Room::Authenticate, "token", "verified before"));
         let checked = verified.check_field(field);
         let checked = checked.and_then(|()| verified.revalidate(expected, now, tokio::time::Instant::now()));
         return match checked.and_then(|()| check_client(&verified, snapshot)) {
@@ -74,7 +80,7 @@ pub(crate) async fn authenticate(
         };
     }
     // Boxed to keep the common future small: most tokens are known.
-    let verified = Rc::new(Box::pin(verify(snapshot, Presented { token, field }, expected, now)).await?);
+    let verified = Rc::new(Box::pin(verify(snapshot, Presented { token, field }, expected, now, observer)).await?);
     current.remember(token, Rc::clone(&verified));
     Ok(verified)
 }
@@ -114,7 +120,7 @@ pub(crate) async fn authenticate_anew(
     now: UnixTime,
 ) -> Result<Verified, AuthenticateError> {
     let presented = presented(snapshot, headers, now)?;
-    verify(snapshot, presented, expected, now).await
+    verify(snapshot, presented, expected, now, &mut Unobserved).await
 }
 
 /// A token, before its characters are checked, and its field. `None`: `Authorization`.
@@ -143,12 +149,39 @@ async fn verify(
     Presented { token, field }: Presented<'_>,
     expected: Expectations<'_>,
     now: UnixTime,
+    observer: &mut impl Observer,
 ) -> Result<Verified, AuthenticateError> {
     let text = legal(token)?;
-    let verified = snapshot.trust.verify(text, expected, now).await.map_err(AuthenticateError::Refused)?;
-    let checked = verified.check_field(field).and_then(|()| check_client(&verified, snapshot));
+    let verified = snapshot.trust.verify(text, expected, now, observer).await.map_err(AuthenticateError::Refused)?;
+    let in_field = report(observer, "header field", verified.check_field(field), |()| {
+        let name = field.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
+        Discrepancy::new(format!("a token in {name}"), format!("a token in {name}"))
+    });
+    let checked = in_field.and_then(|()| {
+        let known = check_client(&verified, snapshot);
+        if !verified.is_own() {
+            return known;
+        }
+        let values = || *FailedCheck::unknown_client(verified.caller.client.as_ref()).values;
+        report(observer, "client", known, |()| values())
+    });
     checked.map_err(|check| AuthenticateError::Refused(verified.refused(check)))?;
     Ok(verified)
+}
+
+/// The credentials of a request. The token is not shown.
+fn observed_credentials(presented: &Result<Presented<'_>, AuthenticateError>) -> Observation {
+    match presented {
+        Ok(Presented { token, field }) => {
+            let name = field.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
+            Observation::noted(Room::Authenticate, "credentials", format!("a token of {} bytes in {name}", token.len()))
+        }
+        Err(error) => {
+            let values =
+                error.discrepancy().unwrap_or_else(|| Discrepancy::new("the clock of this machine is wrong", ""));
+            Observation::new(Room::Authenticate, "credentials", Outcome::Failed, values)
+        }
+    }
 }
 
 /// The token of a request that has credentials in one of the fields or in `Authorization`, and not in several.
