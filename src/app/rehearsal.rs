@@ -5,7 +5,10 @@
 //! any caller that the configuration names. Rate limits are found, and never used up.
 
 pub(crate) mod callers;
+pub(crate) mod explainer;
+pub(crate) mod kept_facts;
 pub(crate) mod requests;
+pub(crate) mod walk;
 
 use std::io;
 use std::num::NonZeroU32;
@@ -19,6 +22,7 @@ use http::StatusCode;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use self::callers::Signer;
+use self::kept_facts::KeptFacts;
 use crate::audit::health::Health;
 use crate::audit::ledger::{Ledger, LineSender};
 use crate::audit::reason::Reason;
@@ -100,12 +104,17 @@ const UNLIMITED: LimitRate =
 impl Rehearsal {
     /// Not to be called by a task: it has a runtime of its own.
     pub(crate) fn new(config: &Config) -> Result<Self, RehearsalError> {
+        Self::with(config, &KeptFacts::default())
+    }
+
+    /// A rehearsal that uses these facts of a real gateway.
+    pub(crate) fn with(config: &Config, facts: &KeptFacts) -> Result<Self, RehearsalError> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        let signer = Signer::new()?;
+        let signer = Signer::new(facts.algorithm)?;
         let mut issuers = Vec::new();
         let (mut own, mut clients) = (None, None);
         if let Some(oauth) = &config.oauth {
-            issuers.push(signer.trusted(oauth.trust.clone())?);
+            issuers.push(signer.trusted(oauth.trust.clone(), facts)?);
             let known = Arc::new(Clients::new(oauth.clients.clone()));
             let offloads = Offloads {
                 signatures: offload(runtime.handle(), offload::SIGNATURES),
@@ -122,9 +131,9 @@ impl Rehearsal {
             clients = Some(known);
         }
         for issuer in &config.issuers {
-            issuers.push(signer.trusted(issuer.settings.clone())?);
+            issuers.push(signer.trusted(issuer.settings.clone(), facts)?);
         }
-        let snapshot = snapshot(config, issuers, own);
+        let snapshot = snapshot(config, facts, issuers, own);
         let published = Arc::new(ArcSwap::from_pointee(snapshot));
         let worker = {
             let _in_runtime = runtime.enter();
@@ -148,15 +157,21 @@ impl Rehearsal {
             Err(rejection) => RehearsedOutcome::Refused {
                 reason: rejection.reason(),
                 values: found_and_wanted(&rejection),
-                status: rejection.into_response(false).status(),
+                status: rejection.into_response(false, &open.log.request_id).status(),
             },
         };
         RehearsedDecision { rule, outcome }
     }
 }
 
-fn snapshot(config: &Config, issuers: Vec<Arc<TrustedIssuer>>, oauth: Option<OwnIssuer>) -> Snapshot {
-    let revocations = Arc::new(PublishedRevocations::of_rules(&config.revoked));
+fn snapshot(
+    config: &Config,
+    facts: &KeptFacts,
+    issuers: Vec<Arc<TrustedIssuer>>,
+    oauth: Option<OwnIssuer>,
+) -> Snapshot {
+    let revocations = facts.revocations.clone();
+    let revocations = revocations.unwrap_or_else(|| Arc::new(PublishedRevocations::of_rules(&config.revoked)));
     let parts = SnapshotParts {
         config: config.id.clone(),
         limits: config.limits.clone(),

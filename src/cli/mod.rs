@@ -13,6 +13,7 @@ mod decision;
 mod demo;
 mod demo_config;
 mod demo_service;
+mod explain;
 mod inspect;
 mod issuers;
 mod keys;
@@ -45,7 +46,7 @@ Begin here:
   portcullis check                                 every fault of gateway.yaml, or what it exposes
   portcullis run                                   run the gateway
 
-Exit codes: 0 success; 1 the check failed: a refused token, a damaged audit log, a warning with --strict; 2 wrong usage or \
+Exit codes: 0 success; 1 the check failed: a refused token or request, a damaged audit log, a warning with --strict; 2 wrong usage or \
 configuration.
 PORTCULLIS_LOG sets the level of the logs on stderr, such as `debug` or `portcullis::trust=debug`.";
 
@@ -57,6 +58,9 @@ enum Verb {
     /// Check the configuration as `run` would, and show what it exposes; writes nothing
     #[command(after_help = CHECK_HELP)]
     Check(check::CheckArgs),
+    /// Explain how a request would be decided: every check, and what the service or the caller would get
+    #[command(after_help = explain::HELP)]
+    Explain(explain::ExplainArgs),
     /// Start a small service without authentication and a gateway before it, and print commands to try
     #[command(after_help = DEMO_HELP)]
     Demo(demo::DemoArgs),
@@ -123,6 +127,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Explain(args) => explain::explain(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),

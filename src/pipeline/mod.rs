@@ -11,8 +11,8 @@ pub(crate) mod answer;
 // One worker: the parts that its requests share.
 pub(crate) mod worker;
 // The decision about a request.
-pub(crate) mod decide;
 mod observed;
+pub(crate) mod decide;
 // The steps of every request, in order.
 pub(crate) mod corridor;
 // A connection and its requests.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::entry_choice;
 use super::failed_check::{FailedCheck, key_text, time};
 use super::issuer::TrustedIssuer;
-use super::verify::{AllowedIssuers, Expectations};
 use crate::clock::UnixTime;
 use crate::jose::claims::Claims;
 use crate::jose::jwk::VerifyingKey;
@@ -40,10 +39,11 @@ pub(super) fn entry(issuer: &TrustedIssuer, claims: &Claims) -> Discrepancy {
     Discrepancy::new(format!("{iss}, of issuer `{}`", issuer.settings.name.as_str()), "")
 }
 
-pub(super) fn issuers(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Discrepancy {
-    let wanted = match expected.issuers {
-        AllowedIssuers::All => "any configured issuer".to_owned(),
-        AllowedIssuers::Only(names) => one_of("issuer", names.iter().map(IssuerName::as_str)),
+/// `allowed` are those of the route. `None`: every issuer that is configured.
+pub(super) fn issuers(issuer: &TrustedIssuer, allowed: Option<&[IssuerName]>) -> Discrepancy {
+    let wanted = match allowed {
+        None => "any configured issuer".to_owned(),
+        Some(names) => one_of("issuer", names.iter().map(IssuerName::as_str)),
     };
     Discrepancy::new(format!("issuer={}", issuer.settings.name.as_str()), wanted)
 }

@@ -61,6 +61,16 @@ pub(crate) enum AllowedAudiences<'r> {
     Only(&'r [String]),
 }
 
+impl<'r> AllowedIssuers<'r> {
+    /// `None`: all.
+    fn names(self) -> Option<&'r [IssuerName]> {
+        match self {
+            Self::All => None,
+            Self::Only(names) => Some(names),
+        }
+    }
+}
+
 impl Expectations<'_> {
     /// The minimum that every route requires. The requirements of a route are checked afterwards.
     pub(crate) fn any_route() -> Self {
@@ -249,7 +259,7 @@ fn check_claims(
     observer: &mut impl Observer,
 ) -> Result<(), FailedCheck> {
     let allowed = check_issuer(issuer, expected);
-    report(observer, "issuers of the route", allowed, |()| passed_check::issuers(issuer, expected))?;
+    report(observer, "issuers of the route", allowed, |()| passed_check::issuers(issuer, expected.issuers.names()))?;
     let settings = &issuer.settings;
     let is_type = settings.types.accept(header.token_type.as_deref());
     let checked = if is_type { Ok(()) } else { Err(FailedCheck::type_not_allowed(issuer, header)) };

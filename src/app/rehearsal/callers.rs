@@ -3,17 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
+use super::kept_facts::KeptFacts;
 use super::{Rehearsal, RehearsalError};
 use crate::clock;
 use crate::issuer::grant::{Grant, GrantFault, Wanted};
 use crate::issuer::ring::{Ring, RingKey};
 use crate::issuer::rotation::KeyRecord;
+use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::{SigningKey, SigningKeyFault};
+use crate::jose::strict_json;
+use crate::oauth::caller::IssuerName;
 use crate::trust::audiences::AcceptedAudiences;
+use crate::trust::claimed_caller::ClaimedIssuer;
 use crate::trust::issuer::{IssuerSettings, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
 use crate::trust::token_origin::TokenOrigin;
@@ -37,20 +43,26 @@ pub(crate) enum NoCaller {
     Signature(#[from] SigningKeyFault),
 }
 
-/// Making it is fast.
-const ALGORITHM: Algorithm = Algorithm::Es256;
 const LIFETIME: Duration = Duration::from_secs(3600);
 
 impl Signer {
-    pub(super) fn new() -> Result<Self, SigningKeyFault> {
-        let (key, _) = SigningKey::generate(ALGORITHM)?;
+    pub(super) fn new(algorithm: Algorithm) -> Result<Self, SigningKeyFault> {
+        let (key, _) = SigningKey::generate(algorithm)?;
         Ok(Self { key: Arc::new(key) })
     }
 
-    /// The issuer, with the signer's key in place of its own.
-    pub(super) fn trusted(&self, mut settings: IssuerSettings) -> Result<Arc<TrustedIssuer>, RehearsalError> {
-        if !settings.algorithms.contains(&ALGORITHM) {
-            settings.algorithms.push(ALGORITHM);
+    /// The issuer, with the signer's key in place of its own, unless its own keys are among the facts.
+    pub(super) fn trusted(
+        &self,
+        mut settings: IssuerSettings,
+        facts: &KeptFacts,
+    ) -> Result<Arc<TrustedIssuer>, RehearsalError> {
+        if let Some(keys) = facts.keys.get(&settings.name) {
+            return Ok(Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::local(Arc::clone(keys))) }));
+        }
+        let algorithm = self.key.algorithm();
+        if !facts.has_real_token && !settings.algorithms.contains(&algorithm) {
+            settings.algorithms.push(algorithm);
         }
         let keys = KeySet::from_keys(vec![Arc::new(self.key.verifying_key()?)]);
         Ok(Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::own(keys)) }))
@@ -61,7 +73,7 @@ impl Signer {
         let record = KeyRecord {
             key_id: self.key.key_id().to_owned(),
             thumbprint: None,
-            algorithm: ALGORITHM,
+            algorithm: self.key.algorithm(),
             made_at: now,
             signs_from: now,
             token_ttl: LIFETIME,
@@ -102,10 +114,34 @@ impl Rehearsal {
         all.insert("exp".to_owned(), json!(now.plus(LIFETIME).seconds()));
         all.extend(claims.clone());
         all.retain(|_, value| !value.is_null());
-        let mut header = json!({ "alg": ALGORITHM.as_str(), "kid": self.signer.key.key_id() });
+        let mut header = json!({ "alg": self.signer.key.algorithm().as_str(), "kid": self.signer.key.key_id() });
         if let (Some(token_type), Some(header)) = (settings.types.named.first(), header.as_object_mut()) {
             header.insert("typ".to_owned(), json!(token_type));
         }
         Ok(self.signer.key.sign_under(&header.to_string(), Value::Object(all).to_string().as_bytes())?)
+    }
+
+    /// The name of the issuer of a real token whose keys are not at hand: its signature cannot be checked.
+    pub(crate) fn issuer_without_keys(&self, token: &str, facts: &KeptFacts) -> Option<IssuerName> {
+        match self.snapshot.trust.claimed_by(token)?.issuer? {
+            ClaimedIssuer::Configured(name) => (!facts.keys.contains_key(&name)).then_some(name),
+            ClaimedIssuer::Unknown(_) => None,
+        }
+    }
+
+    /// The same token, signed with the key of the rehearsal. `None` if it is not well-formed, or if its algorithm
+    /// is not that of the key.
+    pub(crate) fn signed_again(&self, token: &str) -> Option<String> {
+        let mut parts = token.split('.');
+        let mut part = || BASE64URL.decode(parts.next()?).ok();
+        let (header, claims) = (part()?, part()?);
+        let mut header = strict_json::object(&header).ok()?;
+        let key = &self.signer.key;
+        if header.get("alg")?.as_str()? != key.algorithm().as_str() {
+            return None;
+        }
+        header.retain(|name, _| !name.starts_with("x5t"));
+        header.insert("kid".to_owned(), json!(key.key_id()));
+        key.sign_under(&Value::Object(header).to_string(), &claims).ok()
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 const FILE: &str = r#"
 version: 1
-listeners: [{address: "127.0.0.1:0", plain: true}]
+listeners: [{address: "127.0.0.1:0"}]
 oauth:
   issuer: https://gateway.example.com
   audiences: [https://api.example.com]
@@ -17,7 +17,7 @@ oauth:
       scopes: [read, write]
 upstreams: {service: {servers: ["http://127.0.0.1:1"]}}
 routes:
-  - {name: items, path: /items/**, methods: [GET], upstream: service, access: {all_of: [read]}}
+  - {name: items, path: /items/**, methods: [GET], upstream: service, access: {scopes: [read]}}
   - {name: open, path: /open, upstream: service, access: public, rate_limits: [{rate: 1/s, per: route}]}
 "#;
 
