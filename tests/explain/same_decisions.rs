@@ -311,10 +311,12 @@ async fn the_gateway_decides_as_it_is_explained() {
         "no_route",
         "method_not_allowed",
         "bad_request",
+        "address_not_allowed",
         "no_token",
-        "missing_scope",
+        "issuer_not_allowed",
         "expired",
-        "bad_signature",
+        "claim_mismatch",
+        "missing_scope",
     ] {
         assert!(kinds.contains_key(kind), "{kind} in none of {cases}: {kinds:?}");
     }
