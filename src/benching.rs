@@ -18,6 +18,7 @@ use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
 use crate::oauth::caller::{Digest, IssuerName};
 use crate::oauth::identity;
+use crate::oauth::observer::Unobserved;
 use crate::pipeline::routing::limit_store::LimitStore;
 use crate::pipeline::routing::rate_limit::{LimitPlace, LimitRate, RateLimit};
 use crate::trust::audiences::AcceptedAudiences;
@@ -74,7 +75,8 @@ impl Verifying {
     }
 
     fn verified(&self) -> Option<Verified> {
-        let verify = pin!(self.trust.verify(&self.token, Expectations::any_route(), clock::now()));
+        let mut observer = Unobserved;
+        let verify = pin!(self.trust.verify(&self.token, Expectations::any_route(), clock::now(), &mut observer));
         // The gateway's own keys are in memory, so the future is ready at once.
         match verify.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(judged) => judged.ok(),

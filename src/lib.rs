@@ -65,5 +65,6 @@ mod telemetry;
 mod trust;
 mod upstream;
 
+pub use app::rehearsal::explainer::{ExplainedDecision, ExplainedRequest, Explainer};
 pub use cli::main;
 pub use config::route_finder::RouteFinder;

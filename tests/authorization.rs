@@ -67,7 +67,9 @@ impl World {
         let answer = self.forbids(path, &token, "missing_scope").await;
         let challenge = format!("Bearer realm=\"portcullis\", error=\"insufficient_scope\", scope=\"{missing}\"");
         assert_eq!(answer.header("www-authenticate"), challenge);
-        let expected = serde_json::json!({"error": "insufficient_scope", "error_description": description});
+        let expected = serde_json::json!({
+            "error": "insufficient_scope", "error_description": description, "request_id": answer.request_id(),
+        });
         assert_eq!(answer.json(), expected);
     }
 
@@ -75,9 +77,11 @@ impl World {
     async fn denies(&self, path: &str, token: &str, reason: &str) {
         let answer = self.forbids(path, token, reason).await;
         assert!(!answer.headers.contains_key("www-authenticate"), "{answer:?}");
-        let expected =
-            "{\"error\":\"access_denied\",\"error_description\":\"this caller may not use this resource\"}\n";
-        assert_eq!(answer.body, expected);
+        let expected = serde_json::json!({
+            "error": "access_denied", "error_description": "this caller may not use this resource",
+            "request_id": answer.request_id(),
+        });
+        assert_eq!(answer.json(), expected);
     }
 }
 

@@ -468,6 +468,10 @@ fn the_help_of_every_verb_has_examples() {
             ],
         ),
         (&["check"], &["writes nothing", "--format json", "Exit code 2", "--strict", "opens no connection"]),
+        (
+            &["explain"],
+            &["Examples:", "--token-file -", "Opens no connection", "Exit code 0", "--issuer corp --claims"],
+        ),
         (&["demo"], &["and curl", "beside the configuration", "Ports that are taken"]),
         (&["client"], &["new", "rotate", "hash"]),
         (&["client", "new"], &["Example:", "--scopes invoices:read,invoices:write", "without downtime"]),

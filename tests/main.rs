@@ -35,6 +35,7 @@ mod documentation;
 mod events;
 mod exhaustion;
 mod expect_continue;
+mod explain;
 mod forwarding;
 mod framing;
 mod fuzzing;

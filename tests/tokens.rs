@@ -84,7 +84,7 @@ impl Endpoint {
         assert_eq!(answer.status, status, "{answer:?}");
         let json = answer.json();
         assert_eq!(json["error"], error, "{answer:?}");
-        assert_eq!(json.as_object().unwrap().len(), 2, "{answer:?}");
+        assert_eq!((json.as_object().unwrap().len(), &json["request_id"]), (3, &answer.request_id().into()));
         assert!(!json["error_description"].as_str().unwrap().contains(['"', '\\']), "{answer:?}");
         assert_eq!(answer.header("content-type"), "application/json");
         assert_eq!(answer.header("cache-control"), "no-store");

@@ -46,7 +46,6 @@ const STRICT: (&str, &str) = ("strict", "types: [at+jwt], algorithms: [ES256], c
 
 /// The answer to every bad token, for any fault.
 const CHALLENGE: &str = "Bearer realm=\"portcullis\", error=\"invalid_token\", error_description=\"the access token is invalid or expired\"";
-const BODY: &str = "{\"error\":\"invalid_token\",\"error_description\":\"the access token is invalid or expired\"}\n";
 
 impl World {
     async fn start() -> Self {
@@ -95,7 +94,11 @@ impl World {
     async fn refuses_at(&self, path: &str, token: &str, reason: &str) {
         let answer = self.refuses_credentials(path, format!("Bearer {token}").as_bytes(), reason).await;
         assert_eq!(answer.header("www-authenticate"), CHALLENGE, "{token}");
-        assert_eq!(answer.body, BODY, "{token}");
+        let (description, id) = ("the access token is invalid or expired", answer.request_id());
+        let expected = format!(
+            "{{\"error\":\"invalid_token\",\"error_description\":\"{description}\",\"request_id\":\"{id}\"}}\n"
+        );
+        assert_eq!(answer.body, expected, "{token}");
     }
 
     async fn refuses_credentials(&self, path: &str, credentials: &[u8], reason: &str) -> Answer {

@@ -5,7 +5,11 @@
 //! any caller that the configuration names. Rate limits are found, and never used up.
 
 pub(crate) mod callers;
+pub(crate) mod explainer;
+pub(crate) mod kept_facts;
 pub(crate) mod requests;
+mod signer;
+pub(crate) mod walk;
 
 use std::io;
 use std::num::NonZeroU32;
@@ -18,7 +22,8 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use self::callers::Signer;
+use self::kept_facts::KeptFacts;
+use self::signer::Signer;
 use crate::audit::health::Health;
 use crate::audit::ledger::{Ledger, LineSender};
 use crate::audit::reason::Reason;
@@ -32,7 +37,7 @@ use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::observer::Observer;
 use crate::pipeline::answer::found_and_wanted::found_and_wanted;
 use crate::pipeline::answer::response_fields::ResponseFields;
-use crate::pipeline::decide::{DecideContext, Decided, decide};
+use crate::pipeline::decide::{DecideContext, DecidedRequest, decide};
 use crate::pipeline::policy::load::LoadMonitor;
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::peer::Peer;
@@ -102,12 +107,17 @@ const UNLIMITED: LimitRate =
 impl Rehearsal {
     /// Not to be called by a task: it has a runtime of its own.
     pub(crate) fn new(config: &Config) -> Result<Self, RehearsalError> {
+        Self::with(config, &KeptFacts::default())
+    }
+
+    /// A rehearsal that uses these facts of a real gateway.
+    pub(crate) fn with(config: &Config, facts: &KeptFacts) -> Result<Self, RehearsalError> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        let signer = Signer::new()?;
+        let signer = Signer::new(facts.algorithm)?;
         let mut issuers = Vec::new();
         let (mut own, mut clients) = (None, None);
         if let Some(oauth) = &config.oauth {
-            issuers.push(signer.trusted(oauth.trust.clone())?);
+            issuers.push(signer.trusted(oauth.trust.clone(), facts)?);
             let known = Arc::new(Clients::new(oauth.clients.clone()));
             let offloads = Offloads {
                 signatures: offload(runtime.handle(), offload::SIGNATURES),
@@ -124,9 +134,9 @@ impl Rehearsal {
             clients = Some(known);
         }
         for issuer in &config.issuers {
-            issuers.push(signer.trusted(issuer.settings.clone())?);
+            issuers.push(signer.trusted(issuer.settings.clone(), facts)?);
         }
-        let snapshot = snapshot(config, issuers, own);
+        let snapshot = snapshot(config, facts, issuers, own);
         let published = Arc::new(ArcSwap::from_pointee(snapshot));
         let worker = {
             let _in_runtime = runtime.enter();
@@ -144,21 +154,27 @@ impl Rehearsal {
         let decided = self.runtime.block_on(decide(context, &mut open, &mut fields, &mut head, has_body, observer));
         let rule = open.log.matched.name(&self.snapshot).map(str::to_owned);
         let outcome = match decided {
-            Ok(Decided::Answered(answer)) => RehearsedOutcome::Answered(answer.status()),
-            Ok(Decided::BuiltIn(..)) => RehearsedOutcome::Endpoint,
-            Ok(Decided::Permitted(_)) => RehearsedOutcome::Permitted,
+            Ok(DecidedRequest::Answered(answer)) => RehearsedOutcome::Answered(answer.status()),
+            Ok(DecidedRequest::BuiltIn(..)) => RehearsedOutcome::Endpoint,
+            Ok(DecidedRequest::Permitted(_)) => RehearsedOutcome::Permitted,
             Err(rejection) => RehearsedOutcome::Refused {
                 reason: rejection.reason(),
                 values: found_and_wanted(&rejection),
-                status: rejection.into_response(false).status(),
+                status: rejection.into_response(false, &open.log.request_id).status(),
             },
         };
         RehearsedDecision { rule, would_deny: open.log.reported_reason(), outcome }
     }
 }
 
-fn snapshot(config: &Config, issuers: Vec<Arc<TrustedIssuer>>, oauth: Option<OwnIssuer>) -> Snapshot {
-    let revocations = Arc::new(PublishedRevocations::of_rules(&config.revoked));
+fn snapshot(
+    config: &Config,
+    facts: &KeptFacts,
+    issuers: Vec<Arc<TrustedIssuer>>,
+    oauth: Option<OwnIssuer>,
+) -> Snapshot {
+    let revocations = facts.revocations.clone();
+    let revocations = revocations.unwrap_or_else(|| Arc::new(PublishedRevocations::of_rules(&config.revoked)));
     let parts = SnapshotParts {
         config: config.id.clone(),
         limits: config.limits.clone(),
@@ -167,7 +183,7 @@ fn snapshot(config: &Config, issuers: Vec<Arc<TrustedIssuer>>, oauth: Option<Own
         upstreams: config.upstreams.clone(),
         routes: config.routes.clone(),
         limit_rates: vec![UNLIMITED; config.limit_rates.len()],
-        trust: Trust::new(issuers, revocations).with_static_tokens(callers::static_tokens(&config.static_tokens)),
+        trust: Trust::new(issuers, revocations).with_static_tokens(signer::static_tokens(&config.static_tokens, facts)),
         static_token_failures: config.static_token_failures.clone(),
         oauth,
     };

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::refusal::{Cause, Refusal};
 use crate::clock::UnixTime;
+use crate::oauth::observer::Unobserved;
 use crate::pipeline::policy::authenticate::{AuthenticateError, authenticate_anew};
 use crate::pipeline::policy::authorize::{Admitted, admit, authorize};
 use crate::pipeline::routing::access::{Access, AccessRule, Forbidden, missing_scope};
@@ -81,7 +82,7 @@ impl TokenRequest<'_> {
         caller: &Rc<Verified>,
     ) -> Result<(), Refusal> {
         let own = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-        let authorized = authorize(admitted, rule, Rc::clone(caller), own);
+        let authorized = authorize(admitted, rule, Rc::clone(caller), own, &mut Unobserved);
         authorized.map(drop).map_err(|forbidden| self.refusal(forbidden, rule, Some(caller)))
     }
 

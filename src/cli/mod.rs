@@ -14,6 +14,7 @@ mod decision;
 mod demo;
 mod demo_config;
 mod demo_service;
+mod explain;
 mod inspect;
 mod issuers;
 mod keys;
@@ -51,7 +52,7 @@ Begin here:
   portcullis check                                 every fault of gateway.yaml, or what it exposes
   portcullis run                                   run the gateway
 
-Exit codes: 0 success; 1 the check failed: a refused token, a damaged audit log, a warning with --strict; 2 wrong usage or \
+Exit codes: 0 success; 1 the check failed: a refused token or request, a damaged audit log, a warning with --strict; 2 wrong usage or \
 configuration.
 PORTCULLIS_LOG sets the level of the logs on stderr, such as `debug` or `portcullis::trust=debug`.";
 
@@ -69,6 +70,9 @@ enum Verb {
     /// Make the running gateway read its configuration again: all of it, or nothing if anything is wrong
     #[command(after_help = reload::HELP)]
     Reload(reload::ReloadArgs),
+    /// Explain how a request would be decided: every check, and what the service or the caller would get
+    #[command(after_help = explain::HELP)]
+    Explain(explain::ExplainArgs),
     /// Start a small service without authentication and a gateway before it, and print commands to try
     #[command(after_help = DEMO_HELP)]
     Demo(demo::DemoArgs),
@@ -156,6 +160,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::check(&args),
         Verb::Test(args) => test::test(&args),
         Verb::Reload(args) => reload::reload(&args),
+        Verb::Explain(args) => explain::explain(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),

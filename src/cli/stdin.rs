@@ -42,7 +42,7 @@ pub(super) fn holds_token() -> bool {
     text.is_some_and(|text| Unverified::parse(token_in(&text)).is_ok())
 }
 
-fn token_in(text: &str) -> &str {
+pub(super) fn token_in(text: &str) -> &str {
     let text = text.trim();
     text.strip_prefix("Bearer ").unwrap_or(text)
 }

@@ -81,7 +81,7 @@ pub(super) fn failed_with(error: &(dyn Error + 'static), hint: &str) -> ExitCode
     error_text(format_args!("{}; {hint}", ErrorChain(error)))
 }
 
-fn error_text(text: impl Display) -> ExitCode {
+pub(super) fn error_text(text: impl Display) -> ExitCode {
     note(format_args!("{} {text}", styled(BAD, "error:")));
     ExitCode::from(USAGE)
 }

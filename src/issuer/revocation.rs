@@ -13,6 +13,7 @@ use crate::clock::UnixTime;
 use crate::network::SourceAddress;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
+use crate::oauth::observer::Unobserved;
 use crate::trust::revocation::RevocationEntry;
 use crate::trust::revocation_keeper::{NotRevoked, Revoker};
 use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Trust, Verified};
@@ -45,7 +46,7 @@ impl AuthorizationServer {
         let token = parameters.token.ok_or(GrantFault::InvalidRequest("token is missing"))?;
         let own = [IssuerName::own()];
         let expected = Expectations { issuers: AllowedIssuers::Only(&own), audiences: AllowedAudiences::Any };
-        let Ok(verified) = trust.verify(token.expose(), expected, now).await else {
+        let Ok(verified) = trust.verify(token.expose(), expected, now, &mut Unobserved).await else {
             return Ok(Revoked::Nothing { client: client.id.clone() });
         };
         if verified.caller.client.as_ref() != Some(&client.id) {

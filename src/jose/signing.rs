@@ -104,7 +104,6 @@ impl SigningKey {
         Ok(token)
     }
 
-    #[cfg(test)]
     pub(crate) fn algorithm(&self) -> Algorithm {
         self.algorithm
     }

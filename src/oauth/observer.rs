@@ -9,6 +9,27 @@ use super::discrepancy::Discrepancy;
 pub(crate) trait Observer {
     /// `make` is called only where somebody wants the report.
     fn observe(&mut self, make: impl FnOnce() -> Observation);
+
+    /// The same for several reports.
+    fn observe_all(&mut self, make: impl FnOnce() -> Vec<Observation>) {
+        make().into_iter().for_each(|made| self.observe(|| made));
+    }
+
+    /// Reports a check by its result, which it gives back.
+    #[inline]
+    fn report<T, E>(
+        &mut self,
+        room: Room,
+        subject: &str,
+        result: Result<T, E>,
+        values: impl FnOnce(&Result<T, E>) -> Discrepancy,
+    ) -> Result<T, E> {
+        self.observe(|| {
+            let outcome = if result.is_ok() { Outcome::Passed } else { Outcome::Failed };
+            Observation::new(room, subject, outcome, values(&result))
+        });
+        result
+    }
 }
 
 /// Nobody observes.
@@ -36,6 +57,8 @@ pub(crate) enum Outcome {
     Failed,
     /// Neither: a fact, or a choice among several.
     Noted,
+    /// The check was left out, because its inputs are not at hand.
+    NotChecked,
 }
 
 /// The step of a request's way in which it was observed.
@@ -47,13 +70,14 @@ pub(crate) enum Room {
     Limits,
     Authenticate,
     Authorize,
-    Upstream,
-    Answer,
 }
 
 impl Observer for Unobserved {
     #[inline]
     fn observe(&mut self, _: impl FnOnce() -> Observation) {}
+
+    #[inline]
+    fn observe_all(&mut self, _: impl FnOnce() -> Vec<Observation>) {}
 }
 
 impl Observer for Trace {

@@ -25,13 +25,12 @@ use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
 use super::answer::switch::switch;
 use super::answer::{built_in, fixed_answer, grpc, limit_headers};
-use super::decide::{DecideContext, Decided, Permitted, decide};
+use super::decide::{DecideContext, DecidedRequest, Permitted, decide};
 use super::policy::authorize::Permit;
 use super::policy::load::LoadMonitor;
 use super::record::open_request::OpenRequest;
 use super::record::request_log::RequestLog;
-use super::request::headers::FieldFault;
-use super::request::peer::{AddressTrust, Peer};
+use super::request::peer::Peer;
 use super::request::request_id::RequestId;
 use super::routing::snapshot::Snapshot;
 use super::routing::target::{FixedAnswer, RouteTarget};
@@ -103,7 +102,8 @@ pub(crate) async fn handle(
     let is_refusal = decided.is_err();
     let mut answer = decided.unwrap_or_else(|rejection| {
         record_refusal(&mut open, &rejection);
-        rejection.into_response(is_grpc && grpc::may_be_spoken(open.log.matched, &snapshot))
+        let to_grpc = is_grpc && grpc::may_be_spoken(open.log.matched, &snapshot);
+        rejection.into_response(to_grpc, &open.log.request_id)
     });
     if for_head {
         answer = Content::without_body(answer);
@@ -130,7 +130,7 @@ fn refuse_malformed(mut open: Box<OpenRequest>, exchange: ExchangeGuard, fault: 
     let rejection = Rejection::Wire(fault);
     open.refused(rejection.reason(), None);
     open.log.rule = broken_rule(&rejection);
-    let mut answer = rejection.into_response(false);
+    let mut answer = rejection.into_response(false, &open.log.request_id);
     open.log.status = Some(answer.status().as_u16());
     ResponseFields::default().add_standard_headers(&open.log.request_id, answer.status(), answer.headers_mut());
     answer.map(|content| AnswerBody::new(content, open, exchange, None))
@@ -150,13 +150,15 @@ async fn answer(
     let context = DecideContext { current: &worker.current, snapshot, peer };
     let has_body = upload.incoming.is_some();
     match decide(context, open, fields, &mut head, has_body, &mut Unobserved).await? {
-        Decided::Answered(answer) => Ok(answer),
-        Decided::BuiltIn(endpoint, request) => {
+        DecidedRequest::Answered(answer) => Ok(answer),
+        DecidedRequest::BuiltIn(endpoint, request) => {
             let body = &mut upload.incoming;
             // Boxed to keep the common future small.
             Box::pin(built_in::answer(snapshot, endpoint, peer, open, &request, &head, body)).await
         }
-        Decided::Permitted(permitted) => carry_out((worker, snapshot, peer), open, permitted, head, upload).await,
+        DecidedRequest::Permitted(permitted) => {
+            carry_out((worker, snapshot, peer), open, permitted, head, upload).await
+        }
     }
 }
 
@@ -200,14 +202,8 @@ async fn carry_out(
 
 /// Refuses a request under overload, and delays it while the worker is slow, before any work is done for it.
 async fn check_capacity(load: &LoadMonitor, peer: &Peer) -> Result<(), Rejection> {
-    let is_overloaded = load.is_overloaded() || peer.in_flight.as_ref().is_some_and(|counter| counter.is_over_limit());
-    match peer.address_trust {
-        _ if is_overloaded => return Err(Rejection::Overload),
-        AddressTrust::Contradicted => return Err(Rejection::Header(FieldFault::Contradiction)),
-        AddressTrust::Certain | AddressTrust::Uncertain => {}
-    }
-    if let Err(fault) = peer.stated {
-        return Err(Rejection::Header(fault.into()));
+    if load.is_overloaded() || peer.in_flight.as_ref().is_some_and(|counter| counter.is_over_limit()) {
+        return Err(Rejection::Overload);
     }
     if load.must_wait() {
         // Boxed to keep the common future small.
@@ -217,12 +213,12 @@ async fn check_capacity(load: &LoadMonitor, peer: &Peer) -> Result<(), Rejection
 }
 
 /// The destination of a permitted request.
-enum Destination<'r> {
+pub(crate) enum Destination<'r> {
     Upstream(&'r Upstream),
     Own(&'r FixedAnswer),
 }
 
-fn choose_destination<'r>(
+pub(crate) fn choose_destination<'r>(
     permit: &Permit<'r>,
     peer: &Peer,
     log: &mut RequestLog,
@@ -240,7 +236,7 @@ fn choose_destination<'r>(
 }
 
 /// Adds the header fields that the route sets and those that every response carries.
-fn add_fields(
+pub(crate) fn add_fields(
     snapshot: &Snapshot,
     open: &mut OpenRequest,
     fields: &ResponseFields,

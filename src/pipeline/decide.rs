@@ -16,6 +16,7 @@ use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
 use super::answer::switch::check_handshake;
 use super::answer::{built_in, fixed_answer, preflight};
+use super::observed::{observed_asks, observed_form, observed_route};
 use super::policy::authenticate::authenticate;
 use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
 use super::policy::current_snapshot::CurrentSnapshot;
@@ -26,7 +27,8 @@ use super::record::request_log::RequestLog;
 use super::request::ambiguous::Ambiguous;
 use super::request::authority::Authority;
 use super::request::canonical::CanonicalRequest;
-use super::request::peer::{ListenerMode, Peer};
+use super::request::headers::FieldFault;
+use super::request::peer::{AddressTrust, ListenerMode, Peer};
 use super::request::upgrade::{UpgradeHandshake, is_extended_connect};
 use super::routing::access::Access;
 use super::routing::cors::requested_method;
@@ -34,6 +36,7 @@ use super::routing::route::Route;
 use super::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
 use super::routing::table::RouteMatch;
 use crate::http1::target::RequestTarget;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::observer::{Observation, Observer, Room};
 use crate::server::received_request::ReceivedHead;
 use crate::trust::claimed_caller::ClaimedIssuer;
@@ -48,7 +51,7 @@ pub(crate) struct DecideContext<'d, 's> {
 
 /// A request that is not refused.
 #[derive(Debug)]
-pub(crate) enum Decided<'s> {
+pub(crate) enum DecidedRequest<'s> {
     /// The gateway answers at once.
     Answered(Response<Content>),
     /// An endpoint of the gateway answers, which may still refuse.
@@ -73,40 +76,53 @@ pub(crate) async fn decide<'s>(
     head: &mut ReceivedHead,
     has_body: bool,
     observer: &mut impl Observer,
-) -> Result<Decided<'s>, Rejection> {
+) -> Result<DecidedRequest<'s>, Rejection> {
     let DecideContext { snapshot, peer, .. } = context;
+    check_peer(peer).inspect_err(|_| open.log.presented(&head.headers))?;
     if head.target == RequestTarget::Asterisk {
-        return answer_asterisk(peer, &mut open.log, head).map(Decided::Answered);
+        return answer_asterisk(peer, &mut open.log, head).map(DecidedRequest::Answered);
     }
-    let request = canonicalise(snapshot, peer, head).inspect_err(|_| open.log.presented(&head.headers))?;
+    let request = canonicalise(snapshot, peer, head);
+    observer.observe_all(|| observed_form(head, &request));
+    let request = request.inspect_err(|_| open.log.presented(&head.headers))?;
     open.log.request(&request);
-    observer.observe(|| Observation::noted(Room::Canonicalise, "path", request.path()));
     if let ListenerMode::Redirect { origin } = &peer.listener_mode {
-        return redirect(origin, snapshot, &mut open.log, &request, head).map(Decided::Answered);
+        return redirect(origin, snapshot, &mut open.log, &request, head).map(DecidedRequest::Answered);
     }
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
         open.log.matched = MatchedRule::BuiltIn(built_in);
         observer.observe(|| Observation::noted(Room::Route, "route", built_in.name()));
         built_in::admit(built_in, peer, &request.method)?;
-        count_rule(open.log.matched.limits(snapshot), snapshot, LimitPhase::Address, peer, open)?;
-        return Ok(Decided::BuiltIn((oauth, built_in), request));
+        count_rule(open.log.matched.limits(snapshot), snapshot, LimitPhase::Address, peer, open, observer)?;
+        return Ok(DecidedRequest::BuiltIn((oauth, built_in), request));
     }
     let requested = requested_method(&request.method, &head.headers);
-    let route = find_route(snapshot, &mut open.log, &request, head, requested.as_ref())
-        .inspect_err(|_| open.log.presented(&head.headers))?;
-    observer.observe(|| Observation::noted(Room::Route, "route", &route.name));
+    let found = find_route(snapshot, &mut open.log, &request, head, requested.as_ref());
+    observer.observe_all(|| observed_route(snapshot, open.log.matched, &request, &found));
+    let route = found.inspect_err(|_| open.log.presented(&head.headers))?;
     fields.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
     let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.requested(head) };
     fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
-    let admitted = admit_address(route, snapshot, peer, open).inspect_err(|_| open.log.presented(&head.headers))?;
+    observer.observe_all(|| observed_asks(route, fields, upgrade.is_some(), requested.as_ref()));
+    let admitted = admit_address(route, snapshot, peer, open, observer);
+    let admitted = admitted.inspect_err(|_| open.log.presented(&head.headers))?;
     if let (Some(requested), Some(cors)) = (requested, &route.cors) {
-        return Ok(Decided::Answered(preflight::answer(cors, &requested, open, fields, &head.headers)));
+        return Ok(DecidedRequest::Answered(preflight::answer(cors, &requested, open, fields, &head.headers)));
     }
     let permit = find_permit(&admitted, context, &mut open.log, &head.headers, observer).await?;
-    count_by_caller(&permit, context, open, &head.headers)?;
+    count_by_caller(&permit, context, open, &head.headers, observer)?;
     let handshake = upgrade.map(|upgrade| check_handshake(upgrade, head, has_body)).transpose()?;
     let call = CallFacts::take(head, snapshot.trust.token_fields(), route.target.may_speak_http2())?;
-    Ok(Decided::Permitted(Permitted { permit, request, handshake, call }))
+    Ok(DecidedRequest::Permitted(Permitted { permit, request, handshake, call }))
+}
+
+/// Refuses a request whose proxy contradicts itself, or states an origin that is not valid.
+fn check_peer(peer: &Peer) -> Result<(), Rejection> {
+    match peer.address_trust {
+        AddressTrust::Contradicted => return Err(Rejection::Header(FieldFault::Contradiction)),
+        AddressTrust::Certain | AddressTrust::Uncertain => {}
+    }
+    peer.stated.as_ref().map(drop).map_err(|fault| Rejection::Header((*fault).into()))
 }
 
 /// The canonical form of a request. Forms of paths that services read in different ways need the consent of the route.
@@ -131,10 +147,15 @@ fn admit_address<'r>(
     snapshot: &Snapshot,
     peer: &Peer,
     open: &mut OpenRequest,
+    observer: &mut impl Observer,
 ) -> Result<Admitted<'r>, Rejection> {
+    let from = peer.source_address().certain();
     // The cheapest refusal: it is counted against no limit.
-    let admitted = admit(route, peer.source_address().certain())?;
-    count_rule(&route.limits, snapshot, LimitPhase::Address, peer, open)?;
+    let admitted = observer.report(Room::Address, "address", admit(route, from), |_| {
+        let any = || Discrepancy::new(format!("address {}", peer.text()), "any address");
+        route.from.described(from).unwrap_or_else(any)
+    })?;
+    count_rule(&route.limits, snapshot, LimitPhase::Address, peer, open, observer)?;
     Ok(admitted)
 }
 
@@ -147,10 +168,13 @@ async fn find_permit<'r>(
     observer: &mut impl Observer,
 ) -> Result<Permit<'r>, Rejection> {
     let rule = match admitted.access() {
-        Access::Public => return allow_public(admitted).ok_or(Rejection::NoRoute),
+        Access::Public => {
+            observer.observe(|| Observation::noted(Room::Authorize, "access", "public: no token is needed"));
+            return allow_public(admitted).ok_or(Rejection::NoRoute);
+        }
         Access::Protected(rule) => rule,
     };
-    let caller = match authenticate(current, snapshot, rule, peer, headers, log.now).await {
+    let caller = match authenticate(current, snapshot, rule, peer, headers, log.now, observer).await {
         Ok(caller) => caller,
         Err(error) => {
             log.presented(headers);
@@ -160,9 +184,8 @@ async fn find_permit<'r>(
         }
     };
     log.caller(&caller);
-    observer.observe(|| Observation::noted(Room::Authenticate, "caller", caller.caller.issuer.as_str()));
     let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-    authorize(admitted, rule, Rc::clone(&caller), own_clients).or_else(|forbidden| {
+    authorize(admitted, rule, Rc::clone(&caller), own_clients, observer).or_else(|forbidden| {
         let reported = Permit::reported_caller(admitted, caller, &forbidden, log.now);
         report(reported, forbidden.into(), log)
     })
@@ -193,11 +216,12 @@ fn count_by_caller(
     DecideContext { snapshot, peer, .. }: DecideContext<'_, '_>,
     open: &mut OpenRequest,
     headers: &HeaderMap,
+    observer: &mut impl Observer,
 ) -> Result<(), Rejection> {
     let (route, caller) = (permit.route(), permit.caller());
     let by_caller = LimitPhase::Caller { headers, caller };
-    let counted = count_rule(&route.limits, snapshot, by_caller, peer, open);
-    let counted = counted.and_then(|()| count_caller(snapshot, caller, open));
+    let counted = count_rule(&route.limits, snapshot, by_caller, peer, open, observer);
+    let counted = counted.and_then(|()| count_caller(snapshot, caller, open, observer));
     match counted {
         Err(refusal) if route.only_reports(open.log.now) => {
             open.log.reported(refusal.reason(), found_and_wanted(&refusal));

@@ -11,6 +11,7 @@ pub(crate) mod answer;
 // One worker: the parts that its requests share.
 pub(crate) mod worker;
 // The decision about a request.
+mod observed;
 pub(crate) mod decide;
 // The steps of every request, in order.
 pub(crate) mod corridor;

@@ -202,11 +202,11 @@ impl FailedCheck {
 /// An issuer may have far more keys than a line shows.
 const MAX_SHOWN_KEYS: usize = 16;
 
-fn key_text(key: &VerifyingKey) -> String {
+pub(super) fn key_text(key: &VerifyingKey) -> String {
     format!("{} ({})", key.key_id.as_deref().unwrap_or("without kid"), key.algorithm)
 }
 
-fn time(seconds: u64) -> String {
+pub(super) fn time(seconds: u64) -> String {
     UnixTime::from_seconds(seconds).to_the_second()
 }
 

@@ -26,6 +26,7 @@ use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
+use crate::oauth::observer::Unobserved;
 use edges::edges_of_signatures;
 use token_cases::{bad_claims, bad_headers};
 
@@ -106,7 +107,7 @@ impl Attack {
     }
 
     async fn accepts(&self, token: &str) -> bool {
-        self.trust.verify(token, EXPECTED, UnixTime::from_seconds(NOW)).await.is_ok()
+        self.trust.verify(token, EXPECTED, UnixTime::from_seconds(NOW), &mut Unobserved).await.is_ok()
     }
 
     async fn accepts_good_ones(&self) {

@@ -24,6 +24,7 @@ pub(crate) mod key_file;
 pub(crate) mod key_set_file;
 pub(crate) mod key_source;
 pub(crate) mod near_miss;
+pub(crate) mod passed_check;
 pub(crate) mod progress;
 pub(crate) mod refresher;
 pub(crate) mod report;

@@ -28,6 +28,10 @@ impl TokenFields {
         self.0.is_empty()
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &HeaderName> {
+        self.0.iter()
+    }
+
     pub(crate) fn contains(&self, name: &HeaderName) -> bool {
         self.0.contains(name)
     }

@@ -19,6 +19,7 @@ use super::entry_choice::choose;
 use super::failed_check::{FailedCheck, RefusedToken};
 use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::KeyLookup;
+use super::passed_check::{self, report};
 use super::revocation::PublishedRevocations;
 use super::static_tokens::{StaticToken, StaticTokens};
 use super::token_fields::TokenFields;
@@ -30,6 +31,7 @@ use crate::jose::jwk::VerifyingKey;
 use crate::jose::numeric_date::NumericDate;
 use crate::jose::token::{Unverified, unverified_claims};
 use crate::oauth::caller::{Caller, IssuerName};
+use crate::oauth::observer::{Observer, Unobserved};
 
 /// All issuers that we trust.
 #[derive(Debug)]
@@ -61,6 +63,16 @@ pub(crate) enum AllowedAudiences<'r> {
     /// The issuer's own list.
     OfIssuer,
     Only(&'r [String]),
+}
+
+impl<'r> AllowedIssuers<'r> {
+    /// `None`: all.
+    fn names(self) -> Option<&'r [IssuerName]> {
+        match self {
+            Self::All => None,
+            Self::Only(names) => Some(names),
+        }
+    }
 }
 
 impl Expectations<'_> {
@@ -163,25 +175,29 @@ impl Trust {
         token: &str,
         expected: Expectations<'_>,
         now: UnixTime,
+        observer: &mut impl Observer,
     ) -> Result<Verified, RefusedToken> {
-        let mut token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None))?;
-        let issuer = match choose(&self.issuers, |issuer| &issuer.settings, &token.claims) {
+        let parsed = Unverified::parse(token).map_err(FailedCheck::from);
+        let parsed = report(observer, "token", parsed, |_| passed_check::form());
+        let mut token = parsed.map_err(|check| check.of(None))?;
+        let chosen = choose(&self.issuers, |issuer| &issuer.settings, &token.claims).map_err(FailedCheck::from);
+        let issuer = match report(observer, "iss", chosen, |issuer| passed_check::entry(issuer, &token.claims)) {
             Ok(issuer) => issuer,
-            Err(fault) => {
-                return Err(FailedCheck::from(fault).of(Some(ClaimedCaller::of(&token.claims.all, &self.issuers))));
-            }
+            Err(check) => return Err(check.of(Some(ClaimedCaller::of(&token.claims.all, &self.issuers)))),
         };
         let completed = issuer.settings.audiences.complete(&mut token.claims);
         let claimed = || ClaimedCaller::of_entry(&issuer.settings.name, &token.claims.all);
         let fail = |check: FailedCheck| check.of(Some(claimed()));
         completed.map_err(|fault| fail(fault.into()))?;
-        check_claims(issuer, &token.header, &token.claims, expected, now).map_err(fail)?;
-        let caller = caller(&issuer.settings, &token.claims).map_err(|fault| fail(fault.into()))?;
-        let key = signing_key(issuer, &token).await.map_err(fail)?;
+        check_claims(issuer, &token.header, &token.claims, expected, now, observer).map_err(fail)?;
+        let caller = caller(&issuer.settings, &token.claims).map_err(FailedCheck::from);
+        let caller = report(observer, "caller", caller, passed_check::caller).map_err(fail)?;
+        let key = signing_key(issuer, &token, observer).await.map_err(fail)?;
         let version = self.revocations.version();
-        if let Some(revocation) = self.revocations.current().applying_to(&issuer.settings, &caller, &token.claims) {
-            return Err(fail(FailedCheck::revoked(&revocation)));
-        }
+        let current = self.revocations.current();
+        let revocation = current.applying_to(&issuer.settings, &caller, &token.claims);
+        let revoked = revocation.map_or(Ok(()), |revocation| Err(FailedCheck::revoked(&revocation)));
+        report(observer, "revocations", revoked, |()| passed_check::revocations()).map_err(fail)?;
         let token = VerifiedToken {
             claims: token.claims,
             key,
@@ -264,7 +280,7 @@ impl VerifiedToken {
         instant: Instant,
     ) -> Result<(), FailedCheck> {
         self.check_route(expected)?;
-        check_time(&self.claims, self.issuer.settings.clock_skew, now)?;
+        check_time(&self.claims, self.issuer.settings.clock_skew, now, &mut Unobserved)?;
         if !self.issuer.keys.is_current(&self.key, instant) {
             return Err(match self.issuer.keys.is_usable(instant) {
                 true => FailedCheck::removed_key(&self.issuer, &self.key),
@@ -276,7 +292,7 @@ impl VerifiedToken {
 
     fn check_route(&self, expected: Expectations<'_>) -> Result<(), FailedCheck> {
         check_issuer(&self.issuer.settings.name, expected)?;
-        check_audience(&self.issuer, &self.claims, expected)
+        check_audience(&self.issuer, &self.claims, expected).map(drop)
     }
 
     /// One load and one comparison, unless something has been revoked since.
@@ -295,22 +311,32 @@ impl VerifiedToken {
 }
 
 /// The issuer's key that signed the token.
-async fn signing_key(issuer: &TrustedIssuer, token: &Unverified<'_>) -> Result<Arc<VerifyingKey>, FailedCheck> {
+async fn signing_key(
+    issuer: &TrustedIssuer,
+    token: &Unverified<'_>,
+    observer: &mut impl Observer,
+) -> Result<Arc<VerifyingKey>, FailedCheck> {
     let (named, algorithm) = (token.header.key(), token.header.algorithm);
-    let key = match issuer.keys.find(named, algorithm).await {
-        KeyLookup::Found(key) => key,
-        KeyLookup::Unknown => return Err(FailedCheck::unknown_key(issuer, &token.header)),
+    let found = match issuer.keys.find(named, algorithm).await {
+        KeyLookup::Found(key) => Ok(key),
+        KeyLookup::Unknown => Err(FailedCheck::unknown_key(issuer, &token.header)),
         KeyLookup::Unavailable => {
             let is_usable = issuer.keys.is_usable(Instant::now());
-            return Err(FailedCheck::keys_unavailable(issuer, is_usable));
+            Err(FailedCheck::keys_unavailable(issuer, is_usable))
         }
     };
-    if token.is_signed_by(&key) {
-        return Ok(key);
+    let mut key = report(observer, "key", found, |key| passed_check::key(key))?;
+    let mut is_signed = token.is_signed_by(&key);
+    if !is_signed {
+        // The issuer may have replaced the key and kept its id.
+        let replacement = issuer.keys.find_replacement(named, algorithm, &key).await;
+        if let Some(replacement) = replacement.filter(|key| token.is_signed_by(key)) {
+            (key, is_signed) = (replacement, true);
+        }
     }
-    // The issuer may have replaced the key and kept its id.
-    let replacement = issuer.keys.find_replacement(named, algorithm, &key).await;
-    replacement.filter(|key| token.is_signed_by(key)).ok_or_else(|| FailedCheck::bad_signature(issuer, &key))
+    let signed = if is_signed { Ok(()) } else { Err(FailedCheck::bad_signature(issuer, &key)) };
+    report(observer, "signature", signed, |()| passed_check::key(&key))?;
+    Ok(key)
 }
 
 /// All checks without cryptography, the cheapest first.
@@ -320,21 +346,27 @@ fn check_claims(
     claims: &Claims,
     expected: Expectations<'_>,
     now: UnixTime,
+    observer: &mut impl Observer,
 ) -> Result<(), FailedCheck> {
-    check_issuer(&issuer.settings.name, expected)?;
-    if !issuer.settings.types.accept(header.token_type.as_deref()) {
-        return Err(FailedCheck::type_not_allowed(issuer, header));
-    }
-    if !issuer.settings.algorithms.contains(&header.algorithm) {
-        return Err(FailedCheck::alg_not_allowed(issuer, header));
-    }
-    check_audience(issuer, claims, expected)?;
-    check_time(claims, issuer.settings.clock_skew, now)?;
-    match issuer.settings.profile {
-        Profile::Own if claims.issued_at.is_none() => Err(FailedCheck::missing("iat")),
-        Profile::Own if claims.token_id.is_none() => Err(FailedCheck::missing("jti")),
-        Profile::Own | Profile::External => Ok(()),
-    }
+    let allowed = check_issuer(&issuer.settings.name, expected);
+    report(observer, "issuers of the route", allowed, |()| passed_check::issuers(issuer, expected.issuers.names()))?;
+    let settings = &issuer.settings;
+    let is_type = settings.types.accept(header.token_type.as_deref());
+    let checked = if is_type { Ok(()) } else { Err(FailedCheck::type_not_allowed(issuer, header)) };
+    report(observer, "typ", checked, |()| *FailedCheck::type_not_allowed(issuer, header).values)?;
+    let is_algorithm = settings.algorithms.contains(&header.algorithm);
+    let checked = if is_algorithm { Ok(()) } else { Err(FailedCheck::alg_not_allowed(issuer, header)) };
+    report(observer, "alg", checked, |()| *FailedCheck::alg_not_allowed(issuer, header).values)?;
+    let checked = check_audience(issuer, claims, expected);
+    report(observer, "aud", checked, |accepted| passed_check::audience(issuer, claims, *accepted))?;
+    check_time(claims, settings.clock_skew, now, observer)?;
+    let required = match (settings.profile, claims.issued_at, &claims.token_id) {
+        (Profile::External, ..) => return Ok(()),
+        (Profile::Own, None, _) => Err(FailedCheck::missing("iat")),
+        (Profile::Own, Some(_), None) => Err(FailedCheck::missing("jti")),
+        (Profile::Own, Some(_), Some(_)) => Ok(()),
+    };
+    report(observer, "iat and jti", required, |()| passed_check::required())
 }
 
 /// All checks of a static token at each use: those of the time and the route.
@@ -356,16 +388,21 @@ fn check_issuer(issuer: &IssuerName, expected: Expectations<'_>) -> Result<(), F
     }
 }
 
-fn check_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectations<'_>) -> Result<(), FailedCheck> {
+/// Gives the audiences that the token was compared with. `None`: any would do.
+fn check_audience<'a>(
+    issuer: &'a TrustedIssuer,
+    claims: &Claims,
+    expected: Expectations<'a>,
+) -> Result<Option<&'a [String]>, FailedCheck> {
     let of_issuer = &issuer.settings.audiences;
     let accepted = match (expected.audiences, of_issuer) {
         (AllowedAudiences::Only(audiences), _) => audiences,
-        (AllowedAudiences::Any | AllowedAudiences::OfIssuer, AcceptedAudiences::Unlimited) => return Ok(()),
-        (AllowedAudiences::Any, AcceptedAudiences::Listed { .. }) if !claims.audiences.is_empty() => return Ok(()),
+        (AllowedAudiences::Any | AllowedAudiences::OfIssuer, AcceptedAudiences::Unlimited) => return Ok(None),
+        (AllowedAudiences::Any, AcceptedAudiences::Listed { .. }) if !claims.audiences.is_empty() => return Ok(None),
         (AllowedAudiences::Any | AllowedAudiences::OfIssuer, AcceptedAudiences::Listed { accepted, .. }) => accepted,
     };
     if claims.audiences.iter().any(|audience| accepted.contains(audience)) {
-        return Ok(());
+        return Ok(Some(accepted));
     }
     if claims.audiences.is_empty() {
         return Err(of_issuer.missing().into());
@@ -373,17 +410,18 @@ fn check_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectation
     Err(FailedCheck::bad_audience(issuer, claims, accepted))
 }
 
-fn check_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), FailedCheck> {
+fn check_time(claims: &Claims, skew: Duration, now: UnixTime, observer: &mut impl Observer) -> Result<(), FailedCheck> {
     let seconds = skew.as_secs();
-    if now.seconds() >= claims.expires_at.saturating_add(seconds) {
-        return Err(FailedCheck::expired(claims, skew, now));
-    }
+    let is_past = now.seconds() >= claims.expires_at.saturating_add(seconds);
+    let checked = if is_past { Err(FailedCheck::expired(claims, skew, now)) } else { Ok(()) };
+    report(observer, "exp", checked, |()| passed_check::expiry(claims, skew, now))?;
     // A token from the future comes from a wrong clock, or is forged.
     let begins = [("nbf", claims.not_before), ("iat", claims.issued_at.map(NumericDate::rounded_up))];
     for (name, begins) in begins {
-        if let Some(begins) = begins.filter(|begins| *begins > now.seconds().saturating_add(seconds)) {
-            return Err(FailedCheck::not_yet_valid(name, begins, skew, now));
-        }
+        let Some(begins) = begins else { continue };
+        let is_ahead = begins > now.seconds().saturating_add(seconds);
+        let checked = if is_ahead { Err(FailedCheck::not_yet_valid(name, begins, skew, now)) } else { Ok(()) };
+        report(observer, name, checked, |()| passed_check::beginning(name, begins, skew))?;
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ pub(crate) mod request;
 mod response_head;
 pub(crate) mod pin_limit;
 mod http1;
+pub(crate) mod written_head;
 mod http2;
 mod pool;
 mod server_set;

@@ -1,32 +1,22 @@
 //! Tokens of the callers that a rehearsed request can have.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use base64::Engine as _;
 use http::HeaderName;
 use http::header::AUTHORIZATION;
 use serde_json::{Map, Value, json};
 
-use super::{Rehearsal, RehearsalError};
+use super::Rehearsal;
+use super::kept_facts::KeptFacts;
+use super::signer::{LIFETIME, rehearsed_value};
 use crate::clock;
 use crate::issuer::grant::{Grant, GrantFault, Wanted};
-use crate::issuer::ring::{Ring, RingKey};
-use crate::issuer::rotation::KeyRecord;
 use crate::jose::BASE64URL;
-use crate::jose::algorithm::Algorithm;
-use crate::jose::key_set::KeySet;
-use crate::jose::signing::{SigningKey, SigningKeyFault};
+use crate::jose::signing::SigningKeyFault;
+use crate::jose::strict_json;
+use crate::oauth::caller::IssuerName;
 use crate::trust::audiences::AcceptedAudiences;
-use crate::trust::issuer::{IssuerSettings, TrustedIssuer};
-use crate::trust::key_cache::KeyCache;
-use crate::trust::static_tokens::{StaticTokenSettings, StaticTokens, TokenHash};
+use crate::trust::claimed_caller::ClaimedIssuer;
 use crate::trust::token_origin::TokenOrigin;
-
-/// Signs for every issuer of a rehearsal.
-pub(super) struct Signer {
-    key: Arc<SigningKey>,
-}
 
 /// The caller cannot be had under this configuration.
 #[derive(Debug, thiserror::Error)]
@@ -42,53 +32,6 @@ pub(crate) enum NoCaller {
     NotGranted { client: String, fault: Box<GrantFault> },
     #[error("cannot sign a token for the rehearsal")]
     Signature(#[from] SigningKeyFault),
-}
-
-/// Making it is fast.
-const ALGORITHM: Algorithm = Algorithm::Es256;
-const LIFETIME: Duration = Duration::from_secs(3600);
-
-impl Signer {
-    pub(super) fn new() -> Result<Self, SigningKeyFault> {
-        let (key, _) = SigningKey::generate(ALGORITHM)?;
-        Ok(Self { key: Arc::new(key) })
-    }
-
-    /// The issuer, with the signer's key in place of its own.
-    pub(super) fn trusted(&self, mut settings: IssuerSettings) -> Result<Arc<TrustedIssuer>, RehearsalError> {
-        if !settings.algorithms.contains(&ALGORITHM) {
-            settings.algorithms.push(ALGORITHM);
-        }
-        let keys = KeySet::from_keys(vec![Arc::new(self.key.verifying_key()?)]);
-        Ok(Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::own(keys)) }))
-    }
-
-    pub(super) fn ring(&self) -> Ring {
-        let now = clock::now();
-        let record = KeyRecord {
-            key_id: self.key.key_id().to_owned(),
-            thumbprint: None,
-            algorithm: ALGORITHM,
-            made_at: now,
-            signs_from: now,
-            token_ttl: LIFETIME,
-            max_age: LIFETIME,
-        };
-        Ring::of_one(RingKey { key: Arc::clone(&self.key), certificate: None }, record)
-    }
-}
-
-/// The static tokens of a configuration, with values of the rehearsal in place of their own, which nobody knows.
-pub(super) fn static_tokens(settings: &[StaticTokenSettings]) -> StaticTokens {
-    let known = |token: &StaticTokenSettings| {
-        let hash = TokenHash::of(rehearsed_value(token.name.as_str()).as_bytes());
-        StaticTokenSettings { hash, ..token.clone() }
-    };
-    StaticTokens::new(settings.iter().map(known).collect(), None)
-}
-
-fn rehearsed_value(name: &str) -> String {
-    format!("rehearsed-static-token-{}", BASE64URL.encode(name))
 }
 
 impl Rehearsal {
@@ -133,10 +76,34 @@ impl Rehearsal {
         all.insert("exp".to_owned(), json!(now.plus(LIFETIME).seconds()));
         all.extend(claims.clone());
         all.retain(|_, value| !value.is_null());
-        let mut header = json!({ "alg": ALGORITHM.as_str(), "kid": self.signer.key.key_id() });
+        let mut header = json!({ "alg": self.signer.key.algorithm().as_str(), "kid": self.signer.key.key_id() });
         if let (Some(token_type), Some(header)) = (settings.types.named.first(), header.as_object_mut()) {
             header.insert("typ".to_owned(), json!(token_type));
         }
         Ok(self.signer.key.sign_under(&header.to_string(), Value::Object(all).to_string().as_bytes())?)
+    }
+
+    /// The name of the issuer of a real token whose keys are not at hand: its signature cannot be checked.
+    pub(crate) fn issuer_without_keys(&self, token: &str, facts: &KeptFacts) -> Option<IssuerName> {
+        match self.snapshot.trust.claimed_by(token)?.issuer? {
+            ClaimedIssuer::Configured(name) => (!facts.keys.contains_key(&name)).then_some(name),
+            ClaimedIssuer::Unknown(_) => None,
+        }
+    }
+
+    /// The same token, signed with the key of the rehearsal. `None` if it is not well-formed, or if its algorithm
+    /// is not that of the key.
+    pub(crate) fn signed_again(&self, token: &str) -> Option<String> {
+        let mut parts = token.split('.');
+        let mut part = || BASE64URL.decode(parts.next()?).ok();
+        let (header, claims) = (part()?, part()?);
+        let mut header = strict_json::object(&header).ok()?;
+        let key = &self.signer.key;
+        if header.get("alg")?.as_str()? != key.algorithm().as_str() {
+            return None;
+        }
+        header.retain(|name, _| !name.starts_with("x5t"));
+        header.insert("kid".to_owned(), json!(key.key_id()));
+        key.sign_under(&Value::Object(header).to_string(), &claims).ok()
     }
 }

@@ -21,6 +21,7 @@ use self::signer::Signers;
 use super::*;
 use crate::jose::key_set::KeySet;
 use crate::oauth::identity::Identity;
+use crate::oauth::observer::Unobserved;
 use crate::pipeline::routing::access::{Access, AccessRule};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
@@ -123,8 +124,8 @@ impl<'s> Target<'s> {
 
     /// The caller if both decisions admit the token: whether it is valid, and whether its caller may use the route.
     async fn found(&self, token: &str) -> Option<NamedCaller> {
-        let verified = self.trust.verify(token, self.rule.expectations(), NOW).await.ok()?;
-        self.rule.check(&verified).ok()?;
+        let verified = self.trust.verify(token, self.rule.expectations(), NOW, &mut Unobserved).await.ok()?;
+        self.rule.check(&verified, &mut Unobserved).ok()?;
         let (caller, scopes) = (&verified.caller, verified.caller.scope.to_string());
         let name = |identity: &Identity| identity.as_str().to_owned();
         Some(NamedCaller {

@@ -14,6 +14,7 @@ use super::rejection::Rejection;
 use crate::clock;
 use crate::issuer::metadata::CachedDocument;
 use crate::issuer::revocation::Revoked;
+use crate::oauth::observer::Unobserved;
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
@@ -89,7 +90,7 @@ async fn token(
     let now = clock::now();
     let grant = oauth.server.decide(&head.headers, request.query(), &body, peer.source_address(), now).await?;
     open.log.client(grant.client().clone());
-    count_client(snapshot, grant.client(), open)?;
+    count_client(snapshot, grant.client(), open, &mut Unobserved)?;
     let issued = oauth.server.issue(grant, now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     open.granted(issued);

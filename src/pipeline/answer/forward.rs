@@ -128,18 +128,14 @@ pub(crate) async fn forward(
     } else if is_open && head.version == Version::HTTP_2 && (!by_http2 || !has_payload(&head.method)) {
         Box::pin(body.begin()).await.map_err(UpstreamFault::RequestBody)?;
     }
-    let mut outgoing = UpstreamRequest::new(head.method, route.upstream_target(context.request)?, head.headers, body);
-    outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context);
-    outgoing.received_by = Some(head.version);
-    outgoing.host = context.host_at(context.to, route);
-    let binding = binding(&permit, &context, &outgoing.headers, head.version);
+    let version = head.version;
+    let mut outgoing = upstream_request(&permit, &context, head, body)?;
+    let binding = binding(&permit, &context, &outgoing.headers, version);
     if let Some(rule) = &route.mirror {
         let host = context.host_at(&rule.upstream, route);
         mirror::copy(rule, (context.pools, context.mirrors), &mut outgoing, (&binding, host));
     }
-    if context.call.reads_trailers && by_http2 {
-        outgoing.headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
+    ask_for_trailers(&mut outgoing, &context);
     outgoing.continue_sender = expect_continue;
     let deadlines = Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle };
     let waits = context.call.deadline.map(|_| Rc::clone(&progress));
@@ -158,6 +154,30 @@ pub(crate) async fn forward(
     }
     clean(&mut answer, route, &context);
     Ok(answer.map(Content::Streamed))
+}
+
+/// The request to the upstream with this body, without the fields that the connection to it adds. `head.headers` has
+/// only fields that may be forwarded.
+#[inline]
+pub(crate) fn upstream_request(
+    permit: &Permit<'_>,
+    context: &ForwardContext<'_>,
+    head: ReceivedHead,
+    body: RequestBody,
+) -> Result<UpstreamRequest, Rejection> {
+    let route = permit.route();
+    let mut outgoing = UpstreamRequest::new(head.method, route.upstream_target(context.request)?, head.headers, body);
+    outgoing.added = prepare_header(&mut outgoing.headers, permit, context);
+    outgoing.received_by = Some(head.version);
+    outgoing.host = context.host_at(context.to, route);
+    Ok(outgoing)
+}
+
+/// Says to an upstream that speaks HTTP/2 that the client reads trailers.
+pub(crate) fn ask_for_trailers(outgoing: &mut UpstreamRequest, context: &ForwardContext<'_>) {
+    if context.call.reads_trailers && context.to.speaks_http2() {
+        outgoing.headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
 }
 
 /// Removes the trailers that may not be forwarded, tokens included. Without token fields, nothing is allocated.
@@ -239,11 +259,7 @@ fn binding<'p>(
 
 /// Changes the header to the one for the upstream, and gives the fields that are added to it: those that describe the
 /// caller and the connection of the request. Fields of the same names from outside have been removed.
-pub(crate) fn prepare_header(
-    headers: &mut HeaderMap,
-    permit: &Permit<'_>,
-    context: &ForwardContext<'_>,
-) -> AddedFields {
+fn prepare_header(headers: &mut HeaderMap, permit: &Permit<'_>, context: &ForwardContext<'_>) -> AddedFields {
     let route = permit.route();
     // The connection to the upstream sets its own framing of the body.
     headers.remove(CONTENT_LENGTH);

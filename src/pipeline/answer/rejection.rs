@@ -22,6 +22,7 @@ use crate::pipeline::policy::limits::ExceededLimit;
 use crate::pipeline::record::request_log::RecordedIdentity;
 use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::headers::FieldFault;
+use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
 use crate::pipeline::routing::access::{Forbidden, missing_scope};
 use crate::pipeline::routing::rate_limit::seconds;
@@ -66,9 +67,10 @@ const SOON: HeaderValue = HeaderValue::from_static("1");
 const LATER: HeaderValue = HeaderValue::from_static("5");
 
 impl Rejection {
-    pub(crate) fn into_response(self, to_grpc: bool) -> Response<Content> {
-        let public = self.public();
-        let body = json!({ "error": public.error, "error_description": public.description });
+    /// The body names the request, so that whoever reports the refusal reports its line in the audit log, too.
+    pub(crate) fn into_response(self, to_grpc: bool, request_id: &RequestId) -> Response<Content> {
+        let (public, request_id) = (self.public(), request_id.as_str());
+        let body = json!({ "error": public.error, "error_description": public.description, "request_id": request_id });
         // The line break is for people at terminals.
         let mut response = Response::new(Content::whole(format!("{body}\n")));
         *response.status_mut() = public.status;

@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::content::Content;
-use super::forward::{ForwardContext, clean, clean_header, hash_key, prepare_header};
+use super::forward::{ForwardContext, clean, clean_header, hash_key, upstream_request};
 use super::rejection::Rejection;
 use crate::clock;
 use crate::pipeline::policy::authorize::Permit;
@@ -25,7 +25,6 @@ use crate::upstream::body::body_timeouts::BodyTimeouts;
 use crate::upstream::body::request_body::{IncomingUpload, RequestBody};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
-use crate::upstream::request::UpstreamRequest;
 use crate::upstream::tunnel::{SwitchedStream, TunnelHold, UpgradeReply};
 
 /// `head.headers` has only fields that may be forwarded.
@@ -44,11 +43,10 @@ pub(crate) async fn switch(
     let idle = route.body_idle.unwrap_or(limits.body_idle_timeout);
     let (body, progress) =
         RequestBody::new(upload, Some(0), BodyTimeouts { idle, min_rate: None }, Box::new(HeaderMap::clear));
-    let method = if head.method == Method::CONNECT { Method::GET } else { head.method };
-    let mut outgoing = UpstreamRequest::new(method, route.upstream_target(context.request)?, head.headers, body);
-    outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context);
-    outgoing.received_by = Some(head.version);
-    outgoing.host = context.host_at(context.to, route);
+    if head.method == Method::CONNECT {
+        head.method = Method::GET;
+    }
+    let mut outgoing = upstream_request(&permit, &context, head, body)?;
     handshake.add_request_fields(&mut outgoing.headers);
     let deadlines =
         Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle: idle };

@@ -14,10 +14,12 @@ use super::current_snapshot::CurrentSnapshot;
 use super::static_callers::{PresentedStatic, check_static, count_failure};
 use crate::clock::UnixTime;
 use crate::oauth::discrepancy::Discrepancy;
+use crate::oauth::observer::{Observation, Observer, Outcome, Room, Unobserved};
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::access::AccessRule;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
+use crate::trust::passed_check::{self, report};
 use crate::trust::token_fields::TokenFields;
 use crate::trust::verify::{Expectations, Verified};
 
@@ -61,14 +63,20 @@ pub(crate) async fn authenticate(
     peer: &Peer,
     headers: &HeaderMap,
     now: UnixTime,
+    observer: &mut impl Observer,
 ) -> Result<Rc<Verified>, AuthenticateError> {
-    let Presented { token, field } = presented(snapshot, headers, now)?;
+    let presented = presented(snapshot, headers, now);
+    observer.observe(|| observed_credentials(&presented));
+    let Presented { token, field } = presented?;
     let (expected, connection) = (rule.expectations(), &*peer.cache);
     if !snapshot.trust.static_tokens().is_empty() {
         match PresentedStatic::of(snapshot.trust.static_tokens(), token, field) {
             PresentedStatic::Token(place, token) => {
                 let verified = current.static_callers.get(place, token);
-                check_static(&verified, field, expected, now).map_err(|check| verified.refused(check))?;
+                let checked = check_static(&verified, field, expected, now);
+                let checked =
+                    report(observer, "static token", checked, |()| passed_check::static_token(&verified.caller));
+                checked.map_err(|check| verified.refused(check))?;
                 token.used(now);
                 return Ok(verified);
             }
@@ -77,6 +85,7 @@ pub(crate) async fn authenticate(
         }
     }
     if let Some(verified) = current.verified(token, snapshot, connection) {
+        observer.observe(|| Observation::noted(Room::Authenticate, "token", "verified before"));
         let checked = verified.check_field(field);
         let checked = checked.and_then(|()| verified.revalidate(expected, now, tokio::time::Instant::now()));
         return match checked.and_then(|()| check_client(&verified, snapshot)) {
@@ -90,7 +99,7 @@ pub(crate) async fn authenticate(
         };
     }
     // Boxed to keep the common future small: most tokens are known.
-    let verified = Rc::new(Box::pin(verify(snapshot, Presented { token, field }, expected, now)).await?);
+    let verified = Rc::new(Box::pin(verify(snapshot, Presented { token, field }, expected, now, observer)).await?);
     current.remember(token, Rc::clone(&verified));
     Ok(verified)
 }
@@ -139,7 +148,7 @@ pub(crate) async fn authenticate_anew(
             Ok(verified)
         }
         PresentedStatic::Unknown => Err(unknown_static(Ok(()))),
-        PresentedStatic::Other => verify(snapshot, presented, expected, now).await,
+        PresentedStatic::Other => verify(snapshot, presented, expected, now, &mut Unobserved).await,
     }
 }
 
@@ -183,12 +192,39 @@ async fn verify(
     Presented { token, field }: Presented<'_>,
     expected: Expectations<'_>,
     now: UnixTime,
+    observer: &mut impl Observer,
 ) -> Result<Verified, AuthenticateError> {
     let text = legal(token)?;
-    let verified = snapshot.trust.verify(text, expected, now).await.map_err(AuthenticateError::Refused)?;
-    let checked = verified.check_field(field).and_then(|()| check_client(&verified, snapshot));
+    let verified = snapshot.trust.verify(text, expected, now, observer).await.map_err(AuthenticateError::Refused)?;
+    let in_field = report(observer, "header field", verified.check_field(field), |()| {
+        let name = field.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
+        Discrepancy::new(format!("a token in {name}"), format!("a token in {name}"))
+    });
+    let checked = in_field.and_then(|()| {
+        let known = check_client(&verified, snapshot);
+        if !verified.is_own() {
+            return known;
+        }
+        let values = || *FailedCheck::unknown_client(verified.caller.client.as_ref()).values;
+        report(observer, "client", known, |()| values())
+    });
     checked.map_err(|check| AuthenticateError::Refused(verified.refused(check)))?;
     Ok(verified)
+}
+
+/// The credentials of a request. The token is not shown.
+fn observed_credentials(presented: &Result<Presented<'_>, AuthenticateError>) -> Observation {
+    match presented {
+        Ok(Presented { token, field }) => {
+            let name = field.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
+            Observation::noted(Room::Authenticate, "credentials", format!("a token of {} bytes in {name}", token.len()))
+        }
+        Err(error) => {
+            let values =
+                error.discrepancy().unwrap_or_else(|| Discrepancy::new("the clock of this machine is wrong", ""));
+            Observation::new(Room::Authenticate, "credentials", Outcome::Failed, values)
+        }
+    }
 }
 
 /// The token of a request that has credentials in one of the fields or in `Authorization`, and not in several.

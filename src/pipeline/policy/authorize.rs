@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::authenticate::AuthenticateError;
 use crate::clock::UnixTime;
 use crate::issuer::authorization_server::AuthorizationServer;
+use crate::oauth::observer::{Observer, Room};
 use crate::pipeline::routing::access::{Access, AccessRule, AddressList, Forbidden};
 use crate::pipeline::routing::route::Route;
 use crate::trust::verify::Verified;
@@ -61,17 +62,18 @@ pub(crate) fn authorize<'r>(
     rule: &AccessRule,
     caller: Rc<Verified>,
     ours: Option<&AuthorizationServer>,
+    observer: &mut impl Observer,
 ) -> Result<Permit<'r>, Forbidden> {
     let Admitted { route, from } = *admitted;
     if caller.is_own() {
         // Authentication, too, refuses one of our own tokens whose client is not known.
         let client = ours.and_then(|ours| ours.client_of(&caller));
         let client = client.ok_or_else(|| Forbidden::unknown_client(&caller.caller))?;
-        if !client.may_call(from) {
-            return Err(Forbidden::AddressNotAllowed { from, list: AddressList::AllowedByClient });
-        }
+        let not_allowed = || Forbidden::AddressNotAllowed { from, list: AddressList::AllowedByClient };
+        let allowed = if client.may_call(from) { Ok(()) } else { Err(not_allowed()) };
+        observer.report(Room::Authorize, "address of the client", allowed, |_| not_allowed().discrepancy())?;
     }
-    rule.check(&caller)?;
+    rule.check(&caller, observer)?;
     Ok(Permit { route, caller: Some(caller), basis: PermitBasis::Rule })
 }
 

@@ -215,6 +215,11 @@ impl RequestLog {
         self.reason.is_some()
     }
 
+    /// Why it was refused or failed, so far.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
+
     /// The outcome for the metrics.
     pub(super) fn outcome(&self, duration: Duration) -> RequestOutcome<'_> {
         RequestOutcome {

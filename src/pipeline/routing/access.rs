@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::network::Networks;
 use crate::oauth::caller::{Caller, IssuerName};
 use crate::oauth::discrepancy::{Discrepancy, one_of, value_text};
+use crate::oauth::observer::{Observation, Observer, Outcome, Room};
 use crate::oauth::scope::ScopeSet;
 use crate::oauth::segment_pattern::SegmentPattern;
 use crate::trust::scope_claim::claim_at;
@@ -91,6 +92,14 @@ pub(crate) enum AddressList {
 }
 
 impl AddressRule {
+    /// The rule and this address, for an observer. `None`: the route is for any address.
+    pub(crate) fn described(&self, from: Option<IpAddr>) -> Option<Discrepancy> {
+        let lists = [("an address of allow_from", &self.allow), ("an address outside deny_from", &self.deny)];
+        let lists = lists.into_iter().filter_map(|(text, list)| Some(format!("{text}={}", list.as_ref()?)));
+        let wanted = lists.collect::<Vec<_>>().join(", and ");
+        (!wanted.is_empty()).then(|| Discrepancy::new(address_text(from), wanted))
+    }
+
     /// A denied address is not allowed. An uncertain address (`None`) passes no list.
     pub(crate) fn check(&self, from: Option<IpAddr>) -> Result<(), Forbidden> {
         let is_in = |list: &Networks| from.is_some_and(|address| list.contains(address));
@@ -135,24 +144,55 @@ impl AccessRule {
         }
     }
 
-    pub(crate) fn check(&self, verified: &Verified) -> Result<(), Forbidden> {
-        self.check_client(verified)?;
-        if let Some(broken) = self.claims.iter().find(|rule| !rule.holds(verified)) {
-            return Err(Forbidden::ClaimMismatch(Box::new(broken.discrepancy(verified))));
+    pub(crate) fn check(&self, verified: &Verified, observer: &mut impl Observer) -> Result<(), Forbidden> {
+        self.check_client(verified, observer)?;
+        for rule in &self.claims {
+            let holds = rule.holds(verified);
+            observer.observe(|| {
+                let (Discrepancy { found, wanted }, subject) =
+                    (rule.discrepancy(verified), format!("claim {}", rule.path));
+                Observation::checked(Room::Authorize, subject, holds, found, wanted)
+            });
+            if !holds {
+                return Err(Forbidden::ClaimMismatch(Box::new(rule.discrepancy(verified))));
+            }
         }
+        observer.observe_all(|| self.each_scope(&verified.caller.scope));
         self.check_scope(&verified.caller.scope)
     }
 
-    fn check_client(&self, verified: &Verified) -> Result<(), Forbidden> {
+    fn check_client(&self, verified: &Verified, observer: &mut impl Observer) -> Result<(), Forbidden> {
         let Some(allowed) = &self.clients else {
             return Ok(());
         };
         let caller = &verified.caller;
         let is_named = |client: &str| allowed.iter().any(|(issuer, id)| *issuer == caller.issuer && id == client);
-        match &caller.client {
+        let checked = match &caller.client {
             Some(client) if is_named(client.as_str()) => Ok(()),
             Some(_) | None => Err(Forbidden::ClientNotAllowed(Box::new(clients_discrepancy(caller, allowed)))),
-        }
+        };
+        observer.report(Room::Authorize, "client", checked, |_| clients_discrepancy(caller, allowed))
+    }
+
+    /// Each scope of the rule, with whether it is held. A scope of `any_of` is not missed where another one is held.
+    fn each_scope(&self, held: &ScopeSet) -> Vec<Observation> {
+        let has_any = held.contains_any(&self.any_of);
+        let all_of = self.all_of.iter().map(|scope| (scope, "all_of", false));
+        let any_of = self.any_of.iter().map(|scope| (scope, "any_of", has_any));
+        let observed = all_of.chain(any_of).map(|(scope, list, may_lack)| {
+            let (outcome, found) = match (held.contains(scope), may_lack) {
+                (true, _) => (Outcome::Passed, "held"),
+                (false, true) => (Outcome::Noted, "not held, and another one of any_of is"),
+                (false, false) => (Outcome::Failed, "not held"),
+            };
+            Observation::new(
+                Room::Authorize,
+                format!("scope {}", scope.as_str()),
+                outcome,
+                Discrepancy::new(found, list),
+            )
+        });
+        observed.collect()
     }
 
     fn check_scope(&self, held: &ScopeSet) -> Result<(), Forbidden> {
@@ -229,8 +269,7 @@ impl Forbidden {
             }
             Self::ClaimMismatch(discrepancy) | Self::ClientNotAllowed(discrepancy) => (**discrepancy).clone(),
             Self::AddressNotAllowed { from, list } => {
-                let found = from.map_or_else(|| "an uncertain address".to_owned(), |from| format!("address {from}"));
-                Discrepancy::new(found, format!("an address {list}"))
+                Discrepancy::new(address_text(*from), format!("an address {list}"))
             }
         }
     }
@@ -250,6 +289,11 @@ impl fmt::Display for AddressList {
             Self::AllowedByClient => "of allow_from of the client",
         })
     }
+}
+
+/// `None`: the address is uncertain.
+fn address_text(from: Option<IpAddr>) -> String {
+    from.map_or_else(|| "an uncertain address".to_owned(), |from| format!("address {from}"))
 }
 
 /// A route may allow far more clients than a line shows.

@@ -1,5 +1,6 @@
 //! A rate limit as configured: its name, its rate, and the key that it counts by. `limit_store` counts.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,13 @@ pub(crate) enum CountedLimit {
 
 /// More limits on one route are a configuration error.
 pub(crate) const MAX_LIMITS: usize = 8;
+
+impl fmt::Display for LimitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { amount, period, burst } = self;
+        write!(f, "{amount} in {}s, {burst} at once", period.as_secs())
+    }
+}
 
 impl RateLimit {
     pub(crate) fn new(name: String, rate: LimitRate, per: RequestKey, place: LimitPlace) -> Self {

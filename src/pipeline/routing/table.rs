@@ -7,6 +7,8 @@
 //! path is found only if its folded form leads to the same routes: a path that leads to other routes when it is folded
 //! is not found, regardless of their access, methods, address rules and targets.
 
+pub(crate) mod lost;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

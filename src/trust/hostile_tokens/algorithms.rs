@@ -74,7 +74,7 @@ async fn one_key_for_six_algorithms_is_six_keys() {
         for name in names() {
             let header = json!({"alg": name, "kid": key.key_id()}).to_string();
             let token = key.sign_under(&header, claims().to_string().as_bytes()).unwrap();
-            let accepted = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW)).await.is_ok();
+            let accepted = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW), &mut Unobserved).await.is_ok();
             assert_eq!(accepted, name == key.algorithm().as_str(), "{} as {name}", key.algorithm());
         }
     }
@@ -85,7 +85,9 @@ async fn a_token_may_call_eddsa_by_the_name_of_its_curve() {
     let (key, _) = SigningKey::generate(Algorithm::EdDsa).unwrap();
     let header = json!({"alg": "Ed25519", "kid": key.key_id()}).to_string();
     let token = key.sign_under(&header, claims().to_string().as_bytes()).unwrap();
-    assert!(trust(settings(), &[key]).verify(&token, EXPECTED, UnixTime::from_seconds(NOW)).await.is_ok());
+    assert!(
+        trust(settings(), &[key]).verify(&token, EXPECTED, UnixTime::from_seconds(NOW), &mut Unobserved).await.is_ok()
+    );
 }
 
 #[tokio::test]
@@ -96,7 +98,7 @@ async fn an_algorithm_that_is_not_listed_is_refused() {
         let keys = Arc::new(KeyCache::own(KeySet::from_keys(vec![Arc::new(key.verifying_key().unwrap())])));
         let settings = IssuerSettings { algorithms: Algorithm::DEFAULT.to_vec(), ..settings() };
         let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings, keys })], Arc::default());
-        let refused = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW)).await.unwrap_err();
+        let refused = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW), &mut Unobserved).await.unwrap_err();
         assert_eq!(refused.reason, TokenError::AlgNotAllowed, "{algorithm}");
     }
 }
@@ -110,7 +112,7 @@ async fn without_a_key_id_there_must_be_no_choice() {
     for (key, good) in [(&keys[0], false), (&keys[1], false), (&keys[2], true)] {
         let header = json!({"alg": key.algorithm().as_str()}).to_string();
         let token = key.sign_under(&header, claims().to_string().as_bytes()).unwrap();
-        let verdict = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW)).await;
+        let verdict = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW), &mut Unobserved).await;
         assert_eq!(verdict.is_ok(), good, "{header}");
     }
 }

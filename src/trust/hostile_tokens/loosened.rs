@@ -11,6 +11,7 @@ use super::super::verify::{AllowedAudiences, Expectations};
 use super::token_cases::bad_claims;
 use super::{ALGORITHMS, Attack, EXPECTED, cut, flipped_bits, flipped_characters};
 use crate::clock::UnixTime;
+use crate::oauth::observer::Unobserved;
 
 /// Valid claims with these changes. `null` removes a claim.
 fn changed(mut claims: Value, changes: &Value) -> Value {
@@ -102,7 +103,8 @@ async fn unlimited_audiences_are_no_audience_of_a_route() {
     let expected = Expectations { audiences: AllowedAudiences::Only(&of_route), ..EXPECTED };
     for (aud, accepted) in [(json!("https://billing.example.com"), true), (json!("x"), false), (json!(null), false)] {
         let attack = Attack::on(unlimited(), &changed(claims(), &json!({"aud": aud})), &ALGORITHMS).await;
-        let verdict = attack.trust.verify(&attack.good[0], expected, UnixTime::from_seconds(NOW)).await;
+        let verdict =
+            attack.trust.verify(&attack.good[0], expected, UnixTime::from_seconds(NOW), &mut Unobserved).await;
         assert_eq!(verdict.is_ok(), accepted, "{aud}");
     }
 }

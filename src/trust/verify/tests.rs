@@ -29,7 +29,7 @@ async fn verified(key: &SigningKey) -> (Trust, Verified) {
     publish(&keys, key, DAY);
     let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys })], Arc::default());
     let token = key.sign("JWT", claims().to_string().as_bytes()).unwrap();
-    let verified = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW)).await.unwrap();
+    let verified = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW), &mut Unobserved).await.unwrap();
     (trust, verified)
 }
 
@@ -88,7 +88,11 @@ fn signed_as(named: &SigningKey, signer: &SigningKey) -> String {
 }
 
 async fn reason(trust: &Trust, token: &str) -> Option<TokenError> {
-    trust.verify(token, EXPECTED, UnixTime::from_seconds(NOW)).await.err().map(|refused| refused.reason)
+    trust
+        .verify(token, EXPECTED, UnixTime::from_seconds(NOW), &mut Unobserved)
+        .await
+        .err()
+        .map(|refused| refused.reason)
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ use super::reusable_deadline::DeadlinePassed;
 use super::upload::{RequestUpload, announced_length};
 use crate::http1::body_reader::TrailerLimits;
 use crate::http1::fault::WireFault;
+use crate::http1::framing::BodyLength;
 use crate::http1::head_scan::HeadScan;
 use crate::http1::head_writer::write_request_head;
 use crate::http1::request_head::HeadLimits;
@@ -69,6 +70,36 @@ impl From<ExchangeFailure> for UpstreamFault {
     }
 }
 
+/// Writes the head of a request to this server, and gives the announced length of its body.
+#[inline]
+pub(in crate::upstream) fn write_head(
+    out: &mut Vec<u8>,
+    target: &DialTarget,
+    request: &mut UpstreamRequest,
+) -> BodyLength {
+    // The host that the client has named.
+    request.headers.remove(HOST);
+    if let Some(credential) = &target.credential {
+        credential.remove_from(&mut request.headers);
+    }
+    if request.continue_sender.is_some() {
+        request.headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
+    }
+    let UpstreamRequest { method, target: path, host, headers, added, received_by, body, .. } = request;
+    let length = announced_length(method, body);
+    let mut blocks = [target.host(host).block(); 7];
+    let mut count = 1;
+    let added = added.iter().flatten().map(|block| &**block).chain(target.via_of(*received_by));
+    // A request to switch protocols has a `Connection` of its own.
+    let keep_alive = (!headers.contains_key(CONNECTION)).then_some(&target.keep_alive_field);
+    for block in added.chain(target.credential.as_ref().map(ServiceCredential::block)).chain(keep_alive) {
+        blocks[count] = block;
+        count += 1;
+    }
+    write_request_head(out, method, path, headers, &blocks[..count], length);
+    length
+}
+
 /// Interim responses (RFC 9110 §15.2) before the final one.
 const MAX_INTERIM: u8 = 16;
 /// Of a status line.
@@ -82,27 +113,9 @@ impl Http1Exchange {
         request: &mut UpstreamRequest,
         progress: &Rc<UploadProgress>,
     ) -> Self {
-        // The host that the client has named.
-        request.headers.remove(HOST);
-        if let Some(credential) = &target.credential {
-            credential.remove_from(&mut request.headers);
-        }
-        if request.continue_sender.is_some() {
-            request.headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
-        }
-        let UpstreamRequest { method, target: path, host, headers, added, received_by, body, .. } = request;
         connection.begin_request();
-        let length = announced_length(method, body);
-        let mut blocks = [target.host(host).block(); 7];
-        let mut count = 1;
-        let added = added.iter().flatten().map(|block| &**block).chain(target.via_of(*received_by));
-        // A request to switch protocols has a `Connection` of its own.
-        let keep_alive = (!headers.contains_key(CONNECTION)).then_some(&target.keep_alive_field);
-        for block in added.chain(target.credential.as_ref().map(ServiceCredential::block)).chain(keep_alive) {
-            blocks[count] = block;
-            count += 1;
-        }
-        write_request_head(connection.output.bytes(), method, path, headers, &blocks[..count], length);
+        let length = write_head(connection.output.bytes(), target, request);
+        let UpstreamRequest { method, body, .. } = request;
         let has_taken_body = !body.is_end_stream();
         let upload = if has_taken_body {
             let body = std::mem::replace(body, RequestBody::none(Rc::clone(progress)));

@@ -1,0 +1,191 @@
+//! `portcullis explain METHOD URL`: the way of a request through the gateway, check by check, and its end.
+//!
+//! The request is decided by the gateway's own functions, in a gateway that opens no connection: see
+//! [`crate::app::rehearsal`].
+
+mod caller;
+mod json;
+mod request;
+mod text;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use self::caller::{CallerFault, ExplainedCaller};
+use self::request::ExplainedUrl;
+use super::terminal::{bad_config, error_text, failed, note};
+use super::{ConfigPath, FINDINGS, Format};
+use crate::app::rehearsal::Rehearsal;
+use crate::app::rehearsal::RehearsedRequest;
+use crate::app::rehearsal::requests::RequestText;
+use crate::app::rehearsal::walk::{Walk, WalkEnd};
+use crate::config;
+use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
+use crate::oauth::observer::{Observation, Outcome, Room};
+
+pub(super) const HELP: &str = "\
+Examples:
+  portcullis explain GET /orders/7 --client billing
+  portcullis explain POST https://api.example.com/orders --issuer corp --claims claims.json --from 192.0.2.7
+  printf %s \"$TOKEN\" | portcullis explain GET /orders/7 --token-file -
+
+Opens no connection and counts no limit. Exit code 0 if the request is let through or answered, 1 if it is refused. A token is \
+checked with the keys on this machine: those of the gateway, of `jwks` and `jwks_file`, and those that a gateway has kept in \
+`state_directory`. Without them its signature is not checked, and the output says so.";
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// The method, such as GET
+    method: String,
+    /// A URL, or a path with its query. A path is of https://localhost
+    url: String,
+    /// A header field of the request; may be repeated
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
+    fields: Vec<String>,
+    /// The address that the request comes from
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    from: IpAddr,
+    /// The request comes in clear text, if the URL does not say by which scheme
+    #[arg(long)]
+    http: bool,
+    #[command(flatten)]
+    caller: CallerArgs,
+    /// The form of the output: text for people, JSON for programs
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+struct CallerArgs {
+    /// The caller is this client of `oauth.clients`, with a token of ours
+    #[arg(long, value_name = "ID", conflicts_with_all = ["issuer", "token_file"])]
+    client: Option<String>,
+    /// The scopes of the client's token. Without it, all of the client
+    #[arg(long, value_name = "SCOPES", requires = "client")]
+    scopes: Option<String>,
+    /// The caller has a token of this external issuer, with the claims of --claims
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
+    issuer: Option<String>,
+    /// The claims of the token, as JSON. `iss`, `aud`, `iat` and `exp` are added; `null` leaves one out
+    #[arg(long, value_name = "FILE", requires = "issuer")]
+    claims: Option<PathBuf>,
+    /// The caller has this static token of `static_tokens`
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["client", "issuer", "token_file"])]
+    static_token: Option<String>,
+    /// A file with the caller's token; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// A request, and its way.
+struct Explanation {
+    method: String,
+    url: ExplainedUrl,
+    from: IpAddr,
+    caller: String,
+    /// What could not be read or checked.
+    remarks: Vec<String>,
+    walk: Walk,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ExplainError {
+    #[error("cannot explain the request: {0}")]
+    Url(#[from] request::InvalidUrl),
+    #[error("a header field is written `NAME: VALUE`")]
+    Field,
+    #[error("a token is never an argument, because other users see the arguments of a process; use --token-file")]
+    Token,
+    #[error(transparent)]
+    Caller(#[from] CallerFault),
+    #[error("cannot explain the request")]
+    Rehearsal(#[from] crate::app::rehearsal::RehearsalError),
+}
+
+pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
+    let config = match config::load_part(&args.config.config, Needs::ACCESS, &Surroundings::process()) {
+        Ok(config) => config,
+        Err(errors) => return bad_config(&errors),
+    };
+    let explained = match Explanation::new(args, &config) {
+        Ok(explained) => explained,
+        Err(ExplainError::Caller(CallerFault::Stdin(code))) => return code,
+        Err(error @ (ExplainError::Url(_) | ExplainError::Field | ExplainError::Token)) => return error_text(error),
+        Err(error @ (ExplainError::Caller(_) | ExplainError::Rehearsal(_))) => return failed(&error),
+    };
+    explained.remarks.iter().for_each(note);
+    match args.format {
+        Format::Text => text::print(&explained),
+        Format::Json => json::print(&explained),
+    }
+    if explained.is_refused() { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+}
+
+impl Explanation {
+    fn new(args: &ExplainArgs, config: &config::types::Config) -> Result<Self, ExplainError> {
+        let url = ExplainedUrl::parse(&args.url, args.http)?;
+        let mut fields = Vec::new();
+        for field in &args.fields {
+            let (name, value) = field.split_once(':').ok_or(ExplainError::Field)?;
+            let is_bearer = value.trim_start().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"));
+            if is_bearer && name.eq_ignore_ascii_case("authorization") {
+                return Err(ExplainError::Token);
+            }
+            fields.push((name.to_owned(), value.trim().to_owned()));
+        }
+        let CallerArgs { client, scopes, issuer, claims, static_token, token_file } = &args.caller;
+        let caller = match (client, issuer, static_token, token_file) {
+            (Some(id), ..) => ExplainedCaller::Client { id, scopes: scopes.as_deref() },
+            (None, Some(name), ..) => ExplainedCaller::Issuer { name, claims: claims.as_deref() },
+            (None, None, Some(name), _) => ExplainedCaller::Static { name },
+            (None, None, None, Some(file)) => ExplainedCaller::Token { file },
+            (None, None, None, None) => ExplainedCaller::None,
+        };
+        let credentials = caller.credentials(config)?;
+        let rehearsal = Rehearsal::with(config, &credentials.facts)?;
+        let presented = credentials.presented(&rehearsal)?;
+        fields.extend(presented.field);
+        let host = url.host.as_str();
+        let text = RequestText {
+            method: &args.method,
+            target: &url.target,
+            host,
+            from: args.from,
+            is_https: url.is_https,
+            fields: &fields,
+        };
+        let snapshot = &rehearsal.snapshot;
+        let read = RehearsedRequest::read(&text, &snapshot.limits, &snapshot.trusted_proxies);
+        let mut walk = match read {
+            Ok(request) => rehearsal.walk(request),
+            Err(fault) => rehearsal.malformed(fault),
+        };
+        let mut remarks = credentials.facts.remarks;
+        if let Some(issuer) = &presented.not_checked {
+            let why = format!("not checked: no keys of issuer `{issuer}` on this machine");
+            walk.observations.iter_mut().for_each(|observation| mark_not_checked(observation, &why));
+            remarks.push(format!("signature {why}"));
+        }
+        let caller = caller.to_string();
+        Ok(Self { method: args.method.clone(), from: args.from, url, caller, remarks, walk })
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self.walk.end, WalkEnd::Refused { .. })
+    }
+}
+
+/// The signature was made for this explanation: it proves nothing.
+fn mark_not_checked(observation: &mut Observation, why: &str) {
+    if observation.room == Room::Authenticate && matches!(observation.subject.as_str(), "key" | "signature") {
+        observation.outcome = Outcome::NotChecked;
+        why.clone_into(&mut observation.values.found);
+        observation.values.wanted.clear();
+    }
+}

@@ -1,0 +1,4 @@
+//! `explain` shows how a request would be decided, by the gateway's own functions and without a connection.
+
+mod command;
+mod same_decisions;
