@@ -177,6 +177,7 @@ fn snapshot(
     let revocations = revocations.unwrap_or_else(|| Arc::new(PublishedRevocations::of_rules(&config.revoked)));
     let parts = SnapshotParts {
         config: config.id.clone(),
+        open_streams: config.reload.open_streams,
         limits: config.limits.clone(),
         audit: config.audit.rules,
         trusted_proxies: config.trusted_proxies.clone(),

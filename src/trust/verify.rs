@@ -4,15 +4,16 @@
 //! issuer is [chosen](super::entry_choice) by the exact `iss`, the key by (entry, key id, algorithm): the token selects
 //! among what the issuer publishes, and nothing else.
 
+mod checks;
+
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::audiences::AcceptedAudiences;
+use self::checks::{check_audience, check_claims, check_issuer, check_static, check_time};
 use super::caller_claims::caller;
 use super::claimed_caller::ClaimedCaller;
 use super::entry_choice::choose;
@@ -26,9 +27,7 @@ use super::token_fields::TokenFields;
 use crate::clock::UnixTime;
 use crate::http1::field_block::FieldBlock;
 use crate::jose::claims::Claims;
-use crate::jose::header::Header;
 use crate::jose::jwk::VerifyingKey;
-use crate::jose::numeric_date::NumericDate;
 use crate::jose::token::{Unverified, unverified_claims};
 use crate::oauth::caller::{Caller, IssuerName};
 use crate::oauth::observer::{Observer, Unobserved};
@@ -337,93 +336,6 @@ async fn signing_key(
     let signed = if is_signed { Ok(()) } else { Err(FailedCheck::bad_signature(issuer, &key)) };
     report(observer, "signature", signed, |()| passed_check::key(&key))?;
     Ok(key)
-}
-
-/// All checks without cryptography, the cheapest first.
-fn check_claims(
-    issuer: &TrustedIssuer,
-    header: &Header,
-    claims: &Claims,
-    expected: Expectations<'_>,
-    now: UnixTime,
-    observer: &mut impl Observer,
-) -> Result<(), FailedCheck> {
-    let allowed = check_issuer(&issuer.settings.name, expected);
-    report(observer, "issuers of the route", allowed, |()| passed_check::issuers(issuer, expected.issuers.names()))?;
-    let settings = &issuer.settings;
-    let is_type = settings.types.accept(header.token_type.as_deref());
-    let checked = if is_type { Ok(()) } else { Err(FailedCheck::type_not_allowed(issuer, header)) };
-    report(observer, "typ", checked, |()| *FailedCheck::type_not_allowed(issuer, header).values)?;
-    let is_algorithm = settings.algorithms.contains(&header.algorithm);
-    let checked = if is_algorithm { Ok(()) } else { Err(FailedCheck::alg_not_allowed(issuer, header)) };
-    report(observer, "alg", checked, |()| *FailedCheck::alg_not_allowed(issuer, header).values)?;
-    let checked = check_audience(issuer, claims, expected);
-    report(observer, "aud", checked, |accepted| passed_check::audience(issuer, claims, *accepted))?;
-    check_time(claims, settings.clock_skew, now, observer)?;
-    let required = match (settings.profile, claims.issued_at, &claims.token_id) {
-        (Profile::External, ..) => return Ok(()),
-        (Profile::Own, None, _) => Err(FailedCheck::missing("iat")),
-        (Profile::Own, Some(_), None) => Err(FailedCheck::missing("jti")),
-        (Profile::Own, Some(_), Some(_)) => Ok(()),
-    };
-    report(observer, "iat and jti", required, |()| passed_check::required())
-}
-
-/// All checks of a static token at each use: those of the time and the route.
-fn check_static(token: &StaticToken, expected: Expectations<'_>, now: UnixTime) -> Result<(), FailedCheck> {
-    if now >= token.settings.until {
-        return Err(FailedCheck::static_token_ended(token.settings.until, now));
-    }
-    check_issuer(&token.caller.issuer, expected)?;
-    match expected.audiences {
-        AllowedAudiences::Any | AllowedAudiences::OfIssuer => Ok(()),
-        AllowedAudiences::Only(audiences) => Err(FailedCheck::static_token_without_audience(audiences)),
-    }
-}
-
-fn check_issuer(issuer: &IssuerName, expected: Expectations<'_>) -> Result<(), FailedCheck> {
-    match expected.issuers {
-        AllowedIssuers::Only(names) if !names.contains(issuer) => Err(FailedCheck::issuer_not_allowed(issuer, names)),
-        AllowedIssuers::All | AllowedIssuers::Only(_) => Ok(()),
-    }
-}
-
-/// Gives the audiences that the token was compared with. `None`: any would do.
-fn check_audience<'a>(
-    issuer: &'a TrustedIssuer,
-    claims: &Claims,
-    expected: Expectations<'a>,
-) -> Result<Option<&'a [String]>, FailedCheck> {
-    let of_issuer = &issuer.settings.audiences;
-    let accepted = match (expected.audiences, of_issuer) {
-        (AllowedAudiences::Only(audiences), _) => audiences,
-        (AllowedAudiences::Any | AllowedAudiences::OfIssuer, AcceptedAudiences::Unlimited) => return Ok(None),
-        (AllowedAudiences::Any, AcceptedAudiences::Listed { .. }) if !claims.audiences.is_empty() => return Ok(None),
-        (AllowedAudiences::Any | AllowedAudiences::OfIssuer, AcceptedAudiences::Listed { accepted, .. }) => accepted,
-    };
-    if claims.audiences.iter().any(|audience| accepted.contains(audience)) {
-        return Ok(Some(accepted));
-    }
-    if claims.audiences.is_empty() {
-        return Err(of_issuer.missing().into());
-    }
-    Err(FailedCheck::bad_audience(issuer, claims, accepted))
-}
-
-fn check_time(claims: &Claims, skew: Duration, now: UnixTime, observer: &mut impl Observer) -> Result<(), FailedCheck> {
-    let seconds = skew.as_secs();
-    let is_past = now.seconds() >= claims.expires_at.saturating_add(seconds);
-    let checked = if is_past { Err(FailedCheck::expired(claims, skew, now)) } else { Ok(()) };
-    report(observer, "exp", checked, |()| passed_check::expiry(claims, skew, now))?;
-    // A token from the future comes from a wrong clock, or is forged.
-    let begins = [("nbf", claims.not_before), ("iat", claims.issued_at.map(NumericDate::rounded_up))];
-    for (name, begins) in begins {
-        let Some(begins) = begins else { continue };
-        let is_ahead = begins > now.seconds().saturating_add(seconds);
-        let checked = if is_ahead { Err(FailedCheck::not_yet_valid(name, begins, skew, now)) } else { Ok(()) };
-        report(observer, name, checked, |()| passed_check::beginning(name, begins, skew))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@ use crate::app::rehearsal::requests::RequestText;
 use crate::config::{self, interpolate::Surroundings};
 use crate::oauth::observer::{Trace, Unobserved};
 use std::fs;
-use std::time::Instant;
 
 const FILE: &str = r#"
 version: 1
@@ -75,16 +74,4 @@ fn an_observer_sees_the_way_of_a_request() {
     let mut trace = Trace::default();
     rehearsal.decide(request(&rehearsal, "GET", "/items/1", None), &mut trace);
     assert!(trace.0.iter().any(|seen| seen.subject == "route" && seen.values.found == "items"), "{trace:?}");
-}
-
-#[test]
-#[ignore = "a measurement"]
-fn ten_thousand_requests_are_decided_in_a_second() {
-    let rehearsal = rehearsal(FILE);
-    let token = rehearsal.token_of_client("billing", None).unwrap();
-    let begun = Instant::now();
-    for number in 0..10_000 {
-        decided(&rehearsal, "GET", &format!("/items/{number}"), Some(&token));
-    }
-    eprintln!("{:?}", begun.elapsed());
 }

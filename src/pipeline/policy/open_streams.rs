@@ -20,6 +20,7 @@ use super::authenticate::check_client;
 use super::authorize::{Admitted, admit, authorize};
 use super::current_snapshot::CurrentSnapshot;
 use crate::clock;
+use crate::oauth::observer::Unobserved;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::access::{Access, AccessRule, Forbidden};
@@ -185,7 +186,7 @@ impl StreamRequest {
             return Err(StreamEnd::Unauthenticated);
         }
         let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-        let permit = authorize(admitted, rule, Rc::clone(caller), own_clients);
+        let permit = authorize(admitted, rule, Rc::clone(caller), own_clients, &mut Unobserved);
         permit.map(drop).map_err(|forbidden| match forbidden {
             Forbidden::AddressNotAllowed { .. } => StreamEnd::WrongAddress,
             Forbidden::MissingScope { .. } | Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed(_) => {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::super::example::{NOW, claims, settings};
 use super::super::issuer::IssuerSettings;
 use super::super::key_cache::{KeyCache, Times};
