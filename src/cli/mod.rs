@@ -13,6 +13,7 @@ mod decision;
 mod demo;
 mod demo_config;
 mod demo_service;
+mod diff;
 mod inspect;
 mod issuers;
 mod keys;
@@ -57,6 +58,9 @@ enum Verb {
     /// Check the configuration as `run` would, and show what it exposes; writes nothing
     #[command(after_help = CHECK_HELP)]
     Check(check::CheckArgs),
+    /// Compare two configurations: which requests the one lets in and the other refuses
+    #[command(after_help = diff::HELP)]
+    Diff(diff::DiffArgs),
     /// Start a small service without authentication and a gateway before it, and print commands to try
     #[command(after_help = DEMO_HELP)]
     Demo(demo::DemoArgs),
@@ -123,6 +127,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Diff(args) => diff::diff(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),

@@ -13,6 +13,7 @@
 
 pub(crate) mod decode;
 pub(crate) mod diagnostics;
+pub(crate) mod diff;
 pub(crate) mod edit;
 pub(crate) mod interpolate;
 pub(crate) mod needs;
@@ -261,7 +262,7 @@ fn unprintable(text: &str) -> Option<(Span, String)> {
 }
 
 /// Some 500,000 clients or routes.
-const FILE_BYTES: usize = 64 << 20;
+pub(crate) const FILE_BYTES: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests;
