@@ -27,9 +27,11 @@ use super::verified_config::VerifiedConfig;
 use super::workers::{WorkerChange, WorkerHandle};
 use crate::audit::batch::Batch;
 use crate::audit::ledger::LineSender;
-use crate::audit::record::{Event, RefusedReload};
+use crate::audit::record::{Event, RefusedReload, ReloadRecord};
 use crate::audit::writer::ChangingSettings;
 use crate::clock;
+use crate::config::diff::summary::AccessSummary;
+use crate::config::diff::view::KeptSettings;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::server::drain::{Drain, Shutdown, Stage};
 use crate::telemetry::admin::Probes;
@@ -58,6 +60,8 @@ pub(super) struct Reloader {
     pub(super) control_listeners: ControlListeners,
     pub(super) restart: RestartSettings,
     pub(super) revoked: Vec<RevocationEntry>,
+    /// For the comparison with the next configuration.
+    pub(super) kept: Arc<KeptSettings>,
     pub(super) parts: ProcessParts,
     pub(super) published: Arc<ArcSwap<Snapshot>>,
     pub(super) changing: ChangingParts,
@@ -130,10 +134,9 @@ impl Reloader {
         };
         let now = clock::now();
         match committed {
-            Ok(reloaded) => {
+            Ok((reloaded, access)) => {
                 self.status.succeeded(&reloaded.new, now);
-                self.record(Event::Reload { previous: &reloaded.old });
-                info!(config = reloaded.new, previous = reloaded.old, "the configuration was reloaded");
+                self.succeeded(&reloaded, &access);
                 Ok(reloaded)
             }
             Err(error) => {
@@ -158,6 +161,24 @@ impl Reloader {
         }
     }
 
+    /// Records and logs a reload, with what it changes in terms of access.
+    fn succeeded(&self, reloaded: &Reloaded, access: &AccessSummary) {
+        let AccessSummary { wider, narrower, changed, text } = access;
+        let changes = Some(&**text).filter(|text| !text.is_empty());
+        let counts = (*wider as u64, *narrower as u64, *changed as u64);
+        let (wider, narrower, changed) = counts;
+        self.record(Event::Reload(ReloadRecord { previous: &reloaded.old, wider, narrower, changed, changes }));
+        info!(
+            config = reloaded.new,
+            previous = reloaded.old,
+            access.wider = wider,
+            access.narrower = narrower,
+            access.changed = changed,
+            access.changes = changes,
+            "the configuration was reloaded"
+        );
+    }
+
     /// Verifies the new configuration on another thread. Also gives its revision, if it has one.
     async fn verify(&self) -> (Option<String>, Result<VerifiedConfig, ReloadError>) {
         if self.drain.stage() != Stage::Serving {
@@ -165,7 +186,8 @@ impl Reloader {
         }
         let Some(path) = self.path.clone() else { return (None, Err(ReloadError::NoFile)) };
         let (restart, parts, running) = (self.restart.clone(), self.parts.clone(), Arc::clone(&self.running));
-        let verify = move || VerifiedConfig::open(&path, &restart, &parts, &running);
+        let kept = Arc::clone(&self.kept);
+        let verify = move || VerifiedConfig::open(&path, &restart, &parts, (&running, &kept));
         match timeout(VERIFY_TIMEOUT, self.compiler.spawn_blocking(verify)).await {
             Ok(Ok(verified)) => verified,
             Ok(Err(_)) => (None, Err(ReloadError::Panicked)),
@@ -174,8 +196,13 @@ impl Reloader {
     }
 
     /// Takes the new configuration into use. Only the first step can fail.
-    async fn commit(&mut self, verified: VerifiedConfig, former: &FormerSnapshots) -> Result<Reloaded, ReloadError> {
-        let VerifiedConfig { mut next, restart, revoked, audit, shutdown, connections, warnings } = verified;
+    async fn commit(
+        &mut self,
+        verified: VerifiedConfig,
+        former: &FormerSnapshots,
+    ) -> Result<(Reloaded, AccessSummary), ReloadError> {
+        let VerifiedConfig { mut next, restart, revoked, audit, shutdown, connections, warnings, access, kept } =
+            verified;
         if revoked != self.revoked {
             // Revocations of both configurations hold until no request is decided by the former one.
             let added = self.parts.revoker.set_rules(revoked.clone(), RulesChange::Add).await;
@@ -197,9 +224,9 @@ impl Reloader {
         self.control_listeners = opened.serve(Some(before), &self.probes, &self.control);
         let before = std::mem::replace(&mut self.running, Arc::new(next.begin(listeners)));
         former.keep(Arc::clone(&before.snapshot));
-        self.restart = restart;
+        (self.restart, self.kept) = (restart, Arc::new(kept));
         self.narrow_revocations(revoked).await;
-        Ok(Reloaded { old, new })
+        Ok((Reloaded { old, new }, access))
     }
 
     /// Sends each worker the changes of its listeners.

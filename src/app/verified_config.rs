@@ -10,6 +10,9 @@ use super::reload_error::ReloadError;
 use super::restart::RestartSettings;
 use crate::audit::writer::ChangingSettings;
 use crate::config;
+use crate::config::diff::diff;
+use crate::config::diff::summary::AccessSummary;
+use crate::config::diff::view::{AccessView, KeptSettings};
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;
 use crate::server::connection_limiter::ConnectionLimits;
@@ -24,6 +27,9 @@ pub(super) struct VerifiedConfig {
     pub(super) shutdown: Shutdown,
     pub(super) connections: ConnectionLimits,
     pub(super) warnings: Vec<String>,
+    /// What it changes in terms of access.
+    pub(super) access: AccessSummary,
+    pub(super) kept: KeptSettings,
 }
 
 impl VerifiedConfig {
@@ -33,7 +39,7 @@ impl VerifiedConfig {
         path: &Path,
         restart: &RestartSettings,
         parts: &ProcessParts,
-        running: &Generation,
+        (running, kept): (&Generation, &KeptSettings),
     ) -> (Option<String>, Result<Self, ReloadError>) {
         // Opening a pipe would wait for a writer.
         if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
@@ -52,8 +58,11 @@ impl VerifiedConfig {
         let (revoked, audit, shutdown) = (config.revoked.clone(), config.changing_audit_settings(), config.shutdown);
         let connections = connection_limits(&config);
         let warnings = config.warnings.iter().chain(&config.ended_certificates).map(ToString::to_string).collect();
+        let changes = diff(&AccessView::running(kept, &running.snapshot), &AccessView::of(&config));
+        let (access, kept) = (AccessSummary::of(&changes), KeptSettings::of(&config));
         let opened = NextGeneration::open(config, parts, Some(running));
-        let verified = opened.map(|next| Self { next, restart, revoked, audit, shutdown, connections, warnings });
+        let verified =
+            opened.map(|next| Self { next, restart, revoked, audit, shutdown, connections, warnings, access, kept });
         (revision, verified.map_err(ReloadError::Open))
     }
 }
