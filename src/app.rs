@@ -71,6 +71,7 @@ use crate::audit::ledger::{LineSender, OnFailure};
 use crate::audit::record::Event;
 use crate::audit::writer::AuditWriter;
 use crate::clock;
+use crate::config::diff::view::KeptSettings;
 use crate::config::types::Config;
 use crate::issuer::authorization_server::Offloads;
 use crate::issuer::offload::{self, Offload};
@@ -97,6 +98,7 @@ pub(crate) struct App {
     parts: ProcessParts,
     restart: RestartSettings,
     revoked: Vec<RevocationEntry>,
+    kept: KeptSettings,
     changing: ChangingParts,
     workers: usize,
     writer: AuditWriter,
@@ -181,6 +183,7 @@ impl App {
         };
         let (restart, revoked) = (RestartSettings::of(&config), config.revoked.clone());
         let file = ConfigFile::new(path, &config);
+        let kept = KeptSettings::of(&config);
         let next = NextGeneration::open(config, &parts, None)?;
         let addresses = next.listeners.addresses();
         Ok(Self {
@@ -190,6 +193,7 @@ impl App {
             parts,
             restart,
             revoked,
+            kept,
             changing,
             workers,
             writer,
@@ -218,8 +222,9 @@ impl App {
 
     /// Serves until a signal ends it. Calls `started` once connections are accepted.
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
-        let Self { file, mut next, parts, restart, revoked, changing, writer, health, reopen_audit, .. } = self;
+        let Self { file, mut next, parts, restart, revoked, kept, changing, writer, health, .. } = self;
         let (keeper, offload, control, signals) = (self.keeper, self.offload, self.control, self.signals);
+        let reopen_audit = self.reopen_audit;
         let published = Arc::new(ArcSwap::new(Arc::clone(&next.snapshot)));
         parts.certificates.replace(std::mem::take(&mut next.certificates));
         parts.certificates.start()?;
@@ -257,6 +262,7 @@ impl App {
             control_listeners,
             restart,
             revoked,
+            kept: Arc::new(kept),
             parts,
             published: Arc::clone(&published),
             changing: changing.clone(),

@@ -31,6 +31,7 @@ mod content_coding;
 mod cors;
 mod deadlines;
 mod demo;
+mod diff;
 mod documentation;
 mod events;
 mod exhaustion;

@@ -100,10 +100,33 @@ async fn a_reload_is_recorded_with_both_revisions() {
     assert_eq!((&page["last_reload"]["result"], &page["last_reload"]["errors"]), (&json!("ok"), &json!([])));
     let line = gateway.audit_line(|line| line["gateway.event"] == "reload");
     assert_eq!((&line["gateway.previous_config"], &line["gateway.config"]), (&before, &page["config"]));
+    assert_eq!((&line["gateway.access_wider"], &line["gateway.access_changes"]), (&json!(0), &Value::Null));
     let answer = Client::new(&gateway).get("/open").await;
     assert_eq!(gateway.audit_of(answer.request_id())["gateway.config"], page["config"]);
     let seconds = metric(&gateway, "portcullis_config_last_reload_success_timestamp_seconds", &[]).await;
     assert!(seconds.unwrap() > 1_700_000_000.0);
+}
+
+#[tokio::test]
+async fn a_reload_says_what_it_changes_in_terms_of_access() {
+    let upstream = Upstream::start().await;
+    let yaml = |access: &str, scopes: &str| {
+        let route = format!("name: data, path: /data, access: {access}");
+        config(upstream.address, &[&route], "").replace("scopes: [read:data]}\n", &format!("scopes: [{scopes}]}}\n"))
+    };
+    let gateway = Gateway::start(&yaml("{scopes: [read:data]}", "read:data"));
+    let client = Client::new(&gateway);
+    gateway.reloads(&yaml("public", "read:data, more"));
+    let line = gateway.audit_line(|line| line["gateway.event"] == "reload" && line["gateway.access_wider"] == 2);
+    let text = "wider: client `other` may now have `more`; wider: route `data` (/data) becomes public";
+    assert_eq!((&line["gateway.access_narrower"], &line["gateway.access_changes"]), (&json!(0), &json!(text)));
+    assert!(gateway.log_line("the configuration was reloaded").contains("becomes public"));
+    assert_eq!(client.get("/data").await.status, 200);
+    // The next reload is compared with the one before, not with the start.
+    gateway.reloads(&yaml("{scopes: [write:data]}", "read:data, more"));
+    let line = gateway.audit_line(|line| line["gateway.event"] == "reload" && line["gateway.access_narrower"] == 1);
+    let text = "narrower: route `data` (/data) is no longer public: it needs the scope `write:data`";
+    assert_eq!((&line["gateway.access_wider"], &line["gateway.access_changes"]), (&json!(0), &json!(text)));
 }
 
 #[tokio::test]

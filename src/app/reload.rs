@@ -32,9 +32,11 @@ use super::verified_config::{Verification, VerifiedConfig};
 use super::workers::{WorkerChange, WorkerHandle};
 use crate::audit::batch::Batch;
 use crate::audit::ledger::LineSender;
-use crate::audit::record::{Event, RefusedReload};
+use crate::audit::record::{Event, RefusedReload, ReloadRecord};
 use crate::audit::writer::ChangingSettings;
 use crate::clock;
+use crate::config::diff::summary::AccessSummary;
+use crate::config::diff::view::KeptSettings;
 use crate::file_watch::FileWatch;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::server::drain::{Drain, Shutdown, Stage};
@@ -49,6 +51,8 @@ pub(super) struct Reloader {
     pub(super) control_listeners: ControlListeners,
     pub(super) restart: RestartSettings,
     pub(super) revoked: Vec<RevocationEntry>,
+    /// For the comparison with the next configuration.
+    pub(super) kept: Arc<KeptSettings>,
     pub(super) parts: ProcessParts,
     pub(super) published: Arc<ArcSwap<Snapshot>>,
     pub(super) changing: ChangingParts,
@@ -134,10 +138,9 @@ impl Reloader {
         };
         let now = clock::now();
         match committed {
-            Ok(reloaded) => {
+            Ok((reloaded, access)) => {
                 self.status.succeeded(&reloaded.new, now);
-                self.record(Event::Reload { previous: &reloaded.old });
-                info!(config = reloaded.new, previous = reloaded.old, "the configuration was reloaded");
+                self.succeeded(&reloaded, &access);
                 Ok(reloaded)
             }
             Err(error) => {
@@ -162,6 +165,24 @@ impl Reloader {
         }
     }
 
+    /// Records and logs a reload, with what it changes in terms of access.
+    fn succeeded(&self, reloaded: &Reloaded, access: &AccessSummary) {
+        let AccessSummary { wider, narrower, changed, text } = access;
+        let changes = Some(&**text).filter(|text| !text.is_empty());
+        let counts = (*wider as u64, *narrower as u64, *changed as u64);
+        let (wider, narrower, changed) = counts;
+        self.record(Event::Reload(ReloadRecord { previous: &reloaded.old, wider, narrower, changed, changes }));
+        info!(
+            config = reloaded.new,
+            previous = reloaded.old,
+            access.wider = wider,
+            access.narrower = narrower,
+            access.changed = changed,
+            access.changes = changes,
+            "the configuration was reloaded"
+        );
+    }
+
     fn unchanged(&self) -> Reloaded {
         let in_use = &self.running.snapshot.config;
         Reloaded { old: in_use.clone(), new: in_use.clone(), warnings: Vec::new() }
@@ -175,10 +196,10 @@ impl Reloader {
         }
         let Some(path) = self.file.path.clone() else { return Some(Verification::failed(ReloadError::NoFile)) };
         let (restart, parts, running) = (self.restart.clone(), self.parts.clone(), Arc::clone(&self.running));
-        let known = self.file.files.clone();
+        let (known, kept) = (self.file.files.clone(), Arc::clone(&self.kept));
         let verify = move || {
             let began = clock::now().seconds();
-            let open = || VerifiedConfig::open(&path, &restart, &parts, &running);
+            let open = || VerifiedConfig::open(&path, &restart, &parts, (&running, &kept));
             let (verification, files) = match settled {
                 Some(mut files) => (files.use_settled(began, open), files),
                 None => {
@@ -204,9 +225,13 @@ impl Reloader {
     }
 
     /// Takes the new configuration into use. Only the first step can fail.
-    async fn commit(&mut self, verified: VerifiedConfig, former: &FormerSnapshots) -> Result<Reloaded, ReloadError> {
-        let VerifiedConfig { mut next, restart, revoked, audit, shutdown, connections, is_watching, warnings } =
-            verified;
+    async fn commit(
+        &mut self,
+        verified: VerifiedConfig,
+        former: &FormerSnapshots,
+    ) -> Result<(Reloaded, AccessSummary), ReloadError> {
+        let VerifiedConfig { mut next, restart, revoked, audit, shutdown, connections, .. } = verified;
+        let VerifiedConfig { is_watching, warnings, access, kept, .. } = verified;
         if revoked != self.revoked {
             // Revocations of both configurations hold until no request is decided by the former one.
             let added = self.parts.revoker.set_rules(revoked.clone(), RulesChange::Add).await;
@@ -228,10 +253,10 @@ impl Reloader {
         self.control_listeners = opened.serve(Some(before), &self.probes, &self.control);
         let before = std::mem::replace(&mut self.running, Arc::new(next.begin(listeners)));
         former.keep(Arc::clone(&before.snapshot));
-        self.restart = restart;
+        (self.restart, self.kept) = (restart, Arc::new(kept));
         self.file.is_watching = is_watching;
         self.narrow_revocations(revoked).await;
-        Ok(Reloaded { old, new, warnings })
+        Ok((Reloaded { old, new, warnings }, access))
     }
 
     /// Sends each worker the changes of its listeners.

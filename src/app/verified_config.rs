@@ -11,6 +11,9 @@ use super::{config_tests, descriptors};
 use crate::audit::writer::ChangingSettings;
 use crate::config;
 use crate::config::diagnostics::Diagnostic;
+use crate::config::diff::diff;
+use crate::config::diff::summary::AccessSummary;
+use crate::config::diff::view::{AccessView, KeptSettings};
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;
 use crate::config::warning::Warning;
@@ -36,6 +39,9 @@ pub(super) struct VerifiedConfig {
     pub(super) connections: ConnectionLimits,
     pub(super) is_watching: bool,
     pub(super) warnings: Vec<Diagnostic>,
+    /// What it changes in terms of access.
+    pub(super) access: AccessSummary,
+    pub(super) kept: KeptSettings,
 }
 
 impl VerifiedConfig {
@@ -44,7 +50,7 @@ impl VerifiedConfig {
         path: &Path,
         restart: &RestartSettings,
         parts: &ProcessParts,
-        running: &Generation,
+        (running, kept): (&Generation, &KeptSettings),
     ) -> Verification {
         // Opening a pipe would wait for a writer.
         if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
@@ -72,10 +78,22 @@ impl VerifiedConfig {
         let warnings = warnings.chain(config.ended_certificates.iter().cloned());
         let unused = parts.inherited.unused(&config.addresses());
         let warnings = warnings.chain(unused.iter().map(|socket| unused_warning(path, socket))).collect();
+        let changes = diff(&AccessView::running(kept, &running.snapshot), &AccessView::of(&config));
+        let (access, kept) = (AccessSummary::of(&changes), KeptSettings::of(&config));
         let opened = NextGeneration::open(config, parts, Some(running));
-        let verified =
-            opened.map(|next| Self { next, restart, revoked, audit, shutdown, connections, is_watching, warnings });
-        Verification { revision, result: verified.map_err(ReloadError::Open), named_files }
+        let result = opened.map_err(ReloadError::Open).map(|next| Self {
+            next,
+            restart,
+            revoked,
+            audit,
+            shutdown,
+            connections,
+            is_watching,
+            warnings,
+            access,
+            kept,
+        });
+        Verification { revision, result, named_files }
     }
 }
 

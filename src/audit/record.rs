@@ -75,9 +75,7 @@ pub(crate) enum Event<'e> {
     Start,
     Stop,
     /// The configuration was replaced by that of the line.
-    Reload {
-        previous: &'e str,
-    },
+    Reload(ReloadRecord<'e>),
     /// A new configuration was not taken into use. The line has the one that stays.
     ReloadRefused(RefusedReload<'e>),
     /// A signing key, by its id.
@@ -111,6 +109,19 @@ pub(crate) enum Event<'e> {
     Lost {
         lines: u64,
     },
+}
+
+/// What a reload replaced, and what it changed in terms of access.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReloadRecord<'e> {
+    /// The revision before.
+    pub(crate) previous: &'e str,
+    /// The numbers of changes.
+    pub(crate) wider: u64,
+    pub(crate) narrower: u64,
+    pub(crate) changed: u64,
+    /// The first of them, the wider ones before the others; `None` without changes.
+    pub(crate) changes: Option<&'e str>,
 }
 
 /// Why a configuration was not taken into use.
@@ -208,7 +219,12 @@ impl Event<'_> {
             line.plain("time", time).plain("gateway.event", self.name()).plain("gateway.config", config);
             match self {
                 Self::Start | Self::Stop => &mut line,
-                Self::Reload { previous } => line.text("gateway.previous_config", previous),
+                Self::Reload(ReloadRecord { previous, wider, narrower, changed, changes }) => line
+                    .text("gateway.previous_config", previous)
+                    .number("gateway.access_wider", wider)
+                    .number("gateway.access_narrower", narrower)
+                    .number("gateway.access_changed", changed)
+                    .optional("gateway.access_changes", changes),
                 Self::ReloadRefused(RefusedReload { refused, error, errors }) => line
                     .optional("gateway.refused_config", refused)
                     .text("gateway.error", error)
@@ -250,7 +266,7 @@ impl Event<'_> {
         match self {
             Self::Start => "start",
             Self::Stop => "stop",
-            Self::Reload { .. } => "reload",
+            Self::Reload(_) => "reload",
             Self::ReloadRefused(_) => "reload_refused",
             Self::KeyMade(_) => "key_made",
             Self::KeyRetired(_) => "key_retired",

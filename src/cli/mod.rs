@@ -15,6 +15,7 @@ mod demo;
 mod demo_config;
 mod demo_service;
 mod explain;
+mod diff;
 mod inspect;
 mod issuers;
 mod keys;
@@ -73,6 +74,9 @@ enum Verb {
     /// Explain how a request would be decided: every check, and what the service or the caller would get
     #[command(after_help = explain::HELP)]
     Explain(explain::ExplainArgs),
+    /// Compare two configurations: which requests the one lets in and the other refuses
+    #[command(after_help = diff::HELP)]
+    Diff(diff::DiffArgs),
     /// Start a small service without authentication and a gateway before it, and print commands to try
     #[command(after_help = DEMO_HELP)]
     Demo(demo::DemoArgs),
@@ -161,6 +165,7 @@ pub fn main() -> ExitCode {
         Verb::Test(args) => test::test(&args),
         Verb::Reload(args) => reload::reload(&args),
         Verb::Explain(args) => explain::explain(&args),
+        Verb::Diff(args) => diff::diff(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),

@@ -14,6 +14,7 @@
 pub(crate) mod config_test;
 pub(crate) mod decode;
 pub(crate) mod diagnostics;
+pub(crate) mod diff;
 pub(crate) mod edit;
 pub(crate) mod form;
 pub(crate) mod interpolate;
@@ -297,7 +298,7 @@ fn unprintable(text: &str) -> Option<(Span, String)> {
 }
 
 /// Some 500,000 clients or routes.
-const FILE_BYTES: usize = 64 << 20;
+pub(crate) const FILE_BYTES: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,14 @@ impl AcceptedAudiences {
         Self::Listed { accepted, instead_of_aud: None }
     }
 
+    /// Whether a token for one of these is accepted.
+    pub(crate) fn accepts_one_of(&self, audiences: &[String]) -> bool {
+        match self {
+            Self::Unlimited => true,
+            Self::Listed { accepted, instead_of_aud: _ } => audiences.iter().any(|one| accepted.contains(one)),
+        }
+    }
+
     /// Completes the claims of a token of the issuer: where `aud` is absent or empty, the other claim counts.
     pub(super) fn complete(&self, claims: &mut Claims) -> Result<(), ClaimsFault> {
         if let Self::Listed { instead_of_aud: Some(name), .. } = self

@@ -89,6 +89,10 @@ impl StaticTokens {
         self.with_hash(&TokenHash::of(value))
     }
 
+    pub(crate) fn settings(&self) -> impl Iterator<Item = &StaticTokenSettings> {
+        self.all.iter().map(|token| &token.settings)
+    }
+
     pub(crate) fn with_name(&self, name: &str) -> Option<&Arc<StaticToken>> {
         self.all.iter().find(|token| token.settings.name.as_str() == name)
     }

@@ -14,7 +14,7 @@ use super::header_rules::own_copy;
 use super::method_set::MethodSet;
 
 /// The cross-origin rules of a route.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Cors {
     pub(crate) origins: Origins,
     /// All of these are methods of the route.
@@ -29,7 +29,7 @@ pub(crate) struct Cors {
     pub(crate) max_age: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Origins {
     Any,
     Listed(Vec<OriginPattern>),

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::pipeline::request::headers::is_protected;
 
 /// No protected name among them. First `remove`, then `set`, then `add`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct HeaderRules {
     pub(crate) set: Vec<(HeaderName, HeaderValue)>,
     /// Added to the existing values.

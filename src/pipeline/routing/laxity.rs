@@ -76,7 +76,8 @@ fn any_scope_holds(rule: &AccessRule, other: &AccessRule) -> bool {
     other.any_of.is_empty() || rule.all_of.contains_any(&other.any_of) || chosen_from
 }
 
-fn narrows(own: &ClaimRule, other: &ClaimRule) -> bool {
+/// Every token that has the claim as `own` wants it has it as `other` does.
+pub(crate) fn narrows(own: &ClaimRule, other: &ClaimRule) -> bool {
     own.path == other.path && own.values.iter().all(|value| other.values.iter().any(|wider| wider.covers(value)))
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct PathTemplate {
     text: Box<str>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Part {
     /// Whole segments, each with its leading slash, in their canonical spelling.
     Fixed(String),
@@ -59,6 +59,14 @@ impl InvalidTemplate {
             }
             Self::Pattern(_) | Self::Spelling | Self::NoSubtree => self.to_string(),
         }
+    }
+}
+
+/// They make the same paths: names of placeholders are documentation.
+impl PartialEq for PathTemplate {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { parts, rest_after, text: _ } = self;
+        *parts == other.parts && *rest_after == other.rest_after
     }
 }
 

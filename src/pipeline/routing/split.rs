@@ -48,6 +48,18 @@ impl Split {
         (branch, &self.branches[branch].upstream)
     }
 
+    /// Whether requests are shared out in the same way, among upstreams of the same names.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        let Self { branches, sticky, total } = self;
+        let is_same = |(one, other): (&SplitBranch, &SplitBranch)| {
+            one.upstream.name == other.upstream.name && one.weight == other.weight
+        };
+        *sticky == other.sticky
+            && *total == other.total
+            && branches.len() == other.branches.len()
+            && branches.iter().zip(&other.branches).all(is_same)
+    }
+
     /// The branch with the upstream of this number.
     pub(crate) fn branch_of(&self, number: u64) -> Option<(usize, &Upstream)> {
         let mut branches = self.branches.iter().map(|branch| &*branch.upstream).enumerate();

@@ -17,7 +17,7 @@ pub(crate) enum RouteTarget {
 }
 
 /// An answer from the configuration.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum FixedAnswer {
     Redirect {
         /// Without a trailing slash; empty for a path at the same origin. Never taken from `Host`.
