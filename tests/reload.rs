@@ -141,7 +141,8 @@ async fn two_signals_at_once_are_one_reload_or_two() {
     }
     gateway.reloads(&(yaml + "# the last\n"));
     let done = metric(&gateway, "portcullis_config_reloads_total", &["ok"]).await.unwrap();
-    assert!((2.0..=21.0).contains(&done), "{done}");
+    // On a busy machine all signals may have come during the first reload, whose end was waited for.
+    assert!((1.0..=21.0).contains(&done), "{done}");
     assert_eq!(Client::new(&gateway).get("/open").await.status, 200);
 }
 
