@@ -94,6 +94,14 @@ impl ValueForm {
         self
     }
 
+    /// A map's form with these of its keys only.
+    pub(super) fn keeping(mut self, keys: &[&str]) -> Self {
+        if let Self::Map(map) = &mut self {
+            map.keys.retain(|known| keys.contains(&known.name));
+        }
+        self
+    }
+
     /// A map's form with this rule.
     pub(super) fn with_rule(mut self, rule: KeyRule) -> Self {
         if let Self::Map(map) = &mut self {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::super::decode::{Decode, EMPTY_LIST, MapField, Named, OneOrMore, Required, list_or_item, mirror};
 use super::super::diagnostics::Reported;
-use super::super::form::{KeyRule, ValueForm};
+use super::super::form::ValueForm;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
@@ -86,8 +86,10 @@ impl Decode for RawCallers {
 
 impl Decode for RawCaller {
     fn form() -> ValueForm {
-        const ONE: KeyRule = KeyRule::OneOf(&[&["client"], &["issuer"], &["static_token"]]);
-        <RawCallerKeys as Decode>::form().with_rule(ONE).or_word("anonymous")
+        let keys = <RawCallerKeys as Decode>::form();
+        let with = |own: &'static [&'static str]| keys.clone().keeping(own).requiring(own[0]);
+        let kinds: [&[&str]; 3] = [&["client", "scopes"], &["issuer", "claims"], &["static_token"]];
+        ValueForm::AnyOf(kinds.into_iter().map(with).collect()).or_word("anonymous")
     }
 
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
