@@ -512,7 +512,7 @@ fn wrong_usage_is_exit_code_2_with_a_hint_on_stderr() {
     for (arguments, hint) in [
         (&[][..], "Usage: portcullis <COMMAND>"),
         (&["serve"], "unrecognized subcommand 'serve'"),
-        (&["chek"], "a similar subcommand exists: 'check'"),
+        (&["isuers"], "a similar subcommand exists: 'issuers'"),
         (&["run", "--confg", "x"], "a similar argument exists: '--config'"),
         (&["check", "--format", "xml"], "[possible values: text, json, github]"),
         (&["client"], "Usage: portcullis client <COMMAND>"),
