@@ -98,7 +98,9 @@ async fn a_client_refused_by_address_learns_nothing_of_its_secret() {
             let wrong = token_from(&client, "10.0.0.1", "app", "wrong", basic).await;
             for address in ["11.0.0.1", "unknown"] {
                 let elsewhere = token_from(&client, address, "app", SECRET, basic).await;
-                assert_eq!((elsewhere.status, &elsewhere.body), (401, &wrong.body));
+                let [said, as_wrong] = [&elsewhere, &wrong]
+                    .map(|answer| String::from_utf8_lossy(&answer.body).replace(answer.request_id(), "ID"));
+                assert_eq!((elsewhere.status, said), (401, as_wrong));
                 let mut headers = [&elsewhere, &wrong].map(|answer| answer.headers.clone());
                 headers.iter_mut().for_each(|headers| {
                     for own in ["x-request-id", "date", "ratelimit"] {

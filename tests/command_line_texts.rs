@@ -62,7 +62,7 @@ fn bash_completes_verbs_and_options() {
     assert_eq!(offered(&script, &["portcullis", "to"]), words(&["token"]));
     assert_eq!(offered(&script, &["portcullis", "audit", "ver"]), words(&["verify"]));
     assert_eq!(offered(&script, &["portcullis", "check", "--str"]), words(&["--strict"]));
-    assert_eq!(offered(&script, &["portcullis", "check", "--format", ""]), words(&["json", "text"]));
+    assert_eq!(offered(&script, &["portcullis", "check", "--format", ""]), words(&["github", "json", "text"]));
     for verb in verbs(&[]) {
         let typed: Vec<&str> = ["portcullis"].into_iter().chain(verb.iter().map(String::as_str)).collect();
         assert!(offered(&script, &typed).contains(verb.last().unwrap()), "{verb:?}");

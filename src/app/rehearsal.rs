@@ -94,7 +94,6 @@ pub(crate) enum RehearsedOutcome {
     /// Let through: to the service, or to the fixed answer of the route.
     Permitted,
     Refused {
-        status: StatusCode,
         reason: Reason,
         values: Option<Discrepancy>,
     },
@@ -157,11 +156,9 @@ impl Rehearsal {
             Ok(DecidedRequest::Answered(answer)) => RehearsedOutcome::Answered(answer.status()),
             Ok(DecidedRequest::BuiltIn(..)) => RehearsedOutcome::Endpoint,
             Ok(DecidedRequest::Permitted(_)) => RehearsedOutcome::Permitted,
-            Err(rejection) => RehearsedOutcome::Refused {
-                reason: rejection.reason(),
-                values: found_and_wanted(&rejection),
-                status: rejection.into_response(false, &open.log.request_id).status(),
-            },
+            Err(rejection) => {
+                RehearsedOutcome::Refused { reason: rejection.reason(), values: found_and_wanted(&rejection) }
+            }
         };
         RehearsedDecision { rule, would_deny: open.log.reported_reason(), outcome }
     }

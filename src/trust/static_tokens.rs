@@ -55,7 +55,7 @@ pub(crate) struct StaticTokens {
 }
 
 /// The use of a static token, for reports and metrics.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StaticTokenUse<'t> {
     pub(crate) name: &'t str,
     pub(crate) until: UnixTime,

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use self::checks::{check_audience, check_claims, check_issuer, check_static, check_time};
 use super::caller_claims::caller;
 use super::claimed_caller::ClaimedCaller;
 use super::entry_choice::choose;
@@ -31,6 +30,7 @@ use crate::jose::jwk::VerifyingKey;
 use crate::jose::token::{Unverified, unverified_claims};
 use crate::oauth::caller::{Caller, IssuerName};
 use crate::oauth::observer::{Observer, Unobserved};
+use checks::{check_audience, check_claims, check_issuer, check_static, check_time};
 
 /// All issuers that we trust.
 #[derive(Debug)]

@@ -70,7 +70,8 @@ impl Entry {
 /// The name of the first issuer of a block.
 pub(super) fn name(block: &str) -> String {
     let (_, issuers) = block.split_once("issuers:\n").unwrap_or_else(|| panic!("no issuers in:\n{block}"));
-    issuers.trim_start().split(':').next().unwrap().to_owned()
+    let name = issuers.lines().map(str::trim).find(|line| !line.starts_with('#')).unwrap_or_default();
+    name.split(':').next().unwrap().to_owned()
 }
 
 /// A whole file with this block.

@@ -73,5 +73,8 @@ fn an_observer_sees_the_way_of_a_request() {
     let rehearsal = rehearsal(FILE);
     let mut trace = Trace::default();
     rehearsal.decide(request(&rehearsal, "GET", "/items/1", None), &mut trace);
-    assert!(trace.0.iter().any(|seen| seen.subject == "route" && seen.values.found == "items (/items/**)"), "{trace:?}");
+    assert!(
+        trace.0.iter().any(|seen| seen.subject == "route" && seen.values.found == "items (/items/**)"),
+        "{trace:?}"
+    );
 }

@@ -186,7 +186,7 @@ fn caller(line: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn line(time: &str, members: Value) -> MatchedLine {
+    fn line(time: &str, members: &Value) -> MatchedLine {
         let mut value = json!({
             "time": time, "http.route": "r", "gateway.would_deny": "no_token", "client.address": "10.0.0.1",
         });
@@ -200,7 +200,7 @@ mod tests {
         let client = json!({"oauth.issuer": "self", "oauth.client_id": "app", "gateway.would_deny": "missing_scope"});
         let claimed = json!({"oauth.issuer": "corp", "oauth.client_id": "app", "oauth.verified": false});
         for (time, members) in [("3", json!({})), ("1", client.clone()), ("2", client), ("4", claimed)] {
-            report.add(&line(time, members));
+            report.add(&line(time, &members));
         }
         let rows: Vec<_> = report
             .sorted()
@@ -215,7 +215,7 @@ mod tests {
         let mut report = Report::default();
         for number in 0..MAX_CALLERS + 5 {
             let client = json!({"oauth.issuer": "self", "oauth.client_id": format!("app-{number}")});
-            report.add(&line("1", client));
+            report.add(&line("1", &client));
         }
         assert_eq!(report.rows.len(), MAX_CALLERS + 1);
         let total: u64 = report.rows.values().map(|seen| seen.count).sum();

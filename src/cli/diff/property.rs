@@ -230,7 +230,7 @@ impl Side {
                 let decision = self.rehearsal.decide(request, &mut Unobserved);
                 let rule = decision.rule.unwrap_or_default();
                 match decision.outcome {
-                    RehearsedOutcome::Refused { reason, status, .. } => (false, format!("{rule} {status} {reason:?}")),
+                    RehearsedOutcome::Refused { reason, .. } => (false, format!("{rule} {reason:?}")),
                     outcome => (true, format!("{rule} {outcome:?}")),
                 }
             }

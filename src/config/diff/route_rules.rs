@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use foldhash::HashSet;
 use http::Method;
 
-use self::exchanges::{compare_cors, compare_mirrors};
 use super::bound::{added_and_removed, listed, of_bounds};
 use super::change::Direction;
 use super::limits::compare_limits;
@@ -22,6 +21,7 @@ use crate::pipeline::routing::method_set::STANDARD;
 use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::target::RouteTarget;
 use crate::server::limits::Limits;
+use exchanges::{compare_cors, compare_mirrors};
 
 /// A change of a route. Its text stands before and after the name of the route.
 #[derive(Clone, Debug)]

@@ -52,10 +52,15 @@ pub(crate) enum RawCaller {
 mirror! {
     /// Exactly one of `client`, `issuer` and `static_token`.
     struct RawCallerKeys {
+        /// A client of `oauth.clients`.
         client: Option<Required<String>>,
+        /// The scopes of the client's token. Default: all of the client.
         scopes: Option<At<OneOrMore<String>>>,
+        /// An external issuer, by its name.
         issuer: Option<Required<String>>,
+        /// The claims of the issuer's token. `iss`, `aud`, `iat` and `exp` are added.
         claims: Option<At<RawJson>>,
+        /// A static token, by its name.
         static_token: Option<Required<String>>,
     }
 }

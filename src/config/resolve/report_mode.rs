@@ -15,8 +15,8 @@ const WARN_WITHIN: Duration = DAY.saturating_mul(7);
 
 impl Resolver<'_> {
     /// `is_public` is about the route's access.
-    pub(super) fn report_until(&mut self, raw: At<UnixTime>, is_public: bool) -> Option<UnixTime> {
-        let At { value: until, span } = raw;
+    pub(super) fn report_until(&mut self, raw: &At<UnixTime>, is_public: bool) -> Option<UnixTime> {
+        let At { value: until, span } = *raw;
         if is_public {
             let message = "`report_until` is about the rule of a route, and this route is public: remove one of them";
             self.faults.at(span, message);

@@ -111,7 +111,7 @@ impl Resolver<'_> {
         let is_public = matches!(access, Ok(Access::Public));
         let counted_at = if is_public { CountedAt::PublicRoute } else { CountedAt::ProtectedRoute };
         let limits = self.rate_limits(&raw.rate_limits, counted_at);
-        let report_until = raw.report_until.and_then(|until| self.report_until(until, is_public));
+        let report_until = raw.report_until.as_ref().and_then(|until| self.report_until(until, is_public));
         let upgrades = self.upgrades(&raw.websocket, &raw.upgrades, &methods);
         if let Some(target) = &target {
             self.must_speak_http1(target, &raw.websocket, &raw.upgrades);

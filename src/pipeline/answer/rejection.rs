@@ -4,6 +4,8 @@
 //! and nothing of the request but a scope that an authenticated client may not request.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod conversions;
+
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
@@ -13,7 +15,6 @@ use super::grpc;
 use super::token_rejection::{grant_status, token_refused, unauthenticated};
 use super::upstream_reason::{FailureAnswer, body_answer, upstream_answer, upstream_failed};
 use super::wire_rejection::malformed_status;
-use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::http1::fault::WireFault;
 use crate::issuer::authorization_server::TokenRefusal;
@@ -356,47 +357,5 @@ impl Public<'_> {
 impl From<FailureAnswer> for Public<'_> {
     fn from((status, error, description): FailureAnswer) -> Self {
         Self { status, error, description }
-    }
-}
-
-impl From<Ambiguous> for Rejection {
-    fn from(ambiguous: Ambiguous) -> Self {
-        Self::Ambiguous(ambiguous)
-    }
-}
-
-impl From<FieldFault> for Rejection {
-    fn from(fault: FieldFault) -> Self {
-        Self::Header(fault)
-    }
-}
-
-impl From<AuthenticateError> for Rejection {
-    fn from(error: AuthenticateError) -> Self {
-        Self::Unauthenticated(error)
-    }
-}
-
-impl From<Forbidden> for Rejection {
-    fn from(forbidden: Forbidden) -> Self {
-        Self::Forbidden(forbidden)
-    }
-}
-
-impl From<Unavailable> for Rejection {
-    fn from(_: Unavailable) -> Self {
-        Self::AuditUnavailable
-    }
-}
-
-impl From<TokenRefusal> for Rejection {
-    fn from(refusal: TokenRefusal) -> Self {
-        Self::Token(refusal)
-    }
-}
-
-impl From<UpstreamFault> for Rejection {
-    fn from(fault: UpstreamFault) -> Self {
-        Self::Upstream(fault)
     }
 }
