@@ -140,7 +140,7 @@ fn decide(
     let decision = rehearsal.decide(read, &mut Unobserved);
     if let Some(reason) = decision.would_deny {
         // Tests are about the rule, so that they hold also when the route no longer only reports.
-        return ActualDecision::Refused { route: decision.rule, reason, values: None };
+        return ActualDecision::Refused { route: decision.rule, reason, values: decision.reported_values };
     }
     match decision.outcome {
         RehearsedOutcome::Permitted | RehearsedOutcome::Endpoint => ActualDecision::Allowed { route: decision.rule },

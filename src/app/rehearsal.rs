@@ -62,7 +62,7 @@ pub(crate) struct Rehearsal {
 /// A rehearsal could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RehearsalError {
-    #[error("cannot make a key for the rehearsal")]
+    #[error("cannot make a key for the tokens of the callers")]
     Key(#[from] SigningKeyFault),
     #[error("cannot start a runtime")]
     Runtime(#[from] io::Error),
@@ -82,6 +82,8 @@ pub(crate) struct RehearsedDecision {
     pub(crate) rule: Option<String>,
     /// The refusal that its route only reports.
     pub(crate) would_deny: Option<Reason>,
+    /// The values that it found and wanted.
+    pub(crate) reported_values: Option<Discrepancy>,
     pub(crate) outcome: RehearsedOutcome,
 }
 
@@ -160,7 +162,8 @@ impl Rehearsal {
                 RehearsedOutcome::Refused { reason: rejection.reason(), values: found_and_wanted(&rejection) }
             }
         };
-        RehearsedDecision { rule, would_deny: open.log.reported_reason(), outcome }
+        let reported_values = open.log.discrepancy.as_deref().cloned();
+        RehearsedDecision { rule, would_deny: open.log.reported_reason(), reported_values, outcome }
     }
 }
 

@@ -73,7 +73,7 @@ impl Watchdog {
                 None => manager.notify(Notification::Watchdog),
                 Some(number) => error!(
                     worker = number,
-                    "a worker has not turned for {:?}: the service manager is not told that the gateway works",
+                    "the event loop of a worker has not run for {:?}: the service manager gets no WATCHDOG=1",
                     self.interval.0
                 ),
             }

@@ -41,7 +41,13 @@ impl TokenRequest<'_> {
     pub(super) async fn decision(&self, snapshot: &Snapshot, route: &Route) -> Option<Result<(), Refusal>> {
         match &route.access {
             Access::Public => None,
-            Access::Protected(rule) => Some(self.decide(snapshot, route, rule).await),
+            Access::Protected(rule) => Some(self.decide(snapshot, route, rule).await.map_err(|mut refusal| {
+                if route.only_reports(self.now) && !matches!(refusal.cause, Cause::Address) {
+                    let until = route.report_until.map(UnixTime::to_the_second).unwrap_or_default();
+                    refusal.text += &format!(" (until {until} the route only reports this, and the request passes)");
+                }
+                refusal
+            })),
         }
     }
 

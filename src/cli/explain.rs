@@ -30,7 +30,7 @@ use crate::oauth::observer::{Observation, Outcome, Room};
 pub(super) const HELP: &str = "\
 Examples:
   portcullis explain GET /orders/7 --client billing
-  portcullis explain POST https://api.example.com/orders --issuer corp --claims claims.json --from 192.0.2.7
+  portcullis explain POST /orders --issuer corp --claims claims.json --from 192.0.2.7
   printf %s \"$TOKEN\" | portcullis explain GET /orders/7 --token-file -
 
 Opens no connection and counts no limit. Exit code 0 if the request is let through or answered, 1 if it is refused. A token is \

@@ -89,7 +89,7 @@ enum Verb {
     /// Verify and read the audit log
     #[command(subcommand)]
     Audit(audit::AuditVerb),
-    /// Show who would be refused by the routes that only report
+    /// Show the callers that routes in report mode would refuse
     #[command(after_help = audit::report::HELP)]
     Report(audit::report::ReportArgs),
     /// Inspect and revoke access tokens

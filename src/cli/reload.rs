@@ -88,7 +88,7 @@ pub(super) fn reload(args: &ReloadArgs) -> ExitCode {
         return unreachable(args, "the gateway gave an answer that this version does not understand");
     };
     match args.format {
-        Format::Json => out(line.trim_end()),
+        Format::Json => out(uncoloured(line.trim_end())),
         Format::Text => {
             print(&answer);
             if let (None, Some(used)) = (&args.state_directory, answer.file.as_deref()) {
@@ -136,6 +136,15 @@ fn unreachable(args: &ReloadArgs, why: &str) -> ExitCode {
         Format::Text => note(format_args!("{} {why}", styled(BAD, "error:"))),
     }
     ExitCode::from(USAGE)
+}
+
+/// The answer with the errors as a pipe gets them.
+fn uncoloured(line: &str) -> String {
+    let Ok(mut answer) = serde_json::from_str::<serde_json::Value>(line) else { return line.to_owned() };
+    if let Some(rendered) = answer["rendered"].as_str() {
+        answer["rendered"] = anstream::adapter::strip_str(rendered).to_string().into();
+    }
+    answer.to_string()
 }
 
 fn print(answer: &ReloadAnswer) {

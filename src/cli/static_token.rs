@@ -54,7 +54,7 @@ pub(super) fn print_entry(name: &str, args: &StaticTokenArgs, token: &str) -> Ex
     };
     let scopes: Vec<String> = args.scopes.iter().map(|scope| quoted(scope)).collect();
     let field = args.header.as_ref().map(|name| format!("\n    header: {name}")).unwrap_or_default();
-    note(styled(DIM, "Add this under static_tokens in gateway.yaml, and reload it (SIGHUP):"));
+    note(styled(DIM, "Add this under static_tokens in gateway.yaml, and reload it (`portcullis reload`):"));
     out(format_args!(
         "  {}:\n    hash: {}\n    scopes: [{}]\n    until: {}{field}",
         quoted(name),

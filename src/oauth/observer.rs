@@ -1,13 +1,13 @@
-//! The way a decision is made, for those who ask: the rooms that decide report each check to an [`Observer`].
+//! Reports of the checks of a decision. The functions that decide report each check to an [`Observer`].
 //!
-//! In production nobody observes, and the reports are not made. A command that explains a decision keeps them. There is
-//! no second implementation of any rule: whoever wants to know what would be decided lets the same functions decide.
+//! A running gateway has no observer, and makes no reports. `portcullis explain` keeps them. There is no second
+//! implementation of any rule: an explanation is made by the functions that decide real requests.
 
 use super::discrepancy::Discrepancy;
 
 /// Takes the reports of the rooms.
 pub(crate) trait Observer {
-    /// `make` is called only where somebody wants the report.
+    /// `make` is called only if the observer keeps reports.
     fn observe(&mut self, make: impl FnOnce() -> Observation);
 
     /// The same for several reports.
@@ -32,7 +32,7 @@ pub(crate) trait Observer {
     }
 }
 
-/// Nobody observes.
+/// Keeps no report: for the requests of a running gateway.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unobserved;
 

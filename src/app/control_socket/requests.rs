@@ -1,8 +1,8 @@
 //! The requests of the control socket: one line, answered by one line of JSON.
 //!
-//! `reload` is the only one. The answer has the keys of `portcullis check --format json`. A connection that is not of
-//! the user of the gateway or of root is closed without an answer. Their number, the length of a line, and the time for
-//! reading and writing are bounded.
+//! `reload` is the only one. The answer has both revisions and the warnings, or the problems of a refused file. A
+//! connection that is not of the user of the gateway or of root is closed without an answer. Their number, the
+//! length of a line, and the time for reading and writing are bounded.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use super::super::config_tests::TestsFailed;
 use super::super::reload_error::ReloadError;
 use super::super::reload_handle::{ReloadHandle, Reloaded};
 use crate::config::diagnostics::Diagnostic;
@@ -83,6 +84,7 @@ impl ControlRequests {
             Err(error) => {
                 let mut answer = match &error {
                     ReloadError::Config { faults, rendered } => json!({ "problems": faults, "rendered": rendered }),
+                    ReloadError::Tests(TestsFailed::Failed(faults)) => json!({ "problems": faults }),
                     _ => json!({ "problems": problems(&file, error.texts()) }),
                 };
                 answer["ok"] = json!(false);

@@ -28,9 +28,9 @@ pub(crate) enum NoCaller {
     #[error("there is no static token `{0}`")]
     UnknownStaticToken(String),
     /// The token endpoint would refuse it this token.
-    #[error("the client `{client}` would not get this token")]
+    #[error("the client `{client}` would not get this token: {}", fault.description())]
     NotGranted { client: String, fault: Box<GrantFault> },
-    #[error("cannot sign a token for the rehearsal")]
+    #[error("cannot sign a token for the caller")]
     Signature(#[from] SigningKeyFault),
 }
 

@@ -161,7 +161,8 @@ impl Filter {
         };
         let decision = |wanted: DecisionName| match wanted {
             DecisionName::Allow => is_decision("allow"),
-            DecisionName::WouldDeny => is_decision("would_deny"),
+            // Also a request that has failed afterwards.
+            DecisionName::WouldDeny => line.get(WOULD_DENY).is_some(),
             DecisionName::Deny => is_decision("deny") || is_aggregate,
             DecisionName::Issue => is_decision("issue"),
             DecisionName::Error => is_decision("error"),

@@ -98,11 +98,11 @@ pub(super) fn query(args: &QueryArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn all_files(chains: &[LogChain]) -> Vec<PathBuf> {
+pub(super) fn all_files(chains: &[LogChain]) -> Vec<PathBuf> {
     chains.iter().flat_map(|chain| chain.files.clone()).collect()
 }
 
-fn wrong_usage(fault: &str) -> ExitCode {
+pub(super) fn wrong_usage(fault: &str) -> ExitCode {
     note(fault);
     ExitCode::from(USAGE)
 }

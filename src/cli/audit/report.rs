@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use super::LogFiles;
 use super::filter::{Filter, Moment};
 use super::lines::{ChainLines, MatchedLine, merge};
+use super::names::misspelt;
+use super::read::{all_files, wrong_usage};
 use crate::audit::line::shown;
 use crate::cli::Format;
 use crate::cli::terminal::{BOLD, GOOD, WARN, failed, note, out, print_unless_closed, styled};
@@ -37,6 +39,8 @@ pub(in crate::cli) struct ReportArgs {
     /// Count only requests from this time on: RFC 3339, or a time before now, such as 15m, 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
     since: Option<Moment>,
+    /// The form of the output: text for people, JSON for programs
+    /// The form of the output: a table, or JSON
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -72,6 +76,7 @@ pub(in crate::cli) fn report(args: &ReportArgs) -> ExitCode {
         Ok(chains) => chains,
         Err(code) => return code,
     };
+    let files = all_files(&chains);
     let mut chains: Vec<_> = chains.into_iter().map(|chain| ChainLines::new(chain.files, &filter)).collect();
     let mut report = Report::default();
     let read = merge(&mut chains, |line| {
@@ -80,6 +85,13 @@ pub(in crate::cli) fn report(args: &ReportArgs) -> ExitCode {
     });
     if let Err(error) = read {
         return failed(&error);
+    }
+    if report.rows.is_empty() {
+        match misspelt(&args.log, &files, &filter) {
+            Ok(None) => {}
+            Ok(Some(fault)) => return wrong_usage(&fault),
+            Err(error) => return failed(&error),
+        }
     }
     if chains.iter().flat_map(ChainLines::gaps).next().is_some() {
         note("lines of the log are in no file: the counts may be too low; `portcullis audit verify` shows more");

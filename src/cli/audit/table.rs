@@ -7,6 +7,7 @@ use super::lines::MatchedLine;
 use crate::audit::line::shown;
 use crate::cli::Format;
 use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, print_unless_closed, styled};
+use crate::oauth::caller::IssuerName;
 
 /// Prints lines; the table has a heading.
 pub(super) struct Printer {
@@ -56,6 +57,7 @@ fn row(line: &Value) -> String {
     };
     let client = match (text("oauth.client_id"), text("client.address")) {
         (client, address) if client.is_empty() => address,
+        (client, _) if line["oauth.issuer"] == IssuerName::STATIC => format!("{}/{client}", IssuerName::STATIC),
         (client, _) if line["oauth.verified"] == false => format!("{client} (claimed)"),
         (client, _) => client,
     };

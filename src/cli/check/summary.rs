@@ -2,7 +2,7 @@
 
 use crate::cli::ConfigPath;
 use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, out, styled};
-use crate::clock;
+use crate::clock::{self, UnixTime};
 use crate::config::types::{Config, ExternalIssuer, ListenerKind};
 use crate::oauth::caller::IssuerName;
 use crate::pipeline::routing::access::{Access, AccessRule};
@@ -124,6 +124,10 @@ fn columns(route: &Route, config: &Config) -> [String; 5] {
 fn access_text(route: &Route, config: &Config) -> String {
     let mut text = match &route.access {
         Access::Public => EVERYONE.to_owned(),
+        Access::Protected(rule) if route.only_reports(clock::now()) => {
+            let until = route.report_until.map(UnixTime::to_the_second).unwrap_or_default();
+            format!("{EVERYONE} until {until} (reports {})", rule_text(rule))
+        }
         Access::Protected(rule) if lacks_client(rule, config) => format!("{} (no client)", rule_text(rule)),
         Access::Protected(rule) => rule_text(rule),
     };

@@ -19,7 +19,7 @@ pub(super) fn of_numbers<T: PartialOrd>(old: &T, new: &T) -> Option<Direction> {
     direction(new <= old, old <= new)
 }
 
-/// The direction of a change whose new side lets in no more, and whose old side lets in no more.
+/// The direction of a change. `narrows`: the new side lets in no more than the old one; `widens`: the reverse.
 pub(super) fn direction(narrows: bool, widens: bool) -> Option<Direction> {
     match (narrows, widens) {
         (true, true) => None,

@@ -209,5 +209,8 @@ fn allowed(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Vec<RequestAndRo
 
 fn with_routes(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Vec<RequestAndRoute> {
     let named = Named::<String>::given(node, reader);
+    if named.entries.is_empty() && named.complete {
+        reader.faults.at(node.span, "this map is empty: name a request with its route");
+    }
     named.entries.into_iter().map(|(request, route)| (request, route.ok())).collect()
 }

@@ -253,6 +253,7 @@ fn is_possible(reason: Reason) -> bool {
             | Reason::InvalidScope
             | Reason::InvalidTarget
             | Reason::UnsupportedGrant
+            | Reason::ReloadClosed
     );
     !is_later && !reason.is_failure()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::lint::Lint;
 use super::super::source::At;
 use super::Resolver;
+use super::secrets::remaining;
 use crate::clock::UnixTime;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -29,11 +30,9 @@ impl Resolver<'_> {
             let message = "the time is over: the rule of this route is enforced; remove `report_until`";
             self.warn(Lint::EndingReport, span, message);
         } else if left <= WARN_WITHIN {
-            let hours = left.as_secs() / 3600;
             let message = format!(
-                "in {} days and {} hours the rule of this route is enforced: `portcullis report` shows who would be refused",
-                hours / 24,
-                hours % 24
+                "in {} the rule of this route is enforced: `portcullis report` shows which callers would be refused",
+                remaining(left)
             );
             self.warn(Lint::EndingReport, span, message);
         }

@@ -93,7 +93,12 @@ pub(super) fn keys(schema: &Value, document: Option<&Value>, path: &str, found: 
 /// The maps of the document that have known keys only, each with its required keys.
 pub(super) fn closed_maps(schema: &Value, document: &Value, place: &str) -> Vec<(String, Vec<String>)> {
     let mut found = Vec::new();
-    for schema in alternatives(schema).filter(|schema| has_type_of(schema, document)) {
+    let fitting: Vec<&Value> = alternatives(schema).filter(|schema| has_type_of(schema, document)).collect();
+    // Which of several maps is meant cannot be said of a map with a fault.
+    if fitting.len() > 1 && fitting.iter().all(|schema| schema["properties"].is_object()) {
+        return found;
+    }
+    for schema in fitting {
         let properties = schema["properties"].as_object();
         if properties.is_some() {
             let required = required(schema).into_iter().map(str::to_owned).collect();
