@@ -77,6 +77,30 @@ async fn a_refusal_by_the_rule_passes_and_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_not_valid_never_reaches_the_service() {
+    let (upstream, gateway) = reporting(", forward_token: true", "").await;
+    let client = Client::new(&gateway);
+    let valid = client.granted("app", SECRET, "scope=read:data").await;
+    let (forged, long) = (wrongly_signed(&valid), format!("{valid}{}", "A".repeat(9000)));
+    for credentials in [
+        format!("Bearer {forged}"),
+        format!("Bearer {forged} x"),
+        format!("Bearer {forged}, realm=x"),
+        format!("DPoP {forged}"),
+        format!("Bearer\t{forged}"),
+        format!("Bearer {long}"),
+        forged.clone(),
+    ] {
+        let answer = client.send(with_header(request("GET", "/a"), "authorization", &credentials)).await;
+        assert_eq!((answer.status, header(&upstream.only(), "authorization")), (200, ""), "{credentials}");
+        upstream.forget();
+    }
+    let answer = client.get_with("/a", &valid).await;
+    is_reported(&gateway, &answer, "missing_scope");
+    assert_eq!(header(&upstream.only(), "authorization"), format!("Bearer {valid}"), "the caller is verified");
+}
+
+#[tokio::test]
 async fn credentials_of_nobody_known_go_on_to_the_service() {
     let (upstream, gateway) = reporting("", "").await;
     let client = Client::new(&gateway);

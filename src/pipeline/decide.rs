@@ -178,7 +178,7 @@ async fn find_permit<'r>(
         Ok(caller) => caller,
         Err(error) => {
             log.presented(headers);
-            let foreign = admitted.only_reports(log.now) && !names_known_issuer(snapshot, headers);
+            let foreign = admitted.only_reports(log.now) && !may_be_of_known_issuer(snapshot, headers);
             let reported = Permit::reported(admitted, &error, foreign, log.now);
             return report(reported, error.into(), log);
         }
@@ -191,12 +191,20 @@ async fn find_permit<'r>(
     })
 }
 
-/// Whether `Authorization` has a token that says it is of a configured issuer, broken as it may be.
-fn names_known_issuer(snapshot: &Snapshot, headers: &HeaderMap) -> bool {
-    let text = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let token = text.rsplit(' ').next().filter(|token| token.len() <= snapshot.limits.token_bytes);
-    let claimed = token.and_then(|token| snapshot.trust.claimed_by(token));
-    claimed.is_some_and(|claimed| matches!(claimed.issuer, Some(ClaimedIssuer::Configured(_))))
+/// Whether `Authorization` may have a token of a configured issuer, broken as it may be. What looks like a JWT is foreign
+/// only if it certainly names another issuer.
+fn may_be_of_known_issuer(snapshot: &Snapshot, headers: &HeaderMap) -> bool {
+    let is_jwt_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.+/=".contains(byte) || !byte.is_ascii();
+    let looks_like_jwt =
+        |word: &&[u8]| word.iter().filter(|byte| **byte == b'.').count() >= 2 && word.iter().all(is_jwt_byte);
+    let is_foreign = |word: &[u8]| {
+        let token = std::str::from_utf8(word).ok().filter(|token| token.len() <= snapshot.limits.token_bytes);
+        let claimed = token.and_then(|token| snapshot.trust.claimed_by(token));
+        claimed.is_some_and(|claimed| matches!(claimed.issuer, Some(ClaimedIssuer::Unknown(_))))
+    };
+    let values = headers.get_all(AUTHORIZATION).iter();
+    let mut words = values.flat_map(|value| value.as_bytes().split(|byte| b" \t,".contains(byte)));
+    words.any(|word| looks_like_jwt(&word) && !is_foreign(word))
 }
 
 /// Records the refusal of a request that has a permit all the same, because its route only reports.

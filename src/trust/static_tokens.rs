@@ -117,10 +117,10 @@ impl StaticTokens {
         for field in self.fields() {
             headers.remove(field);
         }
+        // In every spelling that a service may take.
         let is_static = |value: &HeaderValue| {
-            let mut words = value.as_bytes().splitn(2, |byte| *byte == b' ');
-            let is_bearer = words.next().is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"));
-            is_bearer && words.next().is_some_and(|token| self.find(token.trim_ascii_start()).is_some())
+            let words = value.as_bytes().split(|byte| b" \t,".contains(byte));
+            [value.as_bytes()].into_iter().chain(words).any(|word| self.find(word).is_some())
         };
         let values: Vec<HeaderValue> = headers.get_all(AUTHORIZATION).iter().cloned().collect();
         if values.iter().any(is_static) {

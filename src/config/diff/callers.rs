@@ -213,14 +213,16 @@ fn compare_credentials(
     let added = secrets.iter().filter(|secret| !old.secrets.iter().any(|other| is_same(secret, other))).count();
     let removed = old.secrets.iter().filter(|secret| !secrets.iter().any(|other| is_same(secret, other))).count();
     if added + removed > 0 {
+        // Who knows a new secret is not in the file.
+        let direction = if added > 0 { Direction::Unclear } else { Direction::Narrower };
         let text = format!("secrets of client `{id}` changed: {added} added, {removed} removed");
-        changes.add(Direction::Changed, subject, text);
+        changes.add(direction, subject, text);
     }
     let has_other_times = secrets
         .iter()
         .any(|secret| old.secrets.iter().any(|other| is_same(secret, other) && other.validity != secret.validity));
     if has_other_times {
-        changes.add(Direction::Changed, subject, format!("a secret of client `{id}` is valid at other times"));
+        changes.add(Direction::Unclear, subject, format!("a secret of client `{id}` is valid at other times"));
     }
 }
 

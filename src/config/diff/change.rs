@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::audit::line::shown;
+
 /// A change of access that a configuration makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AccessChange {
@@ -85,9 +87,9 @@ impl ChangeSubject {
 }
 
 impl Changes {
-    /// A name in the text may have control characters, which stay out of terminals and logs.
+    /// A name in the text may have characters that control a terminal or are not seen: they are escaped.
     pub(super) fn add(&mut self, direction: Direction, subject: &ChangeSubject, text: impl AsRef<str>) {
-        let text = text.as_ref().replace(char::is_control, " ");
+        let text = shown(text.as_ref());
         self.0.push(AccessChange { direction, subject: subject.clone(), text });
     }
 }

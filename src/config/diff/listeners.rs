@@ -79,6 +79,11 @@ fn compare_kind(
                 changes.add(Direction::Changed, subject, format!("{name} redirects to {origin}, before to {before}"));
             }
         }
+        // In clear text only a loopback address serves tokens.
+        (ListenerKind::Plain, ListenerKind::Tls { .. }) => {
+            let text = format!("{name} becomes {}, before {}", kind_text(new), kind_text(old));
+            changes.add(Direction::Unclear, subject, text);
+        }
         (ListenerKind::Tls { .. } | ListenerKind::Plain | ListenerKind::Redirect { .. }, _) => {
             // From the safest on: only redirects, TLS, clear text.
             let direction = direction(openness(new) <= openness(old), openness(old) <= openness(new));

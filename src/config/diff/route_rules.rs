@@ -121,7 +121,7 @@ pub(super) fn compare_routes(
     changes.changed(old.forwarded_prefix != *forwarded_prefix, "sends another `X-Forwarded-Prefix`");
     let has_other_times = old.timeout != *timeout || old.body_idle != *body_idle;
     changes.changed(has_other_times, "has other timeouts");
-    changes.changed(old.buffer_request != *buffer_request, "reads bodies before it sends them in another way");
+    changes.unclear(old.buffer_request != *buffer_request, "reads bodies before it sends them in another way");
     changes.0
 }
 

@@ -115,7 +115,7 @@ const PAIRS: &[Pair] = &[
     ("    report:\n", "    other: {secrets: [{hash: \"sha256:2RG_ZklKftARNsx6xHruEHJ3_UP79NgbwkcHFg4N8BM\"}], scopes: [read]}\n    report:\n",
         &["wider: client `other` is new, with the scopes `read`"]),
     ("      scopes: [read]\n", "      scopes: [read]\n      claims: {tier: gold}\n", &["unclear: client `report` gets tokens with other claims: `tier`"]),
-    ("    report:\n      secrets: [{hash: \"sha256:2R", "    report:\n      secrets: [{hash: \"sha256:2S", &["changed: secrets of client `report` changed: 1 added, 1 removed"]),
+    ("    report:\n      secrets: [{hash: \"sha256:2R", "    report:\n      secrets: [{hash: \"sha256:2S", &["unclear: secrets of client `report` changed: 1 added, 1 removed"]),
     // Issuers.
     ("allow_scopes: [read]", "allow_scopes: [read, admin]", &["wider: issuer `corp` may now grant `admin`"]),
     (", allow_scopes: [read]", "", &["wider: issuer `corp` may now grant any scope"]),

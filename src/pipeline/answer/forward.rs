@@ -254,7 +254,7 @@ fn binding<'p>(
         return ConnectionBinding::new(None, None);
     }
     let may_stay = passes && version == Version::HTTP_11 && from.is_direct_client() && !context.call.is_relayed;
-    ConnectionBinding::new((passes || route.forward_token).then_some(headers), may_stay.then_some(tie))
+    ConnectionBinding::new((passes || permit.forwards_token()).then_some(headers), may_stay.then_some(tie))
 }
 
 /// Changes the header to the one for the upstream, and gives the fields that are added to it: those that describe the
@@ -263,7 +263,7 @@ fn prepare_header(headers: &mut HeaderMap, permit: &Permit<'_>, context: &Forwar
     let route = permit.route();
     // The connection to the upstream sets its own framing of the body.
     headers.remove(CONTENT_LENGTH);
-    if !route.forward_token {
+    if !permit.forwards_token() {
         if !permit.passes_credentials() {
             headers.remove(AUTHORIZATION);
         }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::content::Content;
 use super::forward::{ForwardContext, clean, clean_header, hash_key, upstream_request};
 use super::rejection::Rejection;
-use crate::clock;
+use crate::clock::{self, UnixTime};
 use crate::pipeline::policy::authorize::Permit;
 use crate::pipeline::policy::tunnels::{TunnelPermit, Tunnels};
 use crate::pipeline::request::upgrade::{RequestedUpgrade, UpgradeHandshake};
@@ -65,7 +65,8 @@ pub(crate) async fn switch(
                 return Err(UpstreamFault::Unasked("a protocol").into());
             }
             let timeouts = TunnelTimeouts { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
-            let may_continue = remains_valid(permit.into_caller(), (place, occupied));
+            let ends_at = permit.ends_at();
+            let may_continue = remains_valid(permit.into_caller(), ends_at, (place, occupied));
             let SwitchedStream { stream: upstream, early: upstream_early } = switched_stream;
             let tunnel = Tunnel { upstream: Box::new(upstream), upstream_early, stream, timeouts, may_continue };
             clean_header(&mut headers, route, &context);
@@ -74,14 +75,20 @@ pub(crate) async fn switch(
     }
 }
 
-/// A tunnel lasts as long as its token is valid. New configurations judge it as they judge other open streams.
-fn remains_valid(caller: Option<Rc<Verified>>, places: (TunnelPermit, TunnelHold)) -> Box<dyn FnMut() -> bool> {
+/// A tunnel lasts as long as its token is valid, and one that a route only reports as long as that. New configurations judge it as they judge other open streams.
+fn remains_valid(
+    caller: Option<Rc<Verified>>,
+    ends_at: Option<UnixTime>,
+    places: (TunnelPermit, TunnelHold),
+) -> Box<dyn FnMut() -> bool> {
     Box::new(move || {
         let _ = &places;
-        caller.as_ref().is_none_or(|verified| {
-            // The rule of the route does not change, and was checked when the tunnel was opened.
-            verified.revalidate(Expectations::any_route(), clock::now(), Instant::now()).is_ok()
-        })
+        let has_ended = ends_at.is_some_and(|end| end <= clock::now());
+        !has_ended
+            && caller.as_ref().is_none_or(|verified| {
+                // The rule of the route does not change, and was checked when the tunnel was opened.
+                verified.revalidate(Expectations::any_route(), clock::now(), Instant::now()).is_ok()
+            })
     })
 }
 

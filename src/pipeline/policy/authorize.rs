@@ -108,6 +108,20 @@ impl<'r> Permit<'r> {
         self.basis != PermitBasis::Public
     }
 
+    /// Whether the caller's token is for the service too. One that was not verified never is.
+    pub(crate) fn forwards_token(&self) -> bool {
+        let is_unverified = matches!(self.basis, PermitBasis::Reported { .. }) && self.caller.is_none();
+        self.route.forward_token && !is_unverified
+    }
+
+    /// The end of a permit that is there only because the route reports.
+    pub(crate) fn ends_at(&self) -> Option<UnixTime> {
+        match self.basis {
+            PermitBasis::Reported { .. } => self.route.report_until,
+            PermitBasis::Public | PermitBasis::Rule => None,
+        }
+    }
+
     /// Whether `Authorization` is for the service. Connections that carry it are not shared.
     pub(crate) fn passes_credentials(&self) -> bool {
         match self.basis {
@@ -127,11 +141,11 @@ impl<'r> Permit<'r> {
         now: UnixTime,
     ) -> Option<Self> {
         let is_about_rule = match refused {
-            AuthenticateError::Missing { .. } | AuthenticateError::Refused(_) => true,
-            AuthenticateError::Ambiguous(_)
-            | AuthenticateError::Clock
-            // It is a limit by address.
-            | AuthenticateError::TooManyFailures { .. } => false,
+            AuthenticateError::Missing { .. }
+            | AuthenticateError::Refused(_)
+            // Unknown credentials are what a reported route is to find.
+            | AuthenticateError::TooManyFailures { .. } => true,
+            AuthenticateError::Ambiguous(_) | AuthenticateError::Clock => false,
         };
         let route = admitted.route;
         let basis = PermitBasis::Reported { foreign };
