@@ -2,4 +2,5 @@
 
 mod command;
 mod kept_revisions;
+mod past;
 mod same_decisions;
