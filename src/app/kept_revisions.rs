@@ -3,17 +3,17 @@
 //! They let a command decide a past request again under the configuration that decided it. A failure to keep one is
 //! logged, and refuses nothing. A file is removed when no file of the audit log can name it any more.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf, absolute};
 use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
-use crate::audit::log_paths::oldest_line;
+use crate::audit::recovery::oldest_line;
 use crate::clock::UnixTime;
 use crate::config::types::Config;
-use crate::durable_file::{make_folder, replace};
+use crate::durable_file::{Replacement, make_folder};
 use crate::telemetry::error_chain::reason;
 
 /// A configuration to be kept.
@@ -54,20 +54,37 @@ impl KeptRevision {
             );
             return;
         }
-        let kept = make_folder(&folder, FOLDER_MODE).and_then(|()| replace(&path, FILE_MODE, self.text.as_bytes()));
+        let log = self.log.as_deref().and_then(|log| absolute(log).ok());
+        let header = header(log.as_deref());
+        let suffix = format!("new-{}", std::process::id());
+        let kept = make_folder(&folder, FOLDER_MODE)
+            .and_then(|()| Replacement::create(&path, &suffix, FILE_MODE))
+            .and_then(|file| file.publish(format!("{header}\n{}", self.text).as_bytes()));
         if let Err(error) = kept {
             let (path, reason) = (path.display(), reason(&error));
             warn!("cannot keep the configuration in `{path}`: {reason}; its decisions cannot be explained later");
         }
-        let oldest = self.log.as_deref().and_then(oldest_line);
-        if let Err(error) = prune(&folder, &path, oldest) {
+        let oldest = log.as_deref().and_then(oldest_line);
+        if let Err(error) = prune(&folder, &path, (&header, oldest)) {
             warn!("cannot remove old configurations from `{}`: {}", folder.display(), reason(&error));
         }
     }
 }
 
-/// Removes the files that were replaced before the oldest line of the log, and the oldest ones beyond the limits.
-fn prune(folder: &Path, in_use: &Path, oldest: Option<UnixTime>) -> io::Result<()> {
+/// The first line of a file. Several gateways may share the folder, and each judges by its own log.
+fn header(log: Option<&Path>) -> String {
+    log.map_or_else(|| "# decisions on standard output".to_owned(), |log| format!("# decisions in {log:?}"))
+}
+
+/// Whether the file has this first line.
+fn begins_with(path: &Path, header: &str) -> bool {
+    let mut line = String::new();
+    let read = File::open(path).and_then(|file| BufReader::new(file).take(MAX_HEADER).read_line(&mut line));
+    read.is_ok() && line.trim_end() == header
+}
+
+/// Removes the files that were replaced before the oldest line of their log, and the oldest ones beyond the limits.
+fn prune(folder: &Path, in_use: &Path, (header, oldest): (&str, Option<UnixTime>)) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -82,12 +99,13 @@ fn prune(folder: &Path, in_use: &Path, oldest: Option<UnixTime>) -> io::Result<(
     for (began, path, length) in files.into_iter().rev() {
         count += 1;
         bytes += length;
-        // In use up to the time at which the next one came.
-        let is_over = replaced_at.zip(oldest).is_some_and(|(until, oldest)| until < oldest);
+        // In use up to the time at which the next one of the same gateway came.
+        let is_ours = begins_with(&path, header);
+        let is_over = is_ours && replaced_at.zip(oldest).is_some_and(|(until, oldest)| until < oldest);
         if (is_over || count > MAX_FILES || bytes > MAX_BYTES) && path != in_use {
             fs::remove_file(&path)?;
         }
-        replaced_at = Some(began);
+        replaced_at = if is_ours { Some(began) } else { replaced_at };
     }
     Ok(())
 }
@@ -95,20 +113,25 @@ fn prune(folder: &Path, in_use: &Path, oldest: Option<UnixTime>) -> io::Result<(
 const FOLDER: &str = "configs";
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// Longer than any path.
+const MAX_HEADER: u64 = 16 << 10;
 const MAX_FILES: usize = 1000;
 /// Of all files together.
 const MAX_BYTES: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::io::Write as _;
 
     use super::*;
+
+    const OURS: &str = "# decisions in \"/a\"";
 
     fn folder_with(ages: &[u64]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for age in ages {
-            let file = File::create(folder.path().join(format!("{age:012}.yaml"))).unwrap();
+            let mut file = File::create(folder.path().join(format!("{age:012}.yaml"))).unwrap();
+            writeln!(file, "{OURS}").unwrap();
             file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age)).unwrap();
         }
         folder
@@ -125,10 +148,13 @@ mod tests {
     fn a_revision_is_removed_when_it_ended_before_the_oldest_line() {
         let folder = folder_with(&[0, 10, 20, 30]);
         let in_use = folder.path().join(format!("{:012}.yaml", 0));
-        prune(folder.path(), &in_use, None).unwrap();
+        prune(folder.path(), &in_use, (OURS, None)).unwrap();
         assert_eq!(left(folder.path()), [0, 10, 20, 30]);
         // The one of 20 was in use up to 10 before the end.
-        prune(folder.path(), &in_use, Some(UnixTime::from_seconds(1_000_000 - 15))).unwrap();
+        let oldest = Some(UnixTime::from_seconds(1_000_000 - 15));
+        prune(folder.path(), &in_use, ("# decisions in \"/b\"", oldest)).unwrap();
+        assert_eq!(left(folder.path()).len(), 4, "they belong to another gateway");
+        prune(folder.path(), &in_use, (OURS, oldest)).unwrap();
         assert_eq!(left(folder.path()), [0, 10, 20]);
     }
 
@@ -137,7 +163,7 @@ mod tests {
         let ages: Vec<u64> = (0..1010).collect();
         let folder = folder_with(&ages);
         let in_use = folder.path().join(format!("{:012}.yaml", 1009));
-        prune(folder.path(), &in_use, None).unwrap();
+        prune(folder.path(), &in_use, (OURS, None)).unwrap();
         let left = left(folder.path());
         assert_eq!((left.len(), left.first(), left.last()), (1001, Some(&0), Some(&1009)));
     }

@@ -5,9 +5,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::recovery;
-use crate::clock::UnixTime;
-
 /// Lines sort as they were written up to here.
 const DIGITS: usize = 12;
 /// The suffix of files with checkpoints.
@@ -56,12 +53,6 @@ pub(crate) fn siblings(log: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = beside(log)?;
     found.retain(|path| log_of_checkpoints(path).is_none());
     Ok(found)
-}
-
-/// The time of the oldest line in any file of a log. `None` if it cannot be told, because a file has no such line.
-pub(crate) fn oldest_line(log: &Path) -> Option<UnixTime> {
-    let files = siblings(log).ok()?.into_iter().chain([log.to_owned()]);
-    files.map(|file| recovery::beginning(&file).1).collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
 /// All checkpoints of a log and of its rotated files, whether the log itself is there or not.

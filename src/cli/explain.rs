@@ -18,7 +18,6 @@ use std::process::ExitCode;
 use clap::Args;
 
 use self::caller::{CallerFault, ExplainedCaller};
-use self::past::PastRequest;
 use self::request::ExplainedUrl;
 use super::terminal::{bad_config, error_text, failed, note};
 use super::{ConfigPath, FINDINGS, Format};
@@ -134,8 +133,8 @@ enum ExplainError {
 pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
     if let Some(id) = &args.past.request_id {
         let PastArgs { audit, host, .. } = &args.past;
-        let request = PastRequest { id, files: audit, config: &args.config, host: host.as_deref() };
-        return past::explain(&request, args.format);
+        let request = past::PastRequest { id, files: audit, config: &args.config, host: host.as_deref() };
+        return explain_past(&request, args.format);
     }
     let config = match config::load_part(&args.config.config, Needs::ACCESS, &Surroundings::process()) {
         Ok(config) => config,
@@ -153,6 +152,19 @@ pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
         Format::Json => json::print(&explained),
     }
     if explained.is_refused() { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+}
+
+fn explain_past(request: &past::PastRequest<'_>, format: Format) -> ExitCode {
+    let explained = match past::explain(request) {
+        Ok(explained) => explained,
+        Err(code) => return code,
+    };
+    explained.remarks.iter().for_each(note);
+    match format {
+        Format::Text => past_output::print(&explained),
+        Format::Json => past_output::print_json(&explained),
+    }
+    if explained.decision.is_refused() { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
 }
 
 impl Explanation {

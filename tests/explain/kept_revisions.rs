@@ -71,8 +71,12 @@ async fn a_revision_that_no_line_names_is_removed() {
     assert_eq!(Client::new(&gateway).get("/open").await.status, 200);
     gateway.stop();
     let folder = gateway.folder.clone();
+    let kept = fs::read_dir(folder.join("state/configs")).unwrap().next().unwrap().unwrap();
+    let kept = fs::read_to_string(kept.path()).unwrap();
     for (name, days) in [("aaaaaaaaaaaa", 1), ("bbbbbbbbbbbb", 2)] {
-        let file = File::create(folder.join(format!("state/configs/{name}.yaml"))).unwrap();
+        let path = folder.join(format!("state/configs/{name}.yaml"));
+        fs::write(&path, &kept).unwrap();
+        let file = File::options().write(true).open(path).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400)).unwrap();
     }
     let gateway = Gateway::start_in(folder, &yaml, &[]);

@@ -3,11 +3,15 @@
 use std::fs;
 use std::path::Path;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::support::client::{request, with_token};
 use crate::support::command::{Finished, run};
-use crate::support::gateway::program;
+use crate::support::gateway::{folder, program};
+use crate::support::issuer::{Key, now};
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway, Upstream};
 
@@ -79,7 +83,10 @@ async fn a_past_decision_is_walked_under_its_own_revision() {
         (Some(0), &json!("same"), &json!("data")),
         "{said:#}"
     );
-    assert_eq!(check(&said, "scope read:data"), ("walked", "passed"));
+    assert_eq!(
+        (check(&said, "scope read:data"), &said["request"]["host"]),
+        (("walked", "passed"), &json!("localhost"))
+    );
     assert_eq!((check(&said, "client"), check(&said, "key id")), (("recorded", "noted"), ("recorded", "noted")));
     let (code, said) = explained_json(&folder, &refused);
     assert_eq!((code, &said["comparison"]), (Some(1), &json!("same")), "{said:#}");
@@ -105,7 +112,7 @@ async fn the_text_marks_each_check_as_walked_or_recorded() {
     let said = explained(&folder, &refused, &[]);
     assert_eq!(said.code, Some(1), "{said:?}");
     for part in [
-        "/data from 127.0.0.1\n",
+        "GET localhost/data from 127.0.0.1\n",
         "by the configuration ",
         "walked      ✓ route                   data (/data)",
         "recorded    ",
@@ -147,4 +154,53 @@ async fn a_walk_that_differs_says_so() {
     }
     let said = explained(&folder, &allowed, &[]);
     assert!(said.code == Some(0) && said.stdout.contains("the walk differs from the record"), "{said:?}");
+}
+
+#[tokio::test]
+async fn callers_of_other_issuers_are_walked_by_what_is_recorded() {
+    let (upstream, key) = (Upstream::start().await, Key::new("k1", "ES256"));
+    let routes = [
+        "name: scoped, path: /scoped, access: {scopes: [api:read], clients: [corp/app, static/job]}",
+        "name: claimed, path: /claimed, access: {claims: {tier: gold}}",
+    ];
+    let hash = URL_SAFE_NO_PAD.encode(digest(&SHA256, b"a-hand-made-token-of-2019"));
+    let sections = format!(
+        "issuers: {{corp: {{issuer: 'https://id.example.com', audiences: [a], scope_claim: roles, jwks: {{keys: [{}]}}}}}}\n\
+         static_tokens: {{job: {{hash: 'sha256:{hash}', scopes: [api:read], until: 2099-01-01T00:00:00Z}}}}",
+        key.jwk()
+    );
+    let folder = folder();
+    fs::write(folder.join("gateway.yaml"), config(upstream.address, &routes, &sections)).unwrap();
+    let mut command = program(&folder);
+    command.arg("run");
+    let gateway = Gateway::spawn(folder, command, true);
+    let client = Client::new(&gateway);
+    let claims = |tier: &str| {
+        let (iat, exp) = (now(), now() + 300);
+        json!({ "iss": "https://id.example.com", "aud": "a", "iat": iat, "exp": exp, "sub": "s", "client_id": "app",
+                "roles": "api:read", "tier": tier })
+    };
+    let (gold, lead) = (key.sign(&claims("gold")), key.sign(&claims("lead")));
+    let log = gateway.folder.join("seen.jsonl");
+    for (path, token, status, comparison, code) in [
+        ("/scoped", &*gold, 200, "same", 0),
+        ("/scoped", "a-hand-made-token-of-2019", 200, "same", 0),
+        ("/claimed", &gold, 200, "not_comparable", 0),
+        ("/claimed", &lead, 403, "not_comparable", 1),
+    ] {
+        let answer = client.send(with_token(request("GET", path), token)).await;
+        assert_eq!(answer.status, status, "{path}");
+        gateway.audit_of(answer.request_id());
+        fs::write(&log, gateway.audit_text() + "\n").unwrap();
+        let said = explained(&gateway.folder, answer.request_id(), &["--audit", "seen.jsonl", "--format", "json"]);
+        let printed: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        assert_eq!((said.code, &printed["comparison"]), (Some(code), &json!(comparison)), "{path}: {printed:#}");
+        let text = fs::read_dir(gateway.folder.join("state/configs")).unwrap().next().unwrap().unwrap();
+        assert!(!fs::read_to_string(text.path()).unwrap().contains(&hash), "a hash is masked");
+        if path == "/scoped" {
+            assert_eq!(check(&printed, "scope api:read"), ("walked", "passed"), "{printed:#}");
+        } else if code == 1 {
+            assert_eq!(check(&printed, "claim_mismatch"), ("recorded", "failed"), "{printed:#}");
+        }
+    }
 }

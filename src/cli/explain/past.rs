@@ -10,16 +10,15 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::past_output;
 use super::recorded::{Comparison, RecordedCaller, RecordedDecision, compare, is_of_claims};
 use crate::app::kept_revisions;
 use crate::app::rehearsal::kept_facts::KeptFacts;
 use crate::app::rehearsal::requests::RequestText;
 use crate::app::rehearsal::walk::Walk;
 use crate::app::rehearsal::{Rehearsal, RehearsalError, RehearsedRequest};
+use crate::cli::ConfigPath;
 use crate::cli::audit::find::lines_of_request;
 use crate::cli::terminal::{bad_config, error_text, failed, note};
-use crate::cli::{ConfigPath, FINDINGS, Format};
 use crate::config::interpolate::Surroundings;
 use crate::config::needs::Needs;
 use crate::config::revision::file_part;
@@ -60,37 +59,23 @@ pub(super) enum CheckSource {
     Recorded,
 }
 
-pub(super) fn explain(request: &PastRequest<'_>, format: Format) -> ExitCode {
-    let line = match found_line(request) {
-        Ok(line) => line,
-        Err(code) => return code,
-    };
+/// The exit code, after a message, if there is nothing to explain.
+pub(super) fn explain(request: &PastRequest<'_>) -> Result<PastExplanation, ExitCode> {
+    let line = found_line(request)?;
     let decision = RecordedDecision::of(&line);
     let mut remarks = Vec::new();
-    let config = match revision(request.config, &decision.revision, &mut remarks) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+    let config = revision(request.config, &decision.revision, &mut remarks)?;
     let host = decision.host.as_deref().or(request.host).unwrap_or_else(|| {
         remarks.push("the host is not recorded: name it with --host if routes are of a host".to_owned());
         DEFAULT_HOST
     });
     let host = host.to_owned();
     let walked = config.as_ref().map(|config| walk(&decision, &host, config, &mut remarks)).transpose();
-    let (walk, has_caller) = match walked {
-        Ok(walked) => walked.flatten().map_or((None, false), |(walk, has_caller)| (Some(walk), has_caller)),
-        Err(error) => return failed(&error),
-    };
+    let walked = walked.map_err(|error| failed(&error))?.flatten();
+    let (walk, has_caller) = walked.map_or((None, false), |(walk, has_caller)| (Some(walk), has_caller));
     let comparison = compare(&decision, walk.as_ref());
     let checks = checks(&decision, walk.as_ref(), has_caller);
-    let is_refused = decision.is_refused();
-    let explained = PastExplanation { id: request.id.to_owned(), decision, host, remarks, checks, walk, comparison };
-    explained.remarks.iter().for_each(note);
-    match format {
-        Format::Text => past_output::print(&explained),
-        Format::Json => past_output::print_json(&explained),
-    }
-    if is_refused { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+    Ok(PastExplanation { id: request.id.to_owned(), decision, host, remarks, checks, walk, comparison })
 }
 
 const DEFAULT_HOST: &str = "localhost";

@@ -197,10 +197,6 @@ pub(super) fn decision_of(walk: &Walk) -> (&'static str, Option<Reason>) {
 pub(super) fn compare(recorded: &RecordedDecision, walk: Option<&Walk>) -> Comparison {
     let Some(walk) = walk else { return Comparison::NotComparable("nothing could be walked".to_owned()) };
     let (decision, reason) = decision_of(walk);
-    let is_same_reason = recorded.reason.as_deref() == reason.map(Reason::as_str);
-    if is_same_reason && recorded.is_refused() == (decision == "deny") {
-        return Comparison::Same;
-    }
     let failed = walk.observations.iter().rev().find(|observation| observation.outcome == Outcome::Failed);
     // The token of the walk has no claims but those that the line has.
     let lacks_inputs = failed.is_some_and(|failed| {
@@ -208,6 +204,10 @@ pub(super) fn compare(recorded: &RecordedDecision, walk: Option<&Walk>) -> Compa
         let is_of_token = failed.room == Room::Authenticate && !matches!(recorded.caller, RecordedCaller::None);
         is_of_claims || is_of_token
     });
+    let is_same_reason = recorded.reason.as_deref() == reason.map(Reason::as_str);
+    if !lacks_inputs && is_same_reason && recorded.is_refused() == (decision == "deny") {
+        return Comparison::Same;
+    }
     // The walk has come as far as the recorded refusal.
     let ends_later = recorded.reason.is_some()
         && !recorded.has_reason(&WALKED)
