@@ -14,6 +14,7 @@ mod external_issuers;
 mod former_snapshots;
 mod generation;
 pub(crate) mod inspection;
+pub(crate) mod kept_revisions;
 mod listeners;
 mod memory;
 mod own_keys;
@@ -52,6 +53,7 @@ use certificates::Certificates;
 use config_watch::ConfigFile;
 use control_socket::ControlSocket;
 use generation::NextGeneration;
+use kept_revisions::KeptRevision;
 use process_parts::ProcessParts;
 use reload::{ChangingParts, Reloader};
 use reload_status::ReloadStatus;
@@ -99,6 +101,7 @@ pub(crate) struct App {
     restart: RestartSettings,
     revoked: Vec<RevocationEntry>,
     kept: KeptSettings,
+    revision: KeptRevision,
     changing: ChangingParts,
     workers: usize,
     writer: AuditWriter,
@@ -134,7 +137,7 @@ impl Control {
 
 impl App {
     /// Opens everything that can fail. `path` is the file of the configuration, if it is to be read again.
-    pub(crate) fn open(config: Config, path: Option<PathBuf>, control: Control) -> Result<Self, StartError> {
+    pub(crate) fn open(mut config: Config, path: Option<PathBuf>, control: Control) -> Result<Self, StartError> {
         let Control { runtime: control, harmless, hang_up, inherited } = control;
         inherited.check(&config.addresses())?;
         for address in inherited.addresses() {
@@ -183,7 +186,7 @@ impl App {
         };
         let (restart, revoked) = (RestartSettings::of(&config), config.revoked.clone());
         let file = ConfigFile::new(path, &config);
-        let kept = KeptSettings::of(&config);
+        let (kept, revision) = (KeptSettings::of(&config), KeptRevision::of(&mut config));
         let next = NextGeneration::open(config, &parts, None)?;
         let addresses = next.listeners.addresses();
         Ok(Self {
@@ -194,6 +197,7 @@ impl App {
             restart,
             revoked,
             kept,
+            revision,
             changing,
             workers,
             writer,
@@ -230,6 +234,7 @@ impl App {
         parts.certificates.start()?;
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
         let lines = LineSender::new(lines, Arc::clone(&health));
+        self.revision.keep();
         let audit_thread = writer.start(batches)?;
         record(Event::Start, &next.snapshot.config, &lines);
         next.opened_ring.iter().for_each(|ring| ring.record_start(&next.snapshot.config, &lines));

@@ -147,6 +147,7 @@ pub fn audit_line(buffer: &mut Vec<u8>, caller: &[u8]) {
         client_address: "192.0.2.17",
         peer_address: None,
         method: Some("GET"),
+        host: Some("api.example.com"),
         path: Some("/data/items/42"),
         route: Some("data"),
         upstream: None,

@@ -39,9 +39,9 @@ async fn an_allowed_request_is_recorded_with_caller_route_and_outcome() {
         says(
             &line,
             &json!({
-                "gateway.decision": "allow", "http.request.method": "GET", "url.path": "/data", "http.route": "read",
-                "http.response.status_code": 200, "client.address": "127.0.0.1", "oauth.client_id": "app",
-                "oauth.issuer": "self", "oauth.scope": "read:data", "oauth.subject": "app",
+                "gateway.decision": "allow", "http.request.method": "GET", "server.address": "localhost",
+                "url.path": "/data", "http.route": "read", "http.response.status_code": 200,
+                "client.address": "127.0.0.1", "oauth.client_id": "app", "oauth.issuer": "self", "oauth.scope": "read:data", "oauth.subject": "app",
             }),
         );
         let issued =

@@ -79,6 +79,8 @@ pub(super) struct ChangingParts {
 const MAX_WAITING: usize = 16;
 /// A file system that does not answer must not keep all later reloads waiting.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
+/// For the file of the new revision.
+const KEEP_TIMEOUT: Duration = Duration::from_secs(5);
 /// For requests that began before the swap to be authenticated.
 const NARROW_AFTER: Duration = Duration::from_millis(500);
 /// For a worker to take a change of its listeners.
@@ -231,13 +233,15 @@ impl Reloader {
         former: &FormerSnapshots,
     ) -> Result<(Reloaded, AccessSummary), ReloadError> {
         let VerifiedConfig { mut next, restart, revoked, audit, shutdown, connections, .. } = verified;
-        let VerifiedConfig { is_watching, warnings, access, kept, .. } = verified;
+        let VerifiedConfig { is_watching, warnings, access, kept, kept_revision, .. } = verified;
         if revoked != self.revoked {
             // Revocations of both configurations hold until no request is decided by the former one.
             let added = self.parts.revoker.set_rules(revoked.clone(), RulesChange::Add).await;
             added.map_err(ReloadError::Revocations)?;
         }
         warnings.iter().for_each(|warning| warn!("{warning}"));
+        // Before lines name it. A failure was logged, and a slow disk only delays the explanation.
+        let _ = timeout(KEEP_TIMEOUT, self.compiler.spawn_blocking(|| kept_revision.keep())).await;
         let (old, new) = (self.running.snapshot.config.clone(), next.snapshot.config.clone());
         let tasks = next.tasks(&self.parts, &self.published, &self.lines);
         self.published.store(Arc::clone(&next.snapshot));

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::generation::{Generation, NextGeneration};
+use super::kept_revisions::KeptRevision;
 use super::process_parts::ProcessParts;
 use super::reload_error::ReloadError;
 use super::restart::RestartSettings;
@@ -42,6 +43,7 @@ pub(super) struct VerifiedConfig {
     /// What it changes in terms of access.
     pub(super) access: AccessSummary,
     pub(super) kept: KeptSettings,
+    pub(super) kept_revision: KeptRevision,
 }
 
 impl VerifiedConfig {
@@ -56,7 +58,7 @@ impl VerifiedConfig {
         if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
             return Verification::failed(ReloadError::NoFile);
         }
-        let config = match config::load(path, &Surroundings::process()) {
+        let mut config = match config::load(path, &Surroundings::process()) {
             Ok(config) => config,
             Err(errors) => {
                 let error = ReloadError::Config { faults: errors.diagnostics(), rendered: errors.render(true) };
@@ -80,6 +82,7 @@ impl VerifiedConfig {
         let warnings = warnings.chain(unused.iter().map(|socket| unused_warning(path, socket))).collect();
         let changes = diff(&AccessView::running(kept, &running.snapshot), &AccessView::of(&config));
         let (access, kept) = (AccessSummary::of(&changes), KeptSettings::of(&config));
+        let kept_revision = KeptRevision::of(&mut config);
         let opened = NextGeneration::open(config, parts, Some(running));
         let result = opened.map_err(ReloadError::Open).map(|next| Self {
             next,
@@ -92,6 +95,7 @@ impl VerifiedConfig {
             warnings,
             access,
             kept,
+            kept_revision,
         });
         Verification { revision, result, named_files }
     }

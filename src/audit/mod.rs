@@ -17,7 +17,7 @@ mod log_file;
 pub(crate) mod log_paths;
 pub(crate) mod reason;
 pub(crate) mod record;
-mod recovery;
+pub(crate) mod recovery;
 pub(crate) mod rotation;
 pub(crate) mod target;
 pub(crate) mod verify;

@@ -27,6 +27,8 @@ pub(crate) struct DecisionRecord<'r> {
     /// The address of the connection, where it is not the client's.
     pub(crate) peer_address: Option<&'r str>,
     pub(crate) method: Option<&'r str>,
+    /// The host that the request named, without its port.
+    pub(crate) host: Option<&'r str>,
     pub(crate) path: Option<&'r str>,
     pub(crate) route: Option<&'r str>,
     /// Present if the route has several upstreams.
@@ -173,6 +175,7 @@ impl DecisionRecord<'_> {
             .text("client.address", self.client_address)
             .optional("network.peer.address", self.peer_address)
             .optional("http.request.method", self.method)
+            .optional("server.address", self.host)
             .optional("url.path", self.path)
             .optional("http.route", self.route)
             .optional("gateway.upstream", self.upstream);

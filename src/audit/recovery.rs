@@ -120,6 +120,12 @@ pub(super) fn beginning(path: &Path) -> (Option<u64>, Option<UnixTime>) {
     (sequence(&head), time_of(&String::from_utf8_lossy(&head)))
 }
 
+/// The time of the oldest line in any file of a log. `None` if it cannot be told, because a file has no such line.
+pub(crate) fn oldest_line(log: &Path) -> Option<UnixTime> {
+    let files = log_paths::siblings(log).ok()?.into_iter().chain([log.to_owned()]);
+    files.map(|file| beginning(&file).1).collect::<Option<Vec<_>>>()?.into_iter().min()
+}
+
 fn time_of(line: &str) -> Option<UnixTime> {
     let time = line.split_once("\"time\":\"")?.1.split_once('"')?.0;
     let seconds = time.parse::<jiff::Timestamp>().ok()?.as_second();

@@ -1,6 +1,7 @@
 //! `portcullis audit`: verifies the log, and shows its lines.
 
 mod filter;
+pub(super) mod find;
 mod lines;
 mod names;
 mod read;

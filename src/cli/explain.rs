@@ -5,6 +5,9 @@
 
 mod caller;
 mod json;
+mod past;
+mod past_output;
+mod recorded;
 mod request;
 mod text;
 
@@ -32,6 +35,7 @@ Examples:
   portcullis explain GET /orders/7 --client billing
   portcullis explain POST /orders --issuer corp --claims claims.json --from 192.0.2.7
   printf %s \"$TOKEN\" | portcullis explain GET /orders/7 --token-file -
+  portcullis explain --request-id 5f0c…
 
 Opens no connection and counts no limit. Exit code 0 if the request is let through or answered, 1 if it is refused. A token is \
 checked with the keys on this machine: those of the gateway, of `jwks` and `jwks_file`, and those that a gateway has kept in \
@@ -42,9 +46,13 @@ pub(super) struct ExplainArgs {
     #[command(flatten)]
     config: ConfigPath,
     /// The method, such as GET
-    method: String,
+    #[arg(required_unless_present = "request_id")]
+    method: Option<String>,
     /// A URL, or a path with its query. A path is of https://localhost
-    url: String,
+    #[arg(required_unless_present = "request_id")]
+    url: Option<String>,
+    #[command(flatten)]
+    past: PastArgs,
     /// A header field of the request; may be repeated
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     fields: Vec<String>,
@@ -59,6 +67,20 @@ pub(super) struct ExplainArgs {
     /// The form of the output: text for people, JSON for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+}
+
+/// A past request instead of a method and a URL.
+#[derive(Debug, Args)]
+struct PastArgs {
+    /// Explain a past decision from the audit log: the X-Request-Id of its answer
+    #[arg(long, value_name = "ID", conflicts_with_all = ["method", "fields", "from", "http", "CallerArgs"])]
+    request_id: Option<String>,
+    /// The files of the audit log; by default those of the configuration, with rotated files
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "request_id")]
+    audit: Vec<PathBuf>,
+    /// The host that the past request named, if its line does not have it
+    #[arg(long, value_name = "HOST", requires = "request_id")]
+    host: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +131,11 @@ enum ExplainError {
 }
 
 pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
+    if let Some(id) = &args.past.request_id {
+        let PastArgs { audit, host, .. } = &args.past;
+        let request = past::PastRequest { id, files: audit, config: &args.config, host: host.as_deref() };
+        return explain_past(&request, args.format);
+    }
     let config = match config::load_part(&args.config.config, Needs::ACCESS, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
@@ -127,9 +154,24 @@ pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
     if explained.is_refused() { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
 }
 
+fn explain_past(request: &past::PastRequest<'_>, format: Format) -> ExitCode {
+    let explained = match past::explain(request) {
+        Ok(explained) => explained,
+        Err(code) => return code,
+    };
+    explained.remarks.iter().for_each(note);
+    match format {
+        Format::Text => past_output::print(&explained),
+        Format::Json => past_output::print_json(&explained),
+    }
+    if explained.decision.is_refused() { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+}
+
 impl Explanation {
     fn new(args: &ExplainArgs, config: &config::types::Config) -> Result<Self, ExplainError> {
-        let url = ExplainedUrl::parse(&args.url, args.http)?;
+        // The command line has both, unless a past request is explained.
+        let (method, url) = (args.method.clone().unwrap_or_default(), args.url.as_deref().unwrap_or_default());
+        let url = ExplainedUrl::parse(url, args.http)?;
         let mut fields = Vec::new();
         for field in &args.fields {
             let (name, value) = field.split_once(':').ok_or(ExplainError::Field)?;
@@ -153,7 +195,7 @@ impl Explanation {
         fields.extend(presented.field);
         let host = url.host.as_str();
         let text = RequestText {
-            method: &args.method,
+            method: &method,
             target: &url.target,
             host,
             from: args.from,
@@ -173,7 +215,7 @@ impl Explanation {
             remarks.push(format!("signature {why}"));
         }
         let caller = caller.to_string();
-        Ok(Self { method: args.method.clone(), from: args.from, url, caller, remarks, walk })
+        Ok(Self { method, from: args.from, url, caller, remarks, walk })
     }
 
     fn is_refused(&self) -> bool {

@@ -110,11 +110,12 @@ pub(crate) fn read_text(path: &Path) -> Option<String> {
 }
 
 fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigErrors> {
-    let ConfigReading { source, mut faults, raw, comments, needs, named } = reading;
+    let ConfigReading { source, mut faults, raw, comments, needs, named, masked } = reading;
     let places = raw.as_ref().filter(|_| needs.is_everything()).map(FilePlaces::of);
     let resolver = resolver(&source, &mut faults, (needs, named), now);
     let config = raw.and_then(|raw| resolver.config(raw));
     let Some(mut config) = config else { return Err(ConfigErrors(Box::new((source, faults)))) };
+    config.masked = masked;
     // Of a part of the configuration no command shows warnings.
     if let Some(places) = places {
         let mut warnings = std::mem::take(&mut config.warnings);
@@ -187,6 +188,8 @@ pub(crate) struct ConfigReading {
     comments: Vec<Span>,
     needs: Needs,
     named: NamedContent,
+    /// The text without secrets; empty if only a part of the file is read.
+    masked: String,
 }
 
 impl ConfigReading {
@@ -198,8 +201,13 @@ impl ConfigReading {
     fn unreadable(path: &Path, message: String) -> Self {
         let mut faults = Faults::default();
         faults.of_file(message);
-        let (source, named) = (Source::new(path, String::new()), NamedContent::default());
-        Self { source, faults, raw: None, comments: Vec::new(), needs: Needs::EVERYTHING, named }
+        Self::faulty(Source::new(path, String::new()), faults, Needs::EVERYTHING)
+    }
+
+    /// Of a file that was not decoded.
+    fn faulty(source: Source, faults: Faults, needs: Needs) -> Self {
+        let (comments, named, masked) = Default::default();
+        Self { source, faults, raw: None, comments, needs, named, masked }
     }
 }
 
@@ -220,27 +228,16 @@ fn parse_part(path: &Path, bytes: Vec<u8>, needs: Needs, surroundings: &Surround
     let source = Source::new(path, text);
     if let Some((span, message)) = unprintable(source.text()) {
         faults.at(span, message);
-        return ConfigReading {
-            source,
-            faults,
-            raw: None,
-            comments: Vec::new(),
-            needs,
-            named: NamedContent::default(),
-        };
+        return ConfigReading::faulty(source, faults, needs);
     }
-    let mut named = NamedContent::default();
-    let mut comments = Vec::new();
-    let raw = decode(&source, &mut faults, (needs, &mut named, &mut comments), surroundings);
-    ConfigReading { source, faults, raw, comments, needs, named }
+    let mut reading = ConfigReading::faulty(source, faults, needs);
+    reading.raw = decode(&mut reading, surroundings);
+    reading
 }
 
-fn decode(
-    source: &Source,
-    faults: &mut Faults,
-    (needs, named, comments): (Needs, &mut NamedContent, &mut Vec<Span>),
-    surroundings: &Surroundings<'_>,
-) -> Option<RawConfig> {
+fn decode(reading: &mut ConfigReading, surroundings: &Surroundings<'_>) -> Option<RawConfig> {
+    let ConfigReading { source, faults, comments, named, masked, needs, .. } = reading;
+    let needs = *needs;
     let mut tree = match tree::read(source.text()) {
         Ok(tree) => tree,
         Err(fault) => {
@@ -252,6 +249,9 @@ fn decode(
     *comments = std::mem::take(&mut tree.comments);
     source.hide(secrecy::hidden(source.text(), &tree));
     source.show_keys(secrecy::shown_keys(&tree));
+    if needs.is_everything() {
+        *masked = secrecy::masked::masked(&tree);
+    }
     if let Some(root) = &tree.root {
         faults.begin(root.span, needs.unused(root, RawConfig::KEYS));
     }
@@ -282,8 +282,7 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigReading {
     let text = String::from_utf8_lossy(&bytes[..good]).into_owned();
     let mut faults = Faults::default();
     faults.at(Span::new(good, good), message);
-    let (source, named) = (Source::new(path, text), NamedContent::default());
-    ConfigReading { source, faults, raw: None, comments: Vec::new(), needs: Needs::EVERYTHING, named }
+    ConfigReading::faulty(Source::new(path, text), faults, Needs::EVERYTHING)
 }
 
 /// The first character that is not allowed in a config file. The parser takes some of them for the end of the file.

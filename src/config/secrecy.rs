@@ -7,6 +7,8 @@
 //! Decides by the names of keys and never by values: it must work for misspelt keys, wrong types and secrets at wrong
 //! places.
 
+pub(super) mod masked;
+
 use std::borrow::Cow;
 
 use super::decode::Mirrored as _;

@@ -40,6 +40,8 @@ use crate::upstream::service::Upstream;
 pub(crate) struct Config {
     /// Identifies the configuration in audit lines. See [`super::revision`].
     pub(crate) id: String,
+    /// The text of the file without its secrets. Empty if only a part of the file was read.
+    pub(crate) masked: String,
     /// Settings that are allowed, but are probably mistakes.
     pub(crate) warnings: Vec<Warning>,
     /// Certificates that have ended. `check` fails because of them; a start is not refused.

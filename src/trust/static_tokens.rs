@@ -119,8 +119,10 @@ impl StaticTokens {
         }
         // In every spelling that a service may take.
         let is_static = |value: &HeaderValue| {
-            let words = value.as_bytes().split(|byte| b" \t,".contains(byte));
-            [value.as_bytes()].into_iter().chain(words).any(|word| self.find(word).is_some())
+            let (whole, is_space) = (value.as_bytes(), |byte: &u8| b" \t".contains(byte));
+            let after_scheme = whole.splitn(2, is_space).nth(1).unwrap_or_default().trim_ascii_start();
+            let words = whole.split(|byte| b" \t,".contains(byte));
+            [whole, after_scheme].into_iter().chain(words).any(|word| self.find(word).is_some())
         };
         let values: Vec<HeaderValue> = headers.get_all(AUTHORIZATION).iter().cloned().collect();
         if values.iter().any(is_static) {

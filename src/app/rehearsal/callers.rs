@@ -16,6 +16,7 @@ use crate::jose::strict_json;
 use crate::oauth::caller::IssuerName;
 use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::claimed_caller::ClaimedIssuer;
+use crate::trust::scope_claim::{AUTO, ClaimPath, ScopeClaim};
 use crate::trust::token_origin::TokenOrigin;
 
 /// The caller cannot be had under this configuration.
@@ -81,6 +82,43 @@ impl Rehearsal {
             header.insert("typ".to_owned(), json!(token_type));
         }
         Ok(self.signer.key.sign_under(&header.to_string(), Value::Object(all).to_string().as_bytes())?)
+    }
+
+    /// The header field in which a token comes.
+    pub(crate) fn field_of(&self, token: &str) -> (String, String) {
+        let trust = &self.snapshot.trust;
+        let of_static = trust.static_tokens().find(token.as_bytes());
+        let of_static = of_static.and_then(|(_, known)| known.settings.field.as_ref());
+        let in_field = of_static.or_else(|| trust.field_of(token));
+        in_field.map_or_else(
+            || (AUTHORIZATION.to_string(), format!("Bearer {token}")),
+            |name| (name.to_string(), token.to_owned()),
+        )
+    }
+
+    /// A token of an external issuer for a caller that is known by these alone. `claims` has its subject and client.
+    pub(crate) fn token_with_scopes(
+        &self,
+        name: &str,
+        mut claims: Map<String, Value>,
+        scopes: &str,
+    ) -> Result<String, NoCaller> {
+        let issuers = self.snapshot.trust.issuers();
+        let issuer = issuers.iter().find(|issuer| issuer.settings.name.as_str() == name);
+        let settings = &issuer.ok_or_else(|| NoCaller::UnknownIssuer(name.to_owned()))?.settings;
+        match &settings.scope_claim {
+            ScopeClaim::Auto => claims.insert(AUTO[0].to_owned(), json!(scopes)),
+            ScopeClaim::Named(paths) => match paths.first() {
+                Some(ClaimPath::Text(path)) => claims.insert(path.clone(), json!(scopes)),
+                Some(ClaimPath::Parts(parts)) => {
+                    let (first, rest) = parts.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+                    let value = rest.iter().rev().fold(json!(scopes), |value, part| json!({ part: value }));
+                    claims.insert(first.to_owned(), value)
+                }
+                None => None,
+            },
+        };
+        self.token_of_issuer(name, &claims)
     }
 
     /// The name of the issuer of a real token whose keys are not at hand: its signature cannot be checked.

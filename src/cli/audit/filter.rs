@@ -114,6 +114,11 @@ impl Filter {
         Self { route, since, would_deny: true, ..Self::default() }
     }
 
+    /// The lines of one request.
+    pub(super) fn of_request(request_id: &str) -> Self {
+        Self { request_id: Some(request_id.to_owned()), ..Self::default() }
+    }
+
     /// The same filter with relative times resolved.
     pub(super) fn at(&self, now: UnixTime) -> Self {
         let resolve = |moment: Option<Moment>| moment.map(|moment| Moment::At(moment.time(now)));

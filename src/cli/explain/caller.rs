@@ -6,7 +6,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use http::header::AUTHORIZATION;
 use serde_json::{Map, Value};
 
 use crate::app::rehearsal::Rehearsal;
@@ -134,16 +133,7 @@ impl Credentials<'_> {
             token = Some(signed_again.ok_or_else(|| CallerFault::Algorithm(issuer.as_str().to_owned()))?);
             not_checked = Some(issuer.as_str().to_owned());
         }
-        let field = token.map(|token| {
-            let trust = &rehearsal.snapshot.trust;
-            let of_static = trust.static_tokens().find(token.as_bytes());
-            let of_static = of_static.and_then(|(_, known)| known.settings.field.as_ref());
-            let in_field = of_static.or_else(|| trust.field_of(&token));
-            in_field.map_or_else(
-                || (AUTHORIZATION.to_string(), format!("Bearer {token}")),
-                |name| (name.to_string(), token.clone()),
-            )
-        });
+        let field = token.map(|token| rehearsal.field_of(&token));
         Ok(PresentedToken { field, not_checked })
     }
 }

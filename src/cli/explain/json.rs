@@ -53,7 +53,7 @@ fn add_walk(walk: &Walk, printed: &mut Value) {
     }
 }
 
-fn observation(Observation { room, subject, outcome, values }: &Observation) -> Value {
+pub(super) fn observation(Observation { room, subject, outcome, values }: &Observation) -> Value {
     let outcome = match outcome {
         Outcome::Passed => "passed",
         Outcome::Failed => "failed",

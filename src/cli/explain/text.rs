@@ -19,7 +19,7 @@ pub(super) fn print(explained: &Explanation) {
         if room.replace(observation.room) != Some(observation.room) {
             out(format_args!("\n{}", styled(BOLD, room_name(observation.room))));
         }
-        print_observation(observation);
+        out(observed(observation));
     }
     print_end(walk);
 }
@@ -35,7 +35,8 @@ pub(super) fn room_name(room: Room) -> &'static str {
     }
 }
 
-fn print_observation(Observation { subject, outcome, values, .. }: &Observation) {
+/// A check on one line.
+pub(super) fn observed(Observation { subject, outcome, values, .. }: &Observation) -> String {
     let mark = match outcome {
         Outcome::Passed => styled(GOOD, "✓"),
         Outcome::Failed => styled(BAD, "✗"),
@@ -51,7 +52,7 @@ fn print_observation(Observation { subject, outcome, values, .. }: &Observation)
         }
     };
     let subject = shown(subject);
-    out(format_args!("  {mark} {subject:SUBJECTS$}  {found}{wanted}"));
+    format!("  {mark} {subject:SUBJECTS$}  {found}{wanted}")
 }
 
 fn print_end(walk: &Walk) {

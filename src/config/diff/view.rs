@@ -70,6 +70,7 @@ impl<'c> AccessView<'c> {
         // What is left out decides about no request.
         let Config {
             id: _,
+            masked: _,
             warnings: _,
             ended_certificates: _,
             workers: _,

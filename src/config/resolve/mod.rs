@@ -147,6 +147,7 @@ impl Resolver<'_> {
         let warnings = self.warnings;
         Some(Config {
             id: self.named.revision(self.source.text()),
+            masked: String::new(),
             warnings,
             ended_certificates: self.ended_certificates,
             workers,

@@ -21,6 +21,7 @@ use crate::network::counted_network;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
+use crate::pipeline::request::authority::Authority;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
@@ -38,6 +39,7 @@ pub(crate) struct RequestLog {
     pub(crate) request_id: RequestId,
     method: Option<Method>,
     target: Option<OriginForm>,
+    authority: Option<Rc<Authority>>,
     pub(crate) matched: MatchedRule,
     /// The branch of its route's split, where it has one.
     pub(crate) branch: Option<usize>,
@@ -93,6 +95,7 @@ impl RequestLog {
             request_id,
             method: None,
             target: None,
+            authority: None,
             matched: MatchedRule::Nothing,
             branch: None,
             identity: RecordedIdentity::Nobody,
@@ -147,6 +150,7 @@ impl RequestLog {
     pub(crate) fn request(&mut self, request: &CanonicalRequest) {
         self.method = Some(request.method.clone());
         self.target = Some(request.target().clone());
+        self.authority = Some(Rc::clone(&request.authority));
     }
 
     pub(crate) fn caller(&mut self, verified: &Rc<Verified>) {
@@ -271,6 +275,7 @@ impl RequestLog {
             client_address: self.peer.text(),
             peer_address: self.peer.socket(),
             method: self.method.as_ref().map(Method::as_str),
+            host: self.authority.as_ref().map(|authority| authority.host()).filter(|host| !host.is_empty()),
             path: self.target.as_ref().map(OriginForm::path),
             route: self.decided_by.route(self.matched),
             upstream: self.decided_by.upstream(self.matched, self.branch),
