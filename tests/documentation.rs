@@ -99,7 +99,9 @@ async fn every_command_of_the_pages_works() {
         let example = Example::start().await;
         for (number, command) in commands {
             let said = example.run(&command);
-            assert_eq!(said.code, Some(0), "{}:{number}: {command}\n{}{}", page.name, said.stdout, said.stderr);
+            // The request that is explained was refused.
+            let expected = if command.contains("explain --request-id") { 1 } else { 0 };
+            assert_eq!(said.code, Some(expected), "{}:{number}: {command}\n{}{}", page.name, said.stdout, said.stderr);
             worked += 1;
         }
     }

@@ -135,7 +135,7 @@ async fn two_signals_at_once_are_one_reload_or_two() {
     let yaml = config(upstream.address, &["path: /open, access: public"], "");
     let gateway = Gateway::start(&yaml);
     for number in 0..10 {
-        fs::write(gateway.folder.join("gateway.yaml"), format!("{yaml}# {number}\n")).unwrap();
+        gateway.replace_file(&format!("{yaml}# {number}\n"));
         gateway.signal("HUP");
         gateway.signal("HUP");
     }

@@ -149,10 +149,17 @@ impl Gateway {
         found.unwrap_or_else(|| panic!("no log line contains {text:?}:\n{}", self.log_text()))
     }
 
+    /// Replaces the configuration as a whole: a reload that is under way reads this one or the one before.
+    pub(crate) fn replace_file(&self, yaml: &str) {
+        let written = self.folder.join("gateway.yaml.new");
+        fs::write(&written, yaml).unwrap();
+        fs::rename(written, self.folder.join("gateway.yaml")).unwrap();
+    }
+
     /// Writes this configuration, asks for a reload, and waits for its end. Gives the last log line of the reload.
     #[track_caller]
     pub(crate) fn reload(&self, yaml: &str) -> String {
-        fs::write(self.folder.join("gateway.yaml"), yaml).unwrap();
+        self.replace_file(yaml);
         self.reload_file()
     }
 
