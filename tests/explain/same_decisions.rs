@@ -179,7 +179,11 @@ fn pick<'t>(rng: &mut Rng, from: &[&'t str]) -> &'t str {
 fn generated_config(rng: &mut Rng, upstream: &Upstream, key: &Key) -> String {
     let mut routes = Vec::new();
     for path in PATHS.iter().filter(|_| rng.u8(..) < 150).collect::<Vec<_>>() {
-        let (methods, mut access, extra) = (pick(rng, METHODS), pick(rng, ACCESS), pick(rng, EXTRAS));
+        let (methods, mut access, mut extra) = (pick(rng, METHODS), pick(rng, ACCESS), pick(rng, EXTRAS));
+        if extra.starts_with("websocket") && !methods.is_empty() && !methods.contains("GET") {
+            // Such a request uses GET.
+            extra = "";
+        }
         if extra.starts_with("redirect") {
             access = "access: public";
         }
