@@ -74,9 +74,10 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// Whether refusals of its rule and of its limits by caller are recorded only.
+    /// Whether refusals of its rule and of its limits by caller are recorded only. By a clock that cannot be right, the
+    /// rule is enforced.
     pub(crate) fn only_reports(&self, now: UnixTime) -> bool {
-        self.report_until.is_some_and(|until| now < until)
+        self.report_until.is_some_and(|until| now.is_plausible() && now < until)
     }
 
     /// The target of the request to the upstream.
@@ -205,5 +206,14 @@ pub(crate) mod tests {
             cors: None,
             upgrades: Upgrades::default(),
         }
+    }
+
+    #[test]
+    fn a_wrong_clock_opens_no_route_that_only_reports() {
+        let until = crate::clock::now().plus(Duration::from_secs(60));
+        let reporting = Route { report_until: Some(until), ..route("/a", &[], &[]) };
+        assert!(reporting.only_reports(crate::clock::now()));
+        assert!(!reporting.only_reports(until));
+        assert!(!reporting.only_reports(UnixTime::from_seconds(0)));
     }
 }
