@@ -109,7 +109,8 @@ pub(crate) async fn handle(
         answer = Content::without_body(answer);
     }
     add_fields(&snapshot, &mut open, &fields, &mut answer, is_refusal);
-    if Content::may_last(&answer, is_grpc) {
+    if open.stream().is_some() {
+        // The answer may last for hours.
         open.log.release_snapshot();
     }
     answer.map(|content| AnswerBody::new(content, open, exchange, end.and_then(RequestEnd::hold)))

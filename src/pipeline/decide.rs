@@ -16,7 +16,7 @@ use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
 use super::answer::switch::check_handshake;
 use super::answer::{built_in, fixed_answer, preflight};
-use super::observed::{observed_asks, observed_form, observed_route};
+use super::observed::{observed_cors_and_upgrade, observed_form, observed_route};
 use super::policy::authenticate::authenticate;
 use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
 use super::policy::current_snapshot::CurrentSnapshot;
@@ -103,7 +103,7 @@ pub(crate) async fn decide<'s>(
     fields.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
     let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.requested(head) };
     fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
-    observer.observe_all(|| observed_asks(route, fields, upgrade.is_some(), requested.as_ref()));
+    observer.observe_all(|| observed_cors_and_upgrade(route, fields, upgrade.is_some(), requested.as_ref()));
     let admitted = admit_address(route, snapshot, peer, open, observer);
     let admitted = admitted.inspect_err(|_| open.log.presented(&head.headers))?;
     if let (Some(requested), Some(cors)) = (requested, &route.cors) {
@@ -191,8 +191,8 @@ async fn find_permit<'r>(
     })
 }
 
-/// Whether `Authorization` may have a token of a configured issuer, broken as it may be. What looks like a JWT is foreign
-/// only if it certainly names another issuer.
+/// Whether `Authorization` may have a token of a configured issuer, broken as it may be. A word in the form of
+/// a JWT is foreign only if it certainly names another issuer.
 fn may_be_of_known_issuer(snapshot: &Snapshot, headers: &HeaderMap) -> bool {
     let is_jwt_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.+/=".contains(byte) || !byte.is_ascii();
     let looks_like_jwt =

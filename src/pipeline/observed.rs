@@ -70,7 +70,7 @@ pub(super) fn observed_route(
 }
 
 /// The special requests that a route has rules for: of pages of other origins, and for other protocols.
-pub(super) fn observed_asks(
+pub(super) fn observed_cors_and_upgrade(
     route: &Route,
     fields: &ResponseFields,
     upgrades: bool,

@@ -88,7 +88,8 @@ impl CallFacts {
         token_fields: &TokenFields,
         may_speak_http2: bool,
     ) -> Result<Self, FieldFault> {
-        let (is_grpc, deadline) = (grpc::is_call(head), grpc::deadline(head)?);
+        let is_grpc = grpc::is_call(head);
+        let deadline = if is_grpc { grpc::deadline(&head.headers)? } else { None };
         let reads_trailers = may_speak_http2 && trailers::are_asked_for(&head.headers);
         let is_relayed = strip_request(&mut head.headers, token_fields)?;
         let may_be_forwarded = count_hop(&head.method, &mut head.headers);

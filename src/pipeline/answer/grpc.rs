@@ -66,11 +66,8 @@ fn is_grpc(content_type: &[u8]) -> bool {
 }
 
 /// The deadline of a whole call; `None` for other requests, and for calls without one.
-pub(crate) fn deadline(head: &ReceivedHead) -> Result<Option<Instant>, FieldFault> {
-    if !is_call(head) {
-        return Ok(None);
-    }
-    Ok(timeout(&head.headers)?.and_then(|timeout| Instant::now().checked_add(timeout)))
+pub(crate) fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, FieldFault> {
+    Ok(timeout(headers)?.and_then(|timeout| Instant::now().checked_add(timeout)))
 }
 
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, FieldFault> {

@@ -68,7 +68,7 @@ const SOON: HeaderValue = HeaderValue::from_static("1");
 const LATER: HeaderValue = HeaderValue::from_static("5");
 
 impl Rejection {
-    /// The body names the request, so that whoever reports the refusal reports its line in the audit log, too.
+    /// The body names the request, so that a report of the refusal leads to its line in the audit log.
     pub(crate) fn into_response(self, to_grpc: bool, request_id: &RequestId) -> Response<Content> {
         let (public, request_id) = (self.public(), request_id.as_str());
         let body = json!({ "error": public.error, "error_description": public.description, "request_id": request_id });

@@ -26,7 +26,7 @@ pub(crate) struct HostOverlap {
     /// The first route of the host.
     pub(crate) exact: usize,
     pub(crate) host: String,
-    /// What the one admits and the other refuses.
+    /// The requests that the one admits and the other refuses.
     pub(crate) laxity: Laxity,
 }
 
