@@ -12,6 +12,7 @@ use crate::audit::reason::Reason;
 use crate::audit::record::Event;
 use crate::clock::UnixTime;
 use crate::config::suggest::suggestion;
+use crate::oauth::caller::IssuerName;
 
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Filter {
@@ -42,9 +43,9 @@ pub(super) struct Filter {
     /// Show only the lines of this request: the X-Request-Id of its answer
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
-    /// Only requests that a route in report mode would have refused
+    /// Only requests that a route in report mode would have refused, and those with a static token
     #[arg(skip)]
-    would_deny: bool,
+    is_report: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,7 +65,9 @@ pub(super) enum Moment {
 }
 
 /// The member of a line that has the refusal which a route has only reported.
-const WOULD_DENY: &str = "gateway.would_deny";
+pub(super) const WOULD_DENY: &str = "gateway.would_deny";
+/// The member of a line about a static token.
+const STATIC_ISSUER: &str = "\"oauth.issuer\":\"static\"";
 
 impl Moment {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
@@ -109,9 +112,9 @@ fn known(kind: &str, name: &str, names: &[&str]) -> Result<String, String> {
 }
 
 impl Filter {
-    /// The requests that a route in report mode would have refused.
-    pub(super) fn would_deny(route: Option<String>, since: Option<Moment>) -> Self {
-        Self { route, since, would_deny: true, ..Self::default() }
+    /// The requests that a route in report mode would have refused, and those with a static token.
+    pub(super) fn of_report(route: Option<String>, since: Option<Moment>) -> Self {
+        Self { route, since, is_report: true, ..Self::default() }
     }
 
     /// The lines of one request.
@@ -139,15 +142,12 @@ impl Filter {
     pub(super) fn read(&self, line: &[u8]) -> Option<Value> {
         // Searching for a word costs much less than parsing JSON.
         let client = self.client.as_deref().map(|client| client.rsplit('/').next().unwrap_or(client));
-        let would_deny = self.would_deny.then_some(WOULD_DENY);
-        let words = [
-            client,
-            self.route.as_deref(),
-            self.reason.as_deref(),
-            self.event.as_deref(),
-            self.request_id.as_deref(),
-            would_deny,
-        ];
+        let words =
+            [client, self.route.as_deref(), self.reason.as_deref(), self.event.as_deref(), self.request_id.as_deref()];
+        let is_in = |word: &str| memmem::find(line, word.as_bytes()).is_some();
+        if self.is_report && !is_in(WOULD_DENY) && !is_in(STATIC_ISSUER) {
+            return None;
+        }
         let is_plain = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         if words.into_iter().flatten().filter(is_plain).any(|word| memmem::find(line, word.as_bytes()).is_none()) {
             return None;
@@ -186,7 +186,7 @@ impl Filter {
             && self.decision.is_none_or(decision)
             && self.client.as_ref().is_none_or(client)
             && self.path.as_ref().is_none_or(begins)
-            && (!self.would_deny || line.get(WOULD_DENY).is_some())
+            && (!self.is_report || line.get(WOULD_DENY).is_some() || line["oauth.issuer"] == IssuerName::STATIC)
             && self.is_in_time(line)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A request that has passed in report mode has a line of its own, so that no count is lost.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::LogFiles;
-use super::filter::{Filter, Moment};
+use super::filter::{Filter, Moment, WOULD_DENY};
 use super::lines::{ChainLines, MatchedLine, merge};
 use super::names::misspelt;
 use super::read::{all_files, wrong_usage};
@@ -27,7 +27,7 @@ Examples:
   portcullis report --route read-invoices --format json
 
 Counts the requests that have passed because their route has `report_until`, from the audit log and its rotated files. Callers \
-whose token was not verified are counted by address.";
+whose token was not verified are counted by address. Also shows when each static token was last used.";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReportArgs {
@@ -68,10 +68,12 @@ struct Seen {
 struct Report {
     callers: HashSet<String>,
     rows: HashMap<Subject, Seen>,
+    /// The last use of each static token that was used.
+    static_tokens: BTreeMap<String, String>,
 }
 
 pub(in crate::cli) fn report(args: &ReportArgs) -> ExitCode {
-    let filter = Filter::would_deny(args.route.clone(), args.since).at(clock::now());
+    let filter = Filter::of_report(args.route.clone(), args.since).at(clock::now());
     let chains = match args.log.readable() {
         Ok(chains) => chains,
         Err(code) => return code,
@@ -106,6 +108,13 @@ pub(in crate::cli) fn report(args: &ReportArgs) -> ExitCode {
 impl Report {
     fn add(&mut self, MatchedLine { value, .. }: &MatchedLine) {
         let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        if is_static(value) {
+            let last = self.static_tokens.entry(text("oauth.client_id")).or_default();
+            *last = text("time").max(std::mem::take(last));
+        }
+        if value.get(WOULD_DENY).is_none() {
+            return;
+        }
         let mut caller = caller(value);
         if !self.callers.contains(&caller) {
             if self.callers.len() < MAX_CALLERS {
@@ -114,7 +123,7 @@ impl Report {
                 OTHERS.clone_into(&mut caller);
             }
         }
-        let subject = Subject { caller, route: text("http.route"), reason: text("gateway.would_deny") };
+        let subject = Subject { caller, route: text("http.route"), reason: text(WOULD_DENY) };
         let time = text("time");
         let seen = self.rows.entry(subject);
         let seen = seen.or_insert_with(|| Seen { count: 0, first: time.clone(), last: time.clone() });
@@ -149,10 +158,24 @@ impl Report {
                 "last": seen.last,
             })
         };
-        json!({ "would_deny": self.sorted().into_iter().map(row).collect::<Vec<_>>() })
+        let token = |(name, last_used): (&String, &String)| json!({ "name": name, "last_used": last_used });
+        json!({
+            "would_deny": self.sorted().into_iter().map(row).collect::<Vec<_>>(),
+            "static_tokens": self.static_tokens.iter().map(token).collect::<Vec<_>>(),
+        })
     }
 
     fn print(&self) {
+        self.print_rows();
+        if !self.static_tokens.is_empty() {
+            out(styled(BOLD, format!("\n{:<32} {}", "STATIC TOKEN", "LAST USED")));
+        }
+        for (name, last_used) in &self.static_tokens {
+            out(format!("{:<32} {last_used}", shown(&format!("{}/{name}", IssuerName::STATIC))));
+        }
+    }
+
+    fn print_rows(&self) {
         if self.rows.is_empty() {
             return out(format_args!("{} no request has passed that its route would refuse", styled(GOOD, "✓")));
         }
@@ -172,6 +195,11 @@ impl Report {
             }
         }
     }
+}
+
+/// Whether the request was made with a static token.
+fn is_static(line: &Value) -> bool {
+    line["oauth.issuer"] == IssuerName::STATIC && line["oauth.verified"] != false
 }
 
 fn counted(noun: &str, count: u64) -> String {
@@ -220,6 +248,19 @@ mod tests {
             .map(|(subject, seen)| (&*subject.caller, &*subject.reason, seen.count, &*seen.first, &*seen.last))
             .collect();
         assert_eq!(rows, [("10.0.0.1", "no_token", 2, "3", "4"), ("app", "missing_scope", 2, "1", "2")]);
+    }
+
+    #[test]
+    fn the_last_use_of_a_static_token_is_kept() {
+        let mut report = Report::default();
+        let used = json!({"oauth.issuer": "static", "oauth.client_id": "job", "gateway.would_deny": null});
+        for time in ["2", "3", "1"] {
+            let mut line = line(time, &used);
+            line.value.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+            report.add(&line);
+        }
+        assert_eq!(report.json()["static_tokens"], json!([{"name": "job", "last_used": "3"}]));
+        assert!(report.rows.is_empty());
     }
 
     #[test]
