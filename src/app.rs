@@ -165,16 +165,7 @@ impl App {
         }
         let (keeper, revoker) = revocation::open(&config)?;
         let workers = config.workers;
-        let offload = [
-            Offload::runtime(workers)?,
-            Offload::low_priority_runtime(PASSWORD_THREADS)?,
-            Offload::low_priority_runtime(1)?,
-        ];
-        let [signatures, passwords, _] = &offload;
-        let offloads = Offloads {
-            signatures: Offload::new(signatures.handle().clone(), offload::SIGNATURES),
-            passwords: Offload::new(passwords.handle().clone(), offload::PASSWORDS),
-        };
+        let (offload, offloads) = start_offloads(workers)?;
         let parts = ProcessParts {
             revocations: Arc::clone(keeper.published()),
             revoker,
@@ -335,4 +326,16 @@ fn join_within(thread: JoinHandle<()>, timeout: Duration, health: &Health) {
             "the audit log could not be flushed in time: its last lines are lost"
         );
     }
+}
+
+/// The runtimes for signatures, for passwords and for reading configurations, and the queues before the first two.
+fn start_offloads(workers: usize) -> Result<([Runtime; 3], Offloads), StartError> {
+    let signatures = Offload::runtime(workers)?;
+    let passwords = Offload::low_priority_runtime(PASSWORD_THREADS)?;
+    let compiler = Offload::low_priority_runtime(1)?;
+    let offloads = Offloads {
+        signatures: Offload::new(signatures.handle().clone(), offload::SIGNATURES),
+        passwords: Offload::new(passwords.handle().clone(), offload::PASSWORDS),
+    };
+    Ok(([signatures, passwords, compiler], offloads))
 }

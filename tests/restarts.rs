@@ -4,9 +4,10 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::client::request;
@@ -38,22 +39,22 @@ fn write(folder: &Path, yaml: &str) {
 
 /// Requests, each on a connection of its own, that go on over restarts. None is repeated.
 struct Load {
-    answered: Arc<AtomicUsize>,
+    answered: watch::Sender<usize>,
     done: Arc<AtomicBool>,
     clients: JoinSet<()>,
 }
 
 impl Load {
     fn start(clients: Vec<Client>) -> Self {
-        let (answered, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (answered, done) = (watch::Sender::new(0), Arc::new(AtomicBool::new(false)));
         let mut load = Self { answered, done, clients: JoinSet::new() };
         for client in clients {
-            let (answered, done) = (Arc::clone(&load.answered), Arc::clone(&load.done));
+            let (answered, done) = (load.answered.clone(), Arc::clone(&load.done));
             load.clients.spawn(async move {
                 while !done.load(Ordering::Relaxed) {
                     let answer = client.connect().await.try_send(request("GET", "/x")).await.unwrap();
                     assert_eq!(answer.status, 200);
-                    answered.fetch_add(1, Ordering::Relaxed);
+                    answered.send_modify(|answered| *answered += 1);
                 }
             });
         }
@@ -62,20 +63,16 @@ impl Load {
 
     /// Waits for so many more answers.
     async fn more(&self, count: usize) {
-        let wanted = self.answered.load(Ordering::Relaxed) + count;
-        let reached = async {
-            while self.answered.load(Ordering::Relaxed) < wanted && !self.clients.is_empty() {
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-            }
-        };
-        within(reached).await;
+        let wanted = *self.answered.borrow() + count;
+        let mut answered = self.answered.subscribe();
+        within(answered.wait_for(|answered| *answered >= wanted)).await.unwrap();
     }
 
     /// Panics if a request failed.
     async fn end(self) -> usize {
         self.done.store(true, Ordering::Relaxed);
         within(self.clients.join_all()).await;
-        self.answered.load(Ordering::Relaxed)
+        *self.answered.borrow()
     }
 }
 

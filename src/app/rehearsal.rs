@@ -89,7 +89,7 @@ pub(crate) struct RehearsedDecision {
 
 #[derive(Debug)]
 pub(crate) enum RehearsedOutcome {
-    /// The gateway itself answers, as it would for anybody.
+    /// The gateway itself answers, for every caller alike.
     Answered(StatusCode),
     /// An endpoint of the gateway takes the request, and decides by its body.
     Endpoint,
@@ -130,7 +130,7 @@ impl Rehearsal {
                 server: Arc::new(server),
                 token_limits: oauth.token_limits.clone(),
                 client_limits: oauth.client_limits.clone(),
-                revoker: Revoker::of_nobody(),
+                revoker: Revoker::without_keeper(),
             });
             clients = Some(known);
         }

@@ -113,7 +113,7 @@ pub(crate) enum Event<'e> {
     },
 }
 
-/// What a reload replaced, and what it changed in terms of access.
+/// A reload: the configuration that it replaced, and its changes in terms of access.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReloadRecord<'e> {
     /// The revision before.

@@ -103,7 +103,12 @@ impl TokenRequest<'_> {
             Forbidden::MissingScope { all_of, any_of, .. } => {
                 let wanted = all_of.iter().chain(any_of.iter()).map(|scope| scope.as_str().to_owned()).collect();
                 let is_own = caller.is_some_and(Verified::is_own);
-                let cause = if is_own { Cause::OwnScope } else { Cause::Scope(wanted) };
+                let is_static = caller.is_some_and(|caller| caller.token().is_none());
+                let cause = match (is_own, is_static) {
+                    (true, _) => Cause::OwnScope,
+                    (false, true) => Cause::StaticScope,
+                    (false, false) => Cause::Scope(wanted),
+                };
                 refused("missing_scope", &missing_scope(&all_of, &any_of), cause)
             }
             Forbidden::ClaimMismatch(_) => {

@@ -28,6 +28,7 @@ use crate::app::rehearsal::walk::{Walk, WalkEnd};
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::needs::Needs;
+use crate::oauth::caller::IssuerName;
 use crate::oauth::observer::{Observation, Outcome, Room};
 
 pub(super) const HELP: &str = "\
@@ -111,7 +112,7 @@ struct Explanation {
     url: ExplainedUrl,
     from: IpAddr,
     caller: String,
-    /// What could not be read or checked.
+    /// Facts that could not be read, and checks that were left out for it.
     remarks: Vec<String>,
     walk: Walk,
 }
@@ -210,7 +211,9 @@ impl Explanation {
         };
         let mut remarks = credentials.facts.remarks;
         if let Some(issuer) = &presented.not_checked {
-            let why = format!("not checked: no keys of issuer `{issuer}` on this machine");
+            let cause = credentials.facts.lacking.get(&IssuerName::new(issuer));
+            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+            let why = format!("not checked: no keys of issuer `{issuer}` on this machine{cause}");
             walk.observations.iter_mut().for_each(|observation| mark_not_checked(observation, &why));
             remarks.push(format!("signature {why}"));
         }

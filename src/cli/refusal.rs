@@ -25,6 +25,8 @@ pub(super) enum Cause {
     Scope(Vec<String>),
     /// The same for a token of our own: its scopes are those of its client.
     OwnScope,
+    /// The same for a static token: its scopes are those of its entry.
+    StaticScope,
     /// The first claim of a route's rule with another value, by its path.
     Claim(String),
     Client,

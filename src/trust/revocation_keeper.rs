@@ -95,8 +95,8 @@ const QUEUE_CAPACITY: usize = 256;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Revoker {
-    /// Revokes nothing: nobody takes its requests.
-    pub(crate) fn of_nobody() -> Self {
+    /// Revokes nothing: no keeper takes its requests.
+    pub(crate) fn without_keeper() -> Self {
         Self { requests: sync_channel(0).0 }
     }
 

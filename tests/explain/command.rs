@@ -38,7 +38,7 @@ fn explained_json(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>,
 
 /// The outcome of a check, and what it found.
 fn check<'w>(said: &'w Value, subject: &str) -> (&'w str, &'w str) {
-    let way = said["way"].as_array().unwrap();
+    let way = said["checks"].as_array().unwrap();
     let seen = way.iter().find(|seen| seen["subject"] == subject).unwrap_or_else(|| panic!("no {subject}: {said:#}"));
     (seen["outcome"].as_str().unwrap(), seen["found"].as_str().unwrap())
 }

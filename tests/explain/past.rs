@@ -31,7 +31,7 @@ fn explained_json(folder: &Path, id: &str) -> (Option<i32>, Value) {
 /// The source and the outcome of a check.
 #[track_caller]
 fn check<'w>(said: &'w Value, subject: &str) -> (&'w str, &'w str) {
-    let way = said["way"].as_array().unwrap();
+    let way = said["checks"].as_array().unwrap();
     let seen = way.iter().find(|seen| seen["subject"] == subject).unwrap_or_else(|| panic!("no {subject}: {said:#}"));
     (seen["source"].as_str().unwrap(), seen["outcome"].as_str().unwrap())
 }
@@ -103,7 +103,7 @@ async fn a_past_decision_is_walked_under_its_own_revision() {
     assert_eq!((code, &said["comparison"]), (Some(1), &json!("not_comparable")), "{said:#}");
     assert_eq!(check(&said, "bad_signature"), ("recorded", "failed"));
     assert_eq!((check(&said, "route").0, said["walked"]["route"].as_str()), ("walked", Some("data")));
-    assert!(said["way"].as_array().unwrap().iter().all(|seen| seen["subject"] != "credentials"), "{said:#}");
+    assert!(said["checks"].as_array().unwrap().iter().all(|seen| seen["subject"] != "credentials"), "{said:#}");
 }
 
 #[tokio::test]

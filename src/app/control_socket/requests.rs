@@ -23,7 +23,7 @@ use super::super::reload_handle::{ReloadHandle, Reloaded};
 use crate::config::diagnostics::Diagnostic;
 use crate::pipeline::routing::snapshot::Snapshot;
 
-/// What requests of the control socket are about.
+/// The subject of the requests: the configuration in use, and its reloads.
 #[derive(Debug)]
 pub(in super::super) struct ControlRequests {
     /// The file that is reloaded.

@@ -29,7 +29,7 @@ pub struct ExplainedRequest {
     pub fields: Vec<(String, String)>,
 }
 
-/// What becomes of a request.
+/// The decision about a request, and its result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExplainedDecision {
     /// `None` if the service answers, or an endpoint of the gateway by the body.

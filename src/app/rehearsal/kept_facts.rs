@@ -29,7 +29,9 @@ pub(crate) struct KeptFacts {
     pub(crate) algorithm: Algorithm,
     /// A real token is judged: issuers accept no algorithm but their own.
     pub(crate) has_real_token: bool,
-    /// What could not be read, and what follows.
+    /// The issuers whose keys are not on this machine, each with the reason.
+    pub(crate) lacking: HashMap<IssuerName, String>,
+    /// Facts that could not be read, with the consequences.
     pub(crate) remarks: Vec<String>,
 }
 
@@ -37,8 +39,8 @@ impl Default for KeptFacts {
     fn default() -> Self {
         // Making such a key is fast.
         let algorithm = Algorithm::Es256;
-        let (keys, revocations, remarks) = (HashMap::default(), None, Vec::new());
-        Self { keys, revocations, algorithm, has_real_token: false, remarks }
+        let (keys, lacking) = (HashMap::default(), HashMap::default());
+        Self { keys, revocations: None, algorithm, has_real_token: false, lacking, remarks: Vec::new() }
     }
 }
 
@@ -118,6 +120,6 @@ impl KeptFacts {
     }
 
     fn lacks(&mut self, name: &IssuerName, why: &str) {
-        self.remarks.push(format!("no keys of issuer `{}` on this machine: {why}", name.as_str()));
+        self.lacking.insert(name.clone(), why.to_owned());
     }
 }

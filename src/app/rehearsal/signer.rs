@@ -63,7 +63,7 @@ impl Signer {
     }
 }
 
-/// The static tokens of a configuration, with values of the rehearsal in place of their own, which nobody knows. A real
+/// The static tokens of a configuration, with values of the rehearsal in place of their own, of which only hashes are known. A real
 /// token is compared with the real values.
 pub(super) fn static_tokens(settings: &[StaticTokenSettings], facts: &KeptFacts) -> StaticTokens {
     if facts.has_real_token {

@@ -18,6 +18,7 @@ pub(super) fn obstacle(refusal: &Refusal, facts: &TokenFacts<'_>, text: &str) ->
             "the token has the scope in no claim: it has to be granted, and a new token requested".to_owned()
         }
         Cause::OwnScope => "the client has to have the scope in `oauth.clients`, and request a new token".to_owned(),
+        Cause::StaticScope => "the scope has to be added to `scopes` of its entry in `static_tokens`".to_owned(),
         Cause::Claim(_) => "the token has no value of the claim that could be added".to_owned(),
         Cause::Client => "the token names no client that could be added".to_owned(),
         Cause::Address => "the address is denied, or no list of addresses can be extended".to_owned(),

@@ -24,7 +24,7 @@ pub(super) fn proposals(refusal: &Refusal, facts: &TokenFacts<'_>) -> Vec<Propos
         Cause::Client => for_client(facts).into_iter().collect(),
         Cause::Address => for_address(facts),
         Cause::Field => for_field(facts),
-        Cause::OwnScope | Cause::Other => Vec::new(),
+        Cause::OwnScope | Cause::StaticScope | Cause::Other => Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Explanation;
-use super::text::room_name;
+use super::text::step_name;
 use crate::app::rehearsal::walk::{ForwardedRequest, GivenAnswer, Walk, WalkEnd};
 use crate::cli::terminal::out;
 use crate::oauth::observer::{Observation, Outcome};
@@ -30,7 +30,7 @@ fn add_walk(walk: &Walk, printed: &mut Value) {
     if let Some(reason) = walk.would_deny {
         printed["would_deny"] = json!(reason.as_str());
     }
-    printed["way"] = walk.observations.iter().map(observation).collect();
+    printed["checks"] = walk.observations.iter().map(observation).collect();
     match &walk.end {
         WalkEnd::Forwarded(forwarded) => {
             printed["decision"] = json!("allowed");
@@ -61,7 +61,7 @@ pub(super) fn observation(Observation { room, subject, outcome, values }: &Obser
         Outcome::NotChecked => "not_checked",
     };
     let mut printed =
-        json!({ "room": room_name(*room), "subject": subject, "outcome": outcome, "found": values.found });
+        json!({ "step": step_name(*room), "subject": subject, "outcome": outcome, "found": values.found });
     if !values.wanted.is_empty() {
         printed["wanted"] = json!(values.wanted);
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::json::observation;
 use super::past::{CheckSource, MarkedCheck, PastExplanation};
 use super::recorded::{Comparison, decision_of};
-use super::text::{observed, room_name};
+use super::text::{observed, step_name};
 use crate::audit::line::shown;
 use crate::audit::reason::Reason;
 use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, WARN, out, styled};
@@ -27,7 +27,7 @@ pub(super) fn print(explained: &PastExplanation) {
     let mut room = None;
     for MarkedCheck { source, observation } in checks {
         if room.replace(observation.room) != Some(observation.room) {
-            out(format_args!("\n{}", styled(BOLD, room_name(observation.room))));
+            out(format_args!("\n{}", styled(BOLD, step_name(observation.room))));
         }
         out(format_args!("{:SOURCES$}{}", source.name(), observed(observation)));
     }
@@ -100,7 +100,7 @@ fn printed(explained: &PastExplanation) -> Value {
         },
         "config": decision.revision,
         "remarks": remarks,
-        "way": way.collect::<Vec<_>>(),
+        "checks": way.collect::<Vec<_>>(),
         "recorded": {
             "decision": decision.decision, "reason": decision.reason, "found": decision.found,
             "wanted": decision.wanted, "status": decision.status, "route": decision.route,

@@ -12,7 +12,7 @@ use crate::oauth::caller::IssuerName;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::observer::{Observation, Outcome, Room};
 
-/// What a line says of a request and its decision.
+/// A request and its decision, as a line of the audit log has them.
 #[derive(Debug, Default)]
 pub(super) struct RecordedDecision {
     pub(super) time: String,

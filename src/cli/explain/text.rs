@@ -17,14 +17,14 @@ pub(super) fn print(explained: &Explanation) {
     let mut room = None;
     for observation in &walk.observations {
         if room.replace(observation.room) != Some(observation.room) {
-            out(format_args!("\n{}", styled(BOLD, room_name(observation.room))));
+            out(format_args!("\n{}", styled(BOLD, step_name(observation.room))));
         }
         out(observed(observation));
     }
     print_end(walk);
 }
 
-pub(super) fn room_name(room: Room) -> &'static str {
+pub(super) fn step_name(room: Room) -> &'static str {
     match room {
         Room::Canonicalise => "canonical form",
         Room::Route => "route",

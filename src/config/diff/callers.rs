@@ -213,7 +213,7 @@ fn compare_credentials(
     let added = secrets.iter().filter(|secret| !old.secrets.iter().any(|other| is_same(secret, other))).count();
     let removed = old.secrets.iter().filter(|secret| !secrets.iter().any(|other| is_same(secret, other))).count();
     if added + removed > 0 {
-        // Who knows a new secret is not in the file.
+        // The file does not say to whom a new secret was given.
         let direction = if added > 0 { Direction::Unclear } else { Direction::Narrower };
         let text = format!("secrets of client `{id}` changed: {added} added, {removed} removed");
         changes.add(direction, subject, text);

@@ -31,7 +31,7 @@ mod upstreams;
 use change::{AccessChange, Changes};
 use view::AccessView;
 
-/// What the new configuration changes, in the order of its subjects.
+/// The changes that the new configuration makes, in the order of its subjects.
 pub(crate) fn diff(old: &AccessView<'_>, new: &AccessView<'_>) -> Vec<AccessChange> {
     let mut changes = Changes::default();
     listeners::compare(old, new, &mut changes);

@@ -1,4 +1,4 @@
-//! What a route demands of its requests, compared with what another demands.
+//! The demands of a route on its requests, compared with those of another.
 
 mod exchanges;
 
@@ -52,13 +52,13 @@ impl RouteChanges {
     }
 }
 
-/// What the new route demands of the requests that both take, compared with the old one. Each comes with the limits of
+/// The demands of the new route on the requests that both take, compared with those of the old one. Each comes with the limits of
 /// its configuration.
 pub(super) fn compare_routes(
     (old, old_limits): (&Route, &Limits),
     (new, limits): (&Route, &Limits),
 ) -> Vec<RouteChange> {
-    // What a route takes, by name, hosts, path and methods, is compared for all routes together.
+    // The requests of a route, by name, hosts, path and methods, are compared for all routes together.
     let Route {
         name: _,
         hosts: _,

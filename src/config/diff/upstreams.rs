@@ -1,4 +1,4 @@
-//! The upstreams that both configurations have. What a route leads to is compared with the route.
+//! The upstreams that both configurations have. The targets of routes are compared with the routes.
 
 use std::collections::HashMap;
 

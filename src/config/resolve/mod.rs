@@ -45,7 +45,7 @@ use super::diagnostics::{Diagnostic, Faults, Reported};
 use super::lint::Lint;
 use super::needs::Needs;
 use super::raw::limits::RawLimits;
-use super::raw::{AuditFile, RawAudit, RawConfig, RawOnFailure, Sync};
+use super::raw::{AuditFile, RawAudit, RawConfig, RawDns, RawOnFailure, Sync};
 use super::revision::NamedContent;
 use super::source::{At, Source, Span};
 use super::types::{Audit, Config, ReloadSettings};
@@ -118,17 +118,12 @@ impl Resolver<'_> {
         let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, &names.issuers_of_callers()));
         self.unlimited_audiences(&raw.issuers, &raw.routes);
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
-        let has_static_tokens = !raw.static_tokens.entries.is_empty();
-        let static_tokens = self.static_tokens(raw.static_tokens);
-        let static_token_failures = has_static_tokens.then(|| self.static_token_failures());
+        let (static_tokens, static_token_failures) = self.static_tokens(raw.static_tokens);
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
         let audit_file = self.audit_file(&raw.audit, state);
         let is_file = matches!(audit_file.value, AuditFile::Path(_));
         let state_directory = self.state_directory(state, &revoked, (oauth.is_some(), is_file));
         let (upstreams, (server_names, upstream_certificates)) = self.upstreams(raw.upstreams, workers);
-        let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
-        let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
-        let stale_for = raw.dns.stale_for.value;
         let written = raw.routes.len();
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
         self.warn_of_unused_limits();
@@ -171,7 +166,7 @@ impl Resolver<'_> {
             revoked,
             upstream_certificates,
             names: server_names,
-            dns: DnsSettings { servers, stale_for },
+            dns: dns_settings(raw.dns),
             tests,
         })
     }
@@ -373,4 +368,10 @@ type Resolved<T> = Result<T, Reported>;
 /// An empty table, if the routes conflict.
 fn no_routes() -> RouteTable {
     RouteTable::default()
+}
+
+fn dns_settings(raw: RawDns) -> DnsSettings {
+    let servers = raw.servers.and_then(Result::ok).map(|list| list.value.items);
+    let servers = servers.unwrap_or_default().into_iter().map(|server| server.value).collect();
+    DnsSettings { servers, stale_for: raw.stale_for.value }
 }

@@ -35,8 +35,13 @@ const FAILURE_LIMIT: &str = "(static-token-failures)";
 const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 impl Resolver<'_> {
-    /// To be called after the issuers, and before the routes: the fields of both are for tokens.
-    pub(super) fn static_tokens(&mut self, raw: Named<RawStaticToken>) -> Vec<StaticTokenSettings> {
+    /// The tokens, and the limit of failures where there are some. To be called after the issuers, and before the routes:
+    /// the fields of both are for tokens.
+    pub(super) fn static_tokens(
+        &mut self,
+        raw: Named<RawStaticToken>,
+    ) -> (Vec<StaticTokenSettings>, Option<RateLimit>) {
+        let has_tokens = !raw.entries.is_empty();
         let of_issuers = self.token_fields.clone();
         let (mut tokens, mut hashes): (Vec<StaticTokenSettings>, HashMap<TokenHash, Span>) = Default::default();
         for (name, token) in raw.entries {
@@ -58,12 +63,8 @@ impl Resolver<'_> {
                 tokens.push(StaticTokenSettings { name, hash, scopes, until: until.value, field });
             }
         }
-        tokens
-    }
-
-    /// The limit of failures.
-    pub(super) fn static_token_failures(&mut self) -> RateLimit {
-        self.rate_limit(FAILURE_LIMIT.to_owned(), FAILURE_RATE, RequestKey::Address)
+        let failures = has_tokens.then(|| self.rate_limit(FAILURE_LIMIT.to_owned(), FAILURE_RATE, RequestKey::Address));
+        (tokens, failures)
     }
 
     fn static_token_name(&mut self, name: &At<String>) -> Option<Identity> {
