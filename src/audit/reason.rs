@@ -51,6 +51,7 @@ reasons! {
     MissingClaim => "missing_claim", refusal;
     Revoked => "revoked", refusal;
     UnknownClient => "unknown_client", refusal;
+    NotProven => "not_proven", refusal;
     StaticTokenEnded => "static_token_ended", refusal;
     UnknownStaticToken => "unknown_static_token", refusal;
     // The policy of a route.

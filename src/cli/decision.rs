@@ -14,6 +14,7 @@ use crate::clock::UnixTime;
 use crate::oauth::observer::Unobserved;
 use crate::pipeline::policy::authenticate::{AuthenticateError, authenticate_anew};
 use crate::pipeline::policy::authorize::{Admitted, admit, authorize};
+use crate::pipeline::policy::possession::ProvenCaller;
 use crate::pipeline::routing::access::{Access, AccessRule, Forbidden, missing_scope};
 use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::snapshot::Snapshot;
@@ -88,7 +89,7 @@ impl TokenRequest<'_> {
         caller: &Rc<Verified>,
     ) -> Result<(), Refusal> {
         let own = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-        let authorized = authorize(admitted, rule, Rc::clone(caller), own, &mut Unobserved);
+        let authorized = authorize(admitted, rule, ProvenCaller::without_request(caller), own, &mut Unobserved);
         authorized.map(drop).map_err(|forbidden| self.refusal(forbidden, rule, Some(caller)))
     }
 

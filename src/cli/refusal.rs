@@ -97,6 +97,7 @@ fn explain(reason: TokenError) -> (&'static str, &'static str) {
         TokenError::BadSignature => ("bad_signature", "the signature was not made with the issuer's key"),
         TokenError::UnknownClient => ("unknown_client", "it is a token of ours, and `oauth.clients` lacks its client"),
         TokenError::Revoked => ("revoked", "it was revoked"),
+        TokenError::NotProven => ("not_proven", "it is bound to a key, and the request does not prove its possession"),
         TokenError::StaticTokenEnded => ("static_token_ended", "it is a static token, and its `until` is past"),
         TokenError::UnknownStaticToken => ("unknown_static_token", "it is neither a JWT nor one of `static_tokens`"),
     }

@@ -61,6 +61,17 @@ struct PublishedMetadata {
     document: CachedDocument,
 }
 
+/// A request to an endpoint at which clients authenticate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndpointRequest<'r> {
+    pub(crate) headers: &'r HeaderMap,
+    pub(crate) query: Option<&'r str>,
+    pub(crate) body: &'r [u8],
+    pub(crate) from: SourceAddress,
+    /// The time after the body has arrived.
+    pub(crate) now: UnixTime,
+}
+
 /// An issued token and the values for its audit record.
 #[derive(Debug)]
 pub(crate) struct Issued {
@@ -168,18 +179,11 @@ impl AuthorizationServer {
     }
 
     /// Decides a token request. [`Self::issue`] makes the token.
-    pub(crate) async fn decide(
-        &self,
-        headers: &HeaderMap,
-        query: Option<&str>,
-        body: &[u8],
-        from: SourceAddress,
-        now: UnixTime,
-    ) -> Result<DecidedGrant<'_>, TokenRefusal> {
-        if !now.is_plausible() {
+    pub(crate) async fn decide(&self, request: EndpointRequest<'_>) -> Result<DecidedGrant<'_>, TokenRefusal> {
+        if !request.now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }
-        let (authenticated, parameters) = self.client(headers, query, body, from, now).await?;
+        let (authenticated, parameters) = self.client(request).await?;
         parameters.check_grant_type()?;
         let wanted = Wanted { scope: parameters.scope.as_deref(), audiences: &parameters.audiences };
         let grant = Grant::decide(authenticated.client, &wanted)?;
@@ -189,11 +193,7 @@ impl AuthorizationServer {
     /// Authenticates the client of a request. Also returns the parameters.
     pub(super) async fn client(
         &self,
-        headers: &HeaderMap,
-        query: Option<&str>,
-        body: &[u8],
-        from: SourceAddress,
-        now: UnixTime,
+        EndpointRequest { headers, query, body, from, now }: EndpointRequest<'_>,
     ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
         let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
         let presented = PresentedCredentials::read(headers, std::mem::take(&mut parameters.credentials))?;

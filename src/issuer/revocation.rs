@@ -5,12 +5,8 @@
 
 use std::rc::Rc;
 
-use http::HeaderMap;
-
-use super::authorization_server::{AuthorizationServer, TokenRefusal};
+use super::authorization_server::{AuthorizationServer, EndpointRequest, TokenRefusal};
 use super::grant::GrantFault;
-use crate::clock::UnixTime;
-use crate::network::SourceAddress;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::oauth::observer::Unobserved;
@@ -32,16 +28,13 @@ impl AuthorizationServer {
     pub(crate) async fn revoke(
         &self,
         (trust, revoker): (&Trust, &Revoker),
-        headers: &HeaderMap,
-        query: Option<&str>,
-        body: &[u8],
-        from: SourceAddress,
-        now: UnixTime,
+        request: EndpointRequest<'_>,
     ) -> Result<Revoked, TokenRefusal> {
+        let now = request.now;
         if !now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }
-        let (authenticated, parameters) = self.client(headers, query, body, from, now).await?;
+        let (authenticated, parameters) = self.client(request).await?;
         let client = authenticated.client;
         let token = parameters.token.ok_or(GrantFault::InvalidRequest("token is missing"))?;
         let own = [IssuerName::own()];

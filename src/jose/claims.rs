@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::numeric_date::NumericDate;
 use super::strict_json::{self, NotStrict};
+use crate::oauth::confirmation::Confirmation;
 use crate::oauth::discrepancy::Discrepancy;
 
 /// All claims of a token; the registered ones have the right type. The signature is not verified here.
@@ -26,6 +27,7 @@ pub(crate) struct Claims {
     pub(crate) not_before: Option<u64>,
     pub(crate) issued_at: Option<NumericDate>,
     pub(crate) token_id: Option<String>,
+    pub(crate) confirmation: Confirmation,
     /// Every member, the registered ones included.
     pub(crate) all: Map<String, Value>,
 }
@@ -92,9 +94,18 @@ impl Claims {
             not_before: date(&all, "nbf", bytes)?.map(NumericDate::rounded_up),
             issued_at: date(&all, "iat", bytes)?,
             token_id: token_id.map(str::to_owned),
+            confirmation: confirmation(&all)?,
             all,
         })
     }
+}
+
+/// No key if the claim is absent.
+fn confirmation(all: &Map<String, Value>) -> Result<Confirmation, ClaimsFault> {
+    let present = all.get("cnf").filter(|value| !value.is_null());
+    present.map_or(Ok(Confirmation::default()), |value| {
+        Confirmation::parse(value).map_err(|values| ClaimsFault::Malformed(Box::new(values)))
+    })
 }
 
 /// `None` if the claim is absent.

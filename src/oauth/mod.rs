@@ -3,6 +3,7 @@
 //! The code here does no I/O, reads no clock and does not depend on the origin of its values.
 
 pub(crate) mod caller;
+pub(crate) mod confirmation;
 pub(crate) mod discrepancy;
 pub(crate) mod error;
 pub(crate) mod identity;

@@ -103,7 +103,7 @@ pub(crate) async fn handle(
     let mut answer = decided.unwrap_or_else(|rejection| {
         record_refusal(&mut open, &rejection);
         let to_grpc = is_grpc && grpc::may_be_spoken(open.log.matched, &snapshot);
-        rejection.into_response(to_grpc, &open.log.request_id)
+        rejection.into_response(open.log.matched.route(&snapshot), to_grpc, &open.log.request_id)
     });
     if for_head {
         answer = Content::without_body(answer);
@@ -131,7 +131,7 @@ fn refuse_malformed(mut open: Box<OpenRequest>, exchange: ExchangeGuard, fault: 
     let rejection = Rejection::Wire(fault);
     open.refused(rejection.reason(), None);
     open.log.rule = broken_rule(&rejection);
-    let mut answer = rejection.into_response(false, &open.log.request_id);
+    let mut answer = rejection.into_response(None, false, &open.log.request_id);
     open.log.status = Some(answer.status().as_u16());
     ResponseFields::default().add_standard_headers(&open.log.request_id, answer.status(), answer.headers_mut());
     answer.map(|content| AnswerBody::new(content, open, exchange, None))

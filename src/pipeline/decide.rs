@@ -3,8 +3,6 @@
 //! The corridor carries out what is decided here. Commands that explain or test a configuration decide by the same
 //! function, and carry nothing out.
 
-use std::rc::Rc;
-
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
@@ -21,6 +19,7 @@ use super::policy::authenticate::authenticate;
 use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
 use super::policy::current_snapshot::CurrentSnapshot;
 use super::policy::limits::LimitPhase;
+use super::policy::possession::prove;
 use super::record::matched::MatchedRule;
 use super::record::open_request::OpenRequest;
 use super::record::request_log::RequestLog;
@@ -174,7 +173,9 @@ async fn find_permit<'r>(
         }
         Access::Protected(rule) => rule,
     };
-    let caller = match authenticate(current, snapshot, rule, peer, headers, log.now, observer).await {
+    let authenticated = authenticate(current, snapshot, rule, peer, headers, log.now, observer).await;
+    let proven = authenticated.and_then(|caller| prove(&caller).map_err(|check| caller.refused(check).into()));
+    let caller = match proven {
         Ok(caller) => caller,
         Err(error) => {
             log.presented(headers);
@@ -183,10 +184,10 @@ async fn find_permit<'r>(
             return report(reported, error.into(), log);
         }
     };
-    log.caller(&caller);
+    log.caller(caller.verified());
     let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-    authorize(admitted, rule, Rc::clone(&caller), own_clients, observer).or_else(|forbidden| {
-        let reported = Permit::reported_caller(admitted, caller, &forbidden, log.now);
+    authorize(admitted, rule, caller.clone(), own_clients, observer).or_else(|forbidden| {
+        let reported = Permit::reported_caller(admitted, caller.into_verified(), &forbidden, log.now);
         report(reported, forbidden.into(), log)
     })
 }

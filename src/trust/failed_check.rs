@@ -17,6 +17,7 @@ use crate::jose::jwk::VerifyingKey;
 use crate::jose::jwk::certificate::CertificateReference;
 use crate::jose::token::TokenFault;
 use crate::oauth::caller::IssuerName;
+use crate::oauth::confirmation::Confirmation;
 use crate::oauth::discrepancy::{Discrepancy, one_of, short};
 use crate::oauth::identity::Identity;
 
@@ -55,6 +56,8 @@ pub(crate) enum TokenError {
     Revoked,
     /// An own token whose client is not configured.
     UnknownClient,
+    /// A bound token without a proof that its caller has the key.
+    NotProven,
     /// A static token past its end.
     StaticTokenEnded,
     /// Neither a JWT nor a static token.
@@ -173,6 +176,14 @@ impl FailedCheck {
             }
         };
         Self::new(TokenError::Revoked, found, wanted)
+    }
+
+    /// A bound token without the proof of one of its keys.
+    pub(crate) fn not_proven(confirmation: Confirmation) -> Self {
+        let key = confirmation.key.map(|_| "a DPoP proof of its key");
+        let certificate = confirmation.certificate.map(|_| "the client certificate that it is bound to");
+        let wanted: Vec<&str> = key.into_iter().chain(certificate).collect();
+        Self::new(TokenError::NotProven, "a bound token without proof of possession", wanted.join(", and "))
     }
 
     pub(super) fn static_token_ended(until: UnixTime, now: UnixTime) -> Self {

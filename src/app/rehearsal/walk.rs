@@ -94,6 +94,7 @@ impl Rehearsal {
         let for_head = head.method == Method::HEAD;
         let decided = decide(context, &mut open, &mut fields, &mut head, has_body, &mut trace);
         let decided = self.runtime.block_on(decided);
+        let route = open.log.matched.route(&self.snapshot);
         let rule = open.log.matched.name(&self.snapshot).map(str::to_owned);
         let ended = decided.and_then(|decided| match decided {
             DecidedRequest::Answered(answer) => Ok(Err(answer)),
@@ -116,7 +117,11 @@ impl Rehearsal {
             (Ok(Err(answer)), Some(reason)) => WalkEnd::Refused { reason, values: None, answer: given(answer, false) },
             (Err(rejection), _) => {
                 let (reason, values) = (rejection.reason(), found_and_wanted(&rejection));
-                WalkEnd::Refused { reason, values, answer: given(rejection.into_response(false, &request_id), true) }
+                WalkEnd::Refused {
+                    reason,
+                    values,
+                    answer: given(rejection.into_response(route, false, &request_id), true),
+                }
             }
         };
         Walk { rule, observations: trace.0, would_deny, end }
@@ -129,7 +134,7 @@ impl Rehearsal {
         let observed =
             Observation::checked(Room::Canonicalise, "HTTP/1.1", false, fault.to_string(), format!("the rule {rule}"));
         let reason = rejection.reason();
-        let mut answer = rejection.into_response(false, &request_id);
+        let mut answer = rejection.into_response(None, false, &request_id);
         ResponseFields::default().add_standard_headers(&request_id, answer.status(), answer.headers_mut());
         let end = WalkEnd::Refused { reason, values: None, answer: GivenAnswer::of(&answer, &request_id) };
         Walk { rule: None, observations: vec![observed], would_deny: None, end }

@@ -47,6 +47,7 @@ fn of_check(check: TokenError, refusal: &Refusal, facts: &TokenFacts<'_>) -> Vec
         | TokenError::BadSignature
         | TokenError::Revoked
         | TokenError::UnknownClient
+        | TokenError::NotProven
         | TokenError::StaticTokenEnded
         | TokenError::UnknownStaticToken => Vec::new(),
     }

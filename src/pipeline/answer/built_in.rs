@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use super::content::Content;
 use super::count_limits::count_client;
 use super::rejection::Rejection;
-use crate::clock;
+use crate::clock::{self, UnixTime};
+use crate::issuer::authorization_server::EndpointRequest;
 use crate::issuer::metadata::CachedDocument;
 use crate::issuer::revocation::Revoked;
 use crate::oauth::observer::Unobserved;
@@ -88,7 +89,7 @@ async fn token(
     let body = collect(body.take()).await?;
     // A body may take long to arrive: times are checked against the clock after it has.
     let now = clock::now();
-    let grant = oauth.server.decide(&head.headers, request.query(), &body, peer.source_address(), now).await?;
+    let grant = oauth.server.decide(endpoint_request(peer, request, head, &body, now)).await?;
     open.log.client(grant.client().clone());
     count_client(snapshot, grant.client(), open, &mut Unobserved)?;
     let issued = oauth.server.issue(grant, now).await?;
@@ -114,7 +115,7 @@ async fn revoke(
     open.reserve_if_roomy();
     let body = collect(body.take()).await?;
     let with = (&snapshot.trust, &oauth.revoker);
-    match oauth.server.revoke(with, &head.headers, request.query(), &body, peer.source_address(), clock::now()).await? {
+    match oauth.server.revoke(with, endpoint_request(peer, request, head, &body, clock::now())).await? {
         Revoked::Token(verified) => open.log.caller(&verified),
         Revoked::Nothing { client } => open.log.client(client),
     }
@@ -122,6 +123,16 @@ async fn revoke(
     let mut response = Response::new(Content::whole(""));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+fn endpoint_request<'r>(
+    peer: &Peer,
+    request: &'r CanonicalRequest,
+    head: &'r ReceivedHead,
+    body: &'r [u8],
+    now: UnixTime,
+) -> EndpointRequest<'r> {
+    EndpointRequest { headers: &head.headers, query: request.query(), body, from: peer.source_address(), now }
 }
 
 async fn collect(body: Option<ClientBody>) -> Result<Bytes, Rejection> {

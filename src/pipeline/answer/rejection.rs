@@ -4,6 +4,7 @@
 //! and nothing of the request but a scope that an authenticated client may not request.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod challenge;
 mod conversions;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -27,6 +28,7 @@ use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
 use crate::pipeline::routing::access::{Forbidden, missing_scope};
 use crate::pipeline::routing::rate_limit::seconds;
+use crate::pipeline::routing::route::Route;
 use crate::trust::failed_check::TokenError;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
@@ -61,15 +63,19 @@ struct Public<'p> {
     description: std::borrow::Cow<'p, str>,
 }
 
-const REALM: &str = "portcullis";
 /// Seconds; for shortages that end soon.
 const SOON: HeaderValue = HeaderValue::from_static("1");
 /// Seconds; for an issuer that can't be reached.
 const LATER: HeaderValue = HeaderValue::from_static("5");
 
 impl Rejection {
-    /// The body names the request, so that a report of the refusal leads to its line in the audit log.
-    pub(crate) fn into_response(self, to_grpc: bool, request_id: &RequestId) -> Response<Content> {
+    /// `route` is that of the request, if it has one. The body names the request, so that a report of the refusal leads to its line in the audit log.
+    pub(crate) fn into_response(
+        self,
+        route: Option<&Route>,
+        to_grpc: bool,
+        request_id: &RequestId,
+    ) -> Response<Content> {
         let (public, request_id) = (self.public(), request_id.as_str());
         let body = json!({ "error": public.error, "error_description": public.description, "request_id": request_id });
         // The line break is for people at terminals.
@@ -78,7 +84,7 @@ impl Rejection {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(challenge) = self.challenge() {
+        if let Some(challenge) = challenge::challenge(&self, route) {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
         if let Some(seconds) = self.retry_after() {
@@ -168,46 +174,6 @@ impl Rejection {
             Self::Token(refusal) => return Public::token(refusal),
         };
         Public { status, error, description: description.into() }
-    }
-
-    fn challenge(&self) -> Option<HeaderValue> {
-        let text = match self {
-            Self::Unauthenticated(AuthenticateError::Missing { .. }) => format!("Bearer realm=\"{REALM}\""),
-            Self::Unauthenticated(AuthenticateError::Refused(refused))
-                if refused.reason != TokenError::KeysUnavailable =>
-            {
-                format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\"")
-            }
-            Self::Forbidden(Forbidden::MissingScope { all_of, any_of, .. }) => {
-                let scope = all_of.union(any_of);
-                format!("Bearer realm=\"{REALM}\", error=\"insufficient_scope\", scope=\"{scope}\"")
-            }
-            Self::Token(TokenRefusal::Fault(fault)) if fault.wants_challenge() => format!("Basic realm=\"{REALM}\""),
-            Self::Overload
-            | Self::Wire(_)
-            | Self::Ambiguous(_)
-            | Self::Header(_)
-            | Self::ClearText
-            | Self::NoRoute
-            | Self::MethodNotAllowed(_)
-            | Self::RateLimited(_)
-            | Self::Unauthenticated(
-                AuthenticateError::Ambiguous(_)
-                | AuthenticateError::Refused(_)
-                | AuthenticateError::TooManyFailures { .. }
-                | AuthenticateError::Clock,
-            )
-            | Self::Forbidden(
-                Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed(_) | Forbidden::AddressNotAllowed { .. },
-            )
-            | Self::AuditUnavailable
-            | Self::TooLarge
-            | Self::BodyTimeout
-            | Self::ClientGone
-            | Self::Token(_)
-            | Self::Upstream(_) => return None,
-        };
-        HeaderValue::try_from(text).ok()
     }
 
     /// True where the request may have been valid, and the load was too high.
@@ -305,7 +271,7 @@ impl Rejection {
 
 const TOO_MANY_FAILURES: (StatusCode, &str, &str) =
     (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many failures; see Retry-After");
-const INVALID_TOKEN: &str = "the access token is invalid or expired";
+pub(super) const INVALID_TOKEN: &str = "the access token is invalid or expired";
 
 impl Public<'_> {
     fn bad_request(description: String) -> Self {

@@ -105,6 +105,7 @@ pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
             TokenError::BadSignature => Reason::BadSignature,
             TokenError::Revoked => Reason::Revoked,
             TokenError::UnknownClient => Reason::UnknownClient,
+            TokenError::NotProven => Reason::NotProven,
             TokenError::StaticTokenEnded => Reason::StaticTokenEnded,
             TokenError::UnknownStaticToken => Reason::UnknownStaticToken,
         },

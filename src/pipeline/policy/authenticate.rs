@@ -128,6 +128,7 @@ fn is_final(reason: TokenError) -> bool {
         | TokenError::NotYetValid
         | TokenError::KeysUnavailable
         | TokenError::BadSignature
+        | TokenError::NotProven
         | TokenError::StaticTokenEnded
         | TokenError::UnknownStaticToken => false,
     }

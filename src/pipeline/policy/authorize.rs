@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::authenticate::AuthenticateError;
+use super::possession::ProvenCaller;
 use crate::clock::UnixTime;
 use crate::issuer::authorization_server::AuthorizationServer;
 use crate::oauth::observer::{Observer, Room};
@@ -60,7 +61,7 @@ pub(crate) fn allow_public<'r>(admitted: &Admitted<'r>) -> Option<Permit<'r>> {
 pub(crate) fn authorize<'r>(
     admitted: &Admitted<'r>,
     rule: &AccessRule,
-    caller: Rc<Verified>,
+    caller: ProvenCaller,
     ours: Option<&AuthorizationServer>,
     observer: &mut impl Observer,
 ) -> Result<Permit<'r>, Forbidden> {
@@ -74,7 +75,7 @@ pub(crate) fn authorize<'r>(
         observer.report(Room::Authorize, "address of the client", allowed, |_| not_allowed().discrepancy())?;
     }
     rule.check(&caller, observer)?;
-    Ok(Permit { route, caller: Some(caller), basis: PermitBasis::Rule })
+    Ok(Permit { route, caller: Some(caller.into_verified()), basis: PermitBasis::Rule })
 }
 
 impl<'r> Admitted<'r> {

@@ -19,6 +19,7 @@ use tokio::task::yield_now;
 use super::authenticate::check_client;
 use super::authorize::{Admitted, admit, authorize};
 use super::current_snapshot::CurrentSnapshot;
+use super::possession::ProvenCaller;
 use crate::clock;
 use crate::oauth::observer::Unobserved;
 use crate::pipeline::request::canonical::CanonicalRequest;
@@ -186,7 +187,7 @@ impl StreamRequest {
             return Err(StreamEnd::Unauthenticated);
         }
         let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-        let permit = authorize(admitted, rule, Rc::clone(caller), own_clients, &mut Unobserved);
+        let permit = authorize(admitted, rule, ProvenCaller::without_request(caller), own_clients, &mut Unobserved);
         permit.map(drop).map_err(|forbidden| match forbidden {
             Forbidden::AddressNotAllowed { .. } => StreamEnd::WrongAddress,
             Forbidden::MissingScope { .. } | Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed(_) => {

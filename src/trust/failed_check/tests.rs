@@ -12,8 +12,9 @@ use super::*;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
+use crate::oauth::confirmation::{Confirmation, Thumbprint};
 
-const ALL: [TokenError; 17] = [
+const ALL: [TokenError; 18] = [
     TokenError::Malformed,
     TokenError::TooManyScopes,
     TokenError::UnknownIssuer,
@@ -29,6 +30,7 @@ const ALL: [TokenError; 17] = [
     TokenError::BadSignature,
     TokenError::Revoked,
     TokenError::UnknownClient,
+    TokenError::NotProven,
     TokenError::StaticTokenEnded,
     TokenError::UnknownStaticToken,
 ];
@@ -74,6 +76,10 @@ fn failed(reason: TokenError, value: &str) -> FailedCheck {
             FailedCheck::revoked(&AppliedRevocation { tokens, issued_before: Some(2_000_000_000) })
         }
         TokenError::UnknownClient => FailedCheck::unknown_client(Identity::parse(value).ok().as_ref()),
+        TokenError::NotProven => {
+            let both = Some(Thumbprint([0; 32]));
+            FailedCheck::not_proven(Confirmation { key: both, certificate: both })
+        }
         TokenError::StaticTokenEnded => FailedCheck::static_token_ended(UnixTime::from_seconds(1), now),
         TokenError::UnknownStaticToken => FailedCheck::unknown_static_token(),
     }
