@@ -212,7 +212,10 @@ Uei5rQaaok1r49YoWqzw8zIc/KFKSNqGzQ==
             r#"Hsug6SmOotpQ7aeOk0nnYcQwLUFCKwUwhx3R7ar03b-cG0_w2d0XLlUs1wm2iWedqsNhDXufQD3EdDrfSAM"}"#,
         );
         let key = private_key(rsa.as_bytes()).unwrap();
-        assert_eq!((key.algorithm(), key.thumbprint()), (Algorithm::Rs256, "gqGyPEr6hzcAa0S1ylo9_PDI8HqsBJNYYM7ixHxYLrY"));
+        assert_eq!(
+            (key.algorithm(), key.thumbprint()),
+            (Algorithm::Rs256, "gqGyPEr6hzcAa0S1ylo9_PDI8HqsBJNYYM7ixHxYLrY")
+        );
         let pss = rsa.replacen('{', "{\"alg\":\"PS256\",", 1);
         assert_eq!(private_key(pss.as_bytes()).unwrap().algorithm(), Algorithm::Ps256);
     }
