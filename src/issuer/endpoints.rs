@@ -9,6 +9,7 @@ const JWKS: &str = "/.well-known/jwks.json";
 const METADATA: [&str; 2] = ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"];
 const TOKEN: &str = "/oauth/token";
 const REVOCATION: &str = "/oauth/revoke";
+const AUTHORIZATION: &str = "/oauth/authorize";
 
 /// The endpoints of one issuer. Paths are decoded and without a slash at the end.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Endpoints {
     pub(crate) token: String,
     /// RFC 7009.
     pub(crate) revocation: String,
+    /// Refuses every request: clients get tokens at the token endpoint alone.
+    pub(crate) authorization: String,
     pub(crate) jwks: String,
     pub(crate) metadata: Vec<String>,
     origin_bytes: usize,
@@ -30,7 +33,8 @@ impl Endpoints {
         let below = issuer[origin_bytes..].trim_end_matches('/');
         let token = token_path.map_or_else(|| format!("{below}{TOKEN}"), str::to_owned);
         Self {
-            revocation: revocation_path(&token).unwrap_or_else(|| format!("{below}{REVOCATION}")),
+            revocation: beside(&token, "revoke").unwrap_or_else(|| format!("{below}{REVOCATION}")),
+            authorization: beside(&token, "authorize").unwrap_or_else(|| format!("{below}{AUTHORIZATION}")),
             token,
             jwks: format!("{below}{JWKS}"),
             metadata: metadata_paths(below),
@@ -46,7 +50,10 @@ impl Endpoints {
 
     /// Every path, which no route may have.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
-        [&self.token, &self.revocation, &self.jwks].into_iter().chain(&self.metadata).map(String::as_str)
+        [&self.token, &self.revocation, &self.authorization, &self.jwks]
+            .into_iter()
+            .chain(&self.metadata)
+            .map(String::as_str)
     }
 
     /// True if two endpoints would have one path.
@@ -72,8 +79,8 @@ fn metadata_paths(below: &str) -> Vec<String> {
 }
 
 /// Beside the token endpoint if its path ends with `/token`.
-fn revocation_path(token_path: &str) -> Option<String> {
-    token_path.strip_suffix("/token").map(|folder| format!("{folder}/revoke"))
+fn beside(token_path: &str, name: &str) -> Option<String> {
+    token_path.strip_suffix("/token").map(|folder| format!("{folder}/{name}"))
 }
 
 #[cfg(test)]
@@ -104,6 +111,7 @@ mod tests {
             assert_eq!(endpoints.metadata, expected);
             assert_eq!(endpoints.url(&endpoints.token), "https://g.example:8443/auth/v1/oauth/token");
             assert_eq!(endpoints.revocation, "/auth/v1/oauth/revoke");
+            assert_eq!(endpoints.authorization, "/auth/v1/oauth/authorize");
             assert_eq!(endpoints.jwks, "/auth/v1/.well-known/jwks.json");
         }
     }

@@ -50,8 +50,10 @@ const ETAG_BYTES: usize = 16;
 
 /// The metadata document. `algorithms` are those of the published keys.
 ///
-/// - `response_types_supported` is required, and OpenID clients refuse an empty list. There is no authorization
-///   endpoint, so the value is `none`: the one registered response type that returns neither a code nor a token.
+/// - `authorization_endpoint` may be left out by RFC 8414 §2, but the MCP SDKs refuse a document without it. The
+///   endpoint refuses every request.
+/// - `response_types_supported` is required, and OpenID clients refuse an empty list. The value is `none`: the one
+///   registered response type that returns neither a code nor a token.
 /// - `id_token_signing_alg_values_supported`: the gateway issues no ID tokens. Verifiers take the algorithms that they
 ///   accept from this member, so it has those of the access tokens.
 /// - `scopes_supported` is optional. It is left out if the clients have more scopes than one token could have.
@@ -60,6 +62,7 @@ pub(crate) fn metadata(endpoints: &Endpoints, algorithms: &[Algorithm], scopes: 
     let algorithms: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
     let mut metadata = json!({
         "issuer": endpoints.issuer,
+        "authorization_endpoint": endpoints.url(&endpoints.authorization),
         "token_endpoint": endpoints.url(&endpoints.token),
         "jwks_uri": endpoints.url(&endpoints.jwks),
         "grant_types_supported": ["client_credentials"],

@@ -250,7 +250,8 @@ async fn decided(gateway: &Gateway, upstream: &Upstream, request: &ExplainedRequ
     let line = gateway.audit_of(field(&head, "x-request-id").unwrap());
     let text = |name: &str| line[name].as_str().map(str::to_owned);
     let rule = text("http.route");
-    let is_endpoint = matches!(rule.as_deref(), Some("(token)" | "(revocation)" | "(jwks)" | "(metadata)"));
+    let is_endpoint =
+        matches!(rule.as_deref(), Some("(token)" | "(revocation)" | "(authorization)" | "(jwks)" | "(metadata)"));
     let is_refused_by_body = rule.as_deref() == Some("(token)")
         && text("gateway.reason").is_some_and(|reason| reason != "method_not_allowed" && reason != "bad_request");
     let seen = upstream.seen().pop();

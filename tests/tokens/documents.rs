@@ -130,9 +130,24 @@ async fn is_complete_below(issuer: &str, places: [&str; 4], token_path: &str) {
     let revoked = endpoint.client.send(post("revocation_endpoint", &format!("token={token}"))).await;
     assert_eq!(revoked.status, 200, "{revoked:?}");
     assert_eq!(endpoint.client.get_with("/ping", token).await.status, 401);
-    for elsewhere in [METADATA, OPENID_METADATA, JWKS, "/oauth/token", "/oauth/revoke"] {
+    for elsewhere in [METADATA, OPENID_METADATA, JWKS, "/oauth/token", "/oauth/revoke", "/oauth/authorize"] {
         assert_eq!(endpoint.client.get(elsewhere).await.status, 404, "{elsewhere}");
     }
+}
+
+#[tokio::test]
+async fn the_authorization_endpoint_refuses_every_request() {
+    let endpoint = Endpoint::start();
+    let metadata = endpoint.client.get(METADATA).await.json();
+    assert_eq!(metadata["authorization_endpoint"], "https://localhost:8443/oauth/authorize");
+    for method in ["GET", "POST"] {
+        let answer = endpoint.client.send(request(method, "/oauth/authorize?response_type=code&client_id=app")).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &"unsupported_response_type".into()), "{method}");
+        let line = endpoint.gateway.audit_of(answer.request_id());
+        let expected = (&"unsupported_grant".into(), &"(authorization)".into());
+        assert_eq!((&line["gateway.reason"], &line["http.route"]), expected, "{method}");
+    }
+    assert_eq!(endpoint.client.send(request("PUT", "/oauth/authorize")).await.status, 405);
 }
 
 #[tokio::test]

@@ -68,6 +68,7 @@ fn paths<'c>(oauth: &OauthView<'c>) -> Vec<(&'static str, &'c str)> {
     let others = [
         ("the token endpoint", endpoints.token.as_str()),
         ("the revocation endpoint", endpoints.revocation.as_str()),
+        ("the authorization endpoint", endpoints.authorization.as_str()),
         ("the JWK Set", endpoints.jwks.as_str()),
     ];
     others.into_iter().chain(metadata).collect()

@@ -1,4 +1,4 @@
-//! The gateway's own endpoints: token, revocation, JWK Set, issuer metadata.
+//! The gateway's own endpoints: token, revocation, authorization, JWK Set, issuer metadata.
 
 use std::time::Duration;
 
@@ -34,6 +34,11 @@ pub(crate) fn admit(built_in: BuiltIn, peer: &Peer, method: &Method) -> Result<(
     match built_in {
         BuiltIn::Jwks | BuiltIn::Metadata if *method == Method::GET || *method == Method::HEAD => Ok(()),
         BuiltIn::Jwks | BuiltIn::Metadata => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("GET, HEAD"))),
+        // RFC 6749 §3.1 lets clients use either.
+        BuiltIn::Authorization if matches!(*method, Method::GET | Method::HEAD | Method::POST) => {
+            Err(Rejection::NoResponseType)
+        }
+        BuiltIn::Authorization => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("GET, HEAD, POST"))),
         BuiltIn::Token | BuiltIn::Revocation if !peer.keeps_secrets() => Err(Rejection::ClearText),
         BuiltIn::Token | BuiltIn::Revocation if *method == Method::POST => Ok(()),
         BuiltIn::Token | BuiltIn::Revocation => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST"))),
@@ -53,6 +58,7 @@ pub(crate) async fn answer(
     match built_in {
         BuiltIn::Jwks => Ok(document(head, oauth.server.jwks(), open)),
         BuiltIn::Metadata => Ok(document(head, oauth.server.metadata(), open)),
+        BuiltIn::Authorization => Err(Rejection::NoResponseType),
         BuiltIn::Token => token(snapshot, oauth, peer, open, request, head, body).await,
         BuiltIn::Revocation => revoke(snapshot, oauth, peer, open, request, head, body).await,
     }

@@ -53,6 +53,8 @@ pub(crate) enum Rejection {
     BodyTimeout,
     ClientGone,
     Token(TokenRefusal),
+    /// The authorization endpoint gives neither codes nor tokens (RFC 6749 §4.1.2.1).
+    NoResponseType,
     Upstream(UpstreamFault),
 }
 
@@ -122,6 +124,7 @@ impl Rejection {
             Self::BodyTimeout => Reason::Timeout,
             Self::ClientGone => Reason::ClientGone,
             Self::Token(refusal) => token_refused(refusal),
+            Self::NoResponseType => Reason::UnsupportedGrant,
             Self::Upstream(fault) => upstream_failed(fault),
         }
     }
@@ -164,6 +167,11 @@ impl Rejection {
             Self::Forbidden(
                 Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed(_) | Forbidden::AddressNotAllowed { .. },
             ) => (StatusCode::FORBIDDEN, "access_denied", "this caller may not use this resource"),
+            Self::NoResponseType => (
+                StatusCode::BAD_REQUEST,
+                "unsupported_response_type",
+                "no authorization is given here; clients get tokens at the token endpoint",
+            ),
             Self::AuditUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the request can't be recorded just now")
             }
@@ -224,6 +232,7 @@ impl Rejection {
             | Self::TooLarge
             | Self::BodyTimeout
             | Self::ClientGone
+            | Self::NoResponseType
             | Self::Upstream(_) => None,
         }
     }
@@ -264,6 +273,7 @@ impl Rejection {
             | Self::BodyTimeout
             | Self::ClientGone
             | Self::Token(_)
+            | Self::NoResponseType
             | Self::Upstream(_) => None,
         }
     }

@@ -84,6 +84,7 @@ pub(crate) struct OwnIssuer {
 pub(crate) enum BuiltIn {
     Token,
     Revocation,
+    Authorization,
     Jwks,
     Metadata,
 }
@@ -150,6 +151,8 @@ impl Snapshot {
             BuiltIn::Token
         } else if path == endpoints.revocation {
             BuiltIn::Revocation
+        } else if path == endpoints.authorization {
+            BuiltIn::Authorization
         } else if path == endpoints.jwks {
             BuiltIn::Jwks
         } else if endpoints.metadata.iter().any(|place| path == place) {
@@ -185,13 +188,13 @@ fn outside_routes(token_limits: &[RateLimit]) -> impl Iterator<Item = SeriesName
 }
 
 impl BuiltIn {
-    pub(crate) const ALL: [Self; 4] = [Self::Token, Self::Revocation, Self::Jwks, Self::Metadata];
+    pub(crate) const ALL: [Self; 5] = [Self::Token, Self::Revocation, Self::Authorization, Self::Jwks, Self::Metadata];
 
     /// Whether its requests count by the limits of the token endpoint.
     pub(crate) const fn counts_token_limits(self) -> bool {
         match self {
             Self::Token | Self::Revocation => true,
-            Self::Jwks | Self::Metadata => false,
+            Self::Authorization | Self::Jwks | Self::Metadata => false,
         }
     }
 
@@ -200,6 +203,7 @@ impl BuiltIn {
         match self {
             Self::Token => "(token)",
             Self::Revocation => "(revocation)",
+            Self::Authorization => "(authorization)",
             Self::Jwks => "(jwks)",
             Self::Metadata => "(metadata)",
         }

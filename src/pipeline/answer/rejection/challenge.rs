@@ -50,6 +50,7 @@ pub(crate) fn challenge(rejection: &Rejection, _route: Option<&Route>) -> Option
         | Rejection::BodyTimeout
         | Rejection::ClientGone
         | Rejection::Token(_)
+        | Rejection::NoResponseType
         | Rejection::Upstream(_) => return None,
     };
     HeaderValue::try_from(text).ok()
