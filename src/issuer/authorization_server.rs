@@ -14,7 +14,7 @@ use tracing::error;
 use super::client::{Client, Clients};
 use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
 use super::client_auth::claim::ClientFault;
-use super::client_auth::{Credential, PresentedCredentials};
+use super::client_auth::{ClientAuthMethod, ComparedBy, Credential, PresentedCredentials};
 use super::endpoints::Endpoints;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::issuer_keys::{IssuerKeys, PublishedKeys};
@@ -24,10 +24,12 @@ use super::request::Parameters;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::network::SourceAddress;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
+use crate::trust::replay::Replay;
 use crate::trust::revocation_keeper::NotRevoked;
-use crate::trust::verify::Verified;
+use crate::trust::verify::{Trust, Verified};
 
 /// The configured settings.
 #[derive(Clone, Debug)]
@@ -51,6 +53,10 @@ pub(crate) struct AuthorizationServer {
     keys: Arc<IssuerKeys>,
     /// All scopes of the clients; `None` if they are too many for one document.
     scopes: Option<ScopeSet>,
+    /// The methods that some client can use; never empty.
+    methods: Vec<ClientAuthMethod>,
+    /// The audiences that an assertion may have.
+    audiences: Vec<String>,
     metadata: ArcSwap<PublishedMetadata>,
 }
 
@@ -70,6 +76,7 @@ pub(crate) struct EndpointRequest<'r> {
     pub(crate) from: SourceAddress,
     /// The time after the body has arrived.
     pub(crate) now: UnixTime,
+    pub(crate) trust: &'r Trust,
 }
 
 /// An issued token and the values for its audit record.
@@ -78,6 +85,7 @@ pub(crate) struct Issued {
     /// The answer's body (RFC 6749 §5.1).
     pub(crate) body: Bytes,
     pub(crate) client: Identity,
+    pub(crate) method: ClientAuthMethod,
     pub(crate) credential: Credential,
     pub(crate) scope: String,
     pub(crate) token_id: String,
@@ -108,6 +116,14 @@ pub(crate) enum TokenRefusal {
         client: Option<Identity>,
         wait: Duration,
     },
+    /// It cannot be recorded that an assertion was used.
+    ReplayUnavailable,
+    /// The keys of a client, or of an issuer that vouches for it, cannot be fetched now.
+    KeysUnavailable {
+        /// As the request names it; not verified.
+        client: Option<Identity>,
+        values: Box<Discrepancy>,
+    },
     /// Signing failed.
     Broken,
     /// The clock is certainly wrong.
@@ -122,9 +138,10 @@ impl AuthorizationServer {
         clients: Arc<Clients>,
         keys: Arc<IssuerKeys>,
         offloads: Offloads,
+        replay: Replay,
     ) -> Self {
         let Offloads { signatures, passwords } = offloads;
-        Self::with(settings, ClientAuthenticator::new(clients, passwords), keys, signatures)
+        Self::with(settings, ClientAuthenticator::new(clients, passwords, replay), keys, signatures)
     }
 
     /// A server with other settings and clients, and with the keys, queues and counted failures of this one.
@@ -139,8 +156,11 @@ impl AuthorizationServer {
         signatures: Offload,
     ) -> Self {
         let scopes = authenticator.clients().scopes();
-        let metadata = PublishedMetadata::new(keys.published(), &settings.endpoints, scopes.as_ref());
-        Self { settings, authenticator, signatures, keys, scopes, metadata: ArcSwap::from_pointee(metadata) }
+        let methods = authenticator.clients().methods();
+        let audiences = settings.endpoints.assertion_audiences();
+        let metadata = PublishedMetadata::new(keys.published(), &settings.endpoints, scopes.as_ref(), &methods);
+        let metadata = ArcSwap::from_pointee(metadata);
+        Self { settings, authenticator, signatures, keys, scopes, methods, audiences, metadata }
     }
 
     /// The client to which an own token was issued; `None` if it is not configured.
@@ -172,7 +192,8 @@ impl AuthorizationServer {
         if Arc::ptr_eq(&known.keys, &keys) {
             return known.document.clone();
         }
-        let metadata = PublishedMetadata::new(keys, &self.settings.endpoints, self.scopes.as_ref());
+        let (scopes, methods) = (self.scopes.as_ref(), &self.methods);
+        let metadata = PublishedMetadata::new(keys, &self.settings.endpoints, scopes, methods);
         let document = metadata.document.clone();
         self.metadata.store(Arc::new(metadata));
         document
@@ -193,15 +214,17 @@ impl AuthorizationServer {
     /// Authenticates the client of a request. Also returns the parameters.
     pub(super) async fn client(
         &self,
-        EndpointRequest { headers, query, body, from, now }: EndpointRequest<'_>,
+        EndpointRequest { headers, query, body, from, now, trust }: EndpointRequest<'_>,
     ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
         let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
-        let presented = PresentedCredentials::read(headers, std::mem::take(&mut parameters.credentials))?;
-        Ok((self.authenticator.authenticate(presented, from, now).await?, parameters))
+        let credentials = std::mem::take(&mut parameters.credentials);
+        let presented = PresentedCredentials::read(headers, credentials, |iss| trust.has_external(iss))?;
+        let by = ComparedBy { audiences: &self.audiences, now };
+        Ok((self.authenticator.authenticate(presented, from, by).await?, parameters))
     }
 
     pub(crate) async fn issue(&self, decided: DecidedGrant<'_>, now: UnixTime) -> Result<Issued, TokenRefusal> {
-        let DecidedGrant { authenticated: Authenticated { client, credential }, grant } = decided;
+        let DecidedGrant { authenticated: Authenticated { client, method, credential }, grant } = decided;
         let token_id = token_id()?;
         let claims = Value::Object(grant.claims(&self.settings.endpoints.issuer, client, now, &token_id)).to_string();
         let key = self.keys.signer(now);
@@ -218,13 +241,26 @@ impl AuthorizationServer {
             "expires_in": grant.expires_in.as_secs(),
             "scope": scope,
         });
-        Ok(Issued { body: body.to_string().into(), client: client.id.clone(), credential, scope, token_id, key_id })
+        Ok(Issued {
+            body: body.to_string().into(),
+            client: client.id.clone(),
+            method,
+            credential,
+            scope,
+            token_id,
+            key_id,
+        })
     }
 }
 
 impl PublishedMetadata {
-    fn new(keys: Arc<PublishedKeys>, endpoints: &Endpoints, scopes: Option<&ScopeSet>) -> Self {
-        let document = metadata::metadata(endpoints, &keys.algorithms(), scopes);
+    fn new(
+        keys: Arc<PublishedKeys>,
+        endpoints: &Endpoints,
+        scopes: Option<&ScopeSet>,
+        methods: &[ClientAuthMethod],
+    ) -> Self {
+        let document = metadata::metadata(endpoints, &keys.algorithms(), scopes, methods);
         Self { document: CachedDocument::new(&document, keys.max_age), keys }
     }
 }
@@ -253,6 +289,8 @@ impl From<ClientRefusal> for TokenRefusal {
         match refusal {
             ClientRefusal::Fault(fault) => fault.into(),
             ClientRefusal::Busy(busy) => busy.into(),
+            ClientRefusal::ReplayUnavailable => Self::ReplayUnavailable,
+            ClientRefusal::KeysUnavailable { client, values } => Self::KeysUnavailable { client, values },
             ClientRefusal::TooManyFailures { client, wait } => Self::TooManyFailures { client, wait },
         }
     }

@@ -9,7 +9,7 @@ use aws_lc_rs::hmac;
 use foldhash::quality::RandomState;
 use serde_json::{Map, Value};
 
-use super::client_auth::KeptCredentials;
+use super::client_auth::{ClientAuthMethod, KeptCredentials};
 use crate::network::Networks;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
@@ -99,6 +99,13 @@ impl Clients {
         ScopeSet::from_list(all.into_iter()).ok()
     }
 
+    /// The ways to authenticate that some client has, in the order of the metadata; never empty.
+    pub(crate) fn methods(&self) -> Vec<ClientAuthMethod> {
+        let used: Vec<_> = self.all.iter().flat_map(|client| client.credentials.methods()).collect();
+        let methods: Vec<_> = ClientAuthMethod::ALL.iter().copied().filter(|method| used.contains(method)).collect();
+        if methods.is_empty() { vec![ClientAuthMethod::SecretBasic, ClientAuthMethod::SecretPost] } else { methods }
+    }
+
     pub(crate) fn get(&self, id: &str) -> Option<&Client> {
         self.all.get(*self.by_id.get(id)?)
     }
@@ -135,7 +142,10 @@ mod tests {
     fn client(id: &str, hash: SecretHash) -> Client {
         Client {
             id: Identity::parse(id).unwrap(),
-            credentials: KeptCredentials { secrets: vec![KeptSecret::new(hash, Validity::default())] },
+            credentials: KeptCredentials {
+                secrets: vec![KeptSecret::new(hash, Validity::default())],
+                ..KeptCredentials::default()
+            },
             scopes: ScopeSet::parse("a").unwrap(),
             audiences: vec!["x".to_owned()],
             token_ttl: Duration::from_secs(60),

@@ -18,7 +18,14 @@ const DAY: u64 = 24 * 3600;
 impl Resolver<'_> {
     /// The data by which the gateway authenticates a client.
     pub(super) fn credentials(&mut self, name: &At<String>, client: &RawClient) -> KeptCredentials {
-        KeptCredentials { secrets: self.secrets(name, client.secrets()) }
+        if client.has_no_credential() {
+            let quoted = self.source.quote_key(name.span).unwrap_or_else(|| "this client".to_owned());
+            let message = format!(
+                "{quoted} has no way to authenticate: add `secrets`, as `portcullis client new` prints them, or `keys`"
+            );
+            self.faults.at(name.span, message);
+        }
+        KeptCredentials { secrets: self.secrets(name, client.secrets()), keys: self.client_keys(name, &client.keys) }
     }
 
     fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>]) -> Vec<KeptSecret> {

@@ -4,20 +4,33 @@
 //! comparison. Whether a client exists, may call from an address or is in back-off is decided for all ways alike, by
 //! [`authenticator`].
 
+pub(crate) mod assertion;
 pub(crate) mod authenticator;
 pub(crate) mod back_off;
 pub(crate) mod claim;
+pub(crate) mod client_keys;
+mod private_key_jwt;
 pub(crate) mod secret;
+mod stand_in_keys;
+
+use std::sync::Arc;
 
 use http::HeaderMap;
 
-use self::claim::{Claim, ClientFault};
+use self::assertion::{AssertionKind, ClientAssertion, PresentedAssertion};
+use self::claim::{Claim, ClientFault, RefusedAssertion};
+use self::client_keys::ClientKeys;
+use self::private_key_jwt::{AssertionFault, AssertionVerifier};
 use self::secret::hash::ClientSecret;
 use self::secret::kept_secret::KeptSecret;
 use self::secret::passwords::Passwords;
 use self::secret::presented::PresentedSecret;
 use super::offload::{Busy, Offload};
 use crate::clock::UnixTime;
+use crate::jose::jwk::VerifyingKey;
+use crate::oauth::discrepancy::{Discrepancy, one_of};
+use crate::trust::failed_check::{FailedCheck, TokenError};
+use crate::trust::replay::Replay;
 
 /// A row is the variant, and its name in the registry "OAuth Token Endpoint Authentication Methods".
 macro_rules! methods {
@@ -43,6 +56,7 @@ macro_rules! methods {
 methods! {
     SecretBasic => "client_secret_basic";
     SecretPost => "client_secret_post";
+    PrivateKeyJwt => "private_key_jwt";
 }
 
 /// The parameters of a body that belong to credentials.
@@ -50,12 +64,16 @@ methods! {
 pub(crate) struct CredentialParameters {
     pub(crate) client_id: Option<String>,
     pub(crate) client_secret: Option<ClientSecret>,
+    pub(crate) client_assertion: Option<ClientAssertion>,
+    pub(crate) client_assertion_type: Option<String>,
 }
 
 /// The credentials of a request.
 #[derive(Debug)]
 pub(crate) enum PresentedCredentials {
     Secret(PresentedSecret),
+    /// Boxed to keep the common case small.
+    Assertion(Box<PresentedAssertion>),
 }
 
 /// A client's credentials as the configuration keeps them.
@@ -63,37 +81,72 @@ pub(crate) enum PresentedCredentials {
 pub(crate) struct KeptCredentials {
     /// Several may be valid at the same time, so that a secret can be replaced without downtime.
     pub(crate) secrets: Vec<KeptSecret>,
+    /// Of its assertions.
+    pub(crate) keys: ClientKeys,
 }
 
 /// The credential that authenticated a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Credential {
     /// The position of the secret, from 1.
     Secret(usize),
+    /// The key of its assertion.
+    Key(Arc<VerifyingKey>),
+}
+
+/// Why presented credentials do not authenticate a client.
+#[derive(Debug)]
+pub(crate) enum Mismatch {
+    /// They are wrong.
+    Wrong,
+    Assertion(RefusedAssertion),
+    /// They could not be compared.
+    Busy(Busy),
+    KeysUnavailable(Box<Discrepancy>),
+    ReplayUnavailable,
 }
 
 /// Compares presented credentials with kept ones.
 #[derive(Debug)]
 pub(crate) struct CredentialVerifier {
     passwords: Passwords,
+    assertions: AssertionVerifier,
+}
+
+/// What presented credentials are compared by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ComparedBy<'s> {
+    /// The audiences that an assertion may have.
+    pub(crate) audiences: &'s [String],
+    pub(crate) now: UnixTime,
 }
 
 impl CredentialParameters {
     pub(crate) fn is_known(name: &str) -> bool {
-        matches!(name, "client_id" | "client_secret")
+        matches!(name, "client_id" | "client_secret" | "client_assertion" | "client_assertion_type")
     }
 
     pub(crate) fn set(&mut self, name: &str, value: String) {
         match name {
             "client_id" => self.client_id = Some(value),
             "client_secret" => self.client_secret = Some(ClientSecret::new(value)),
+            "client_assertion" => self.client_assertion = Some(ClientAssertion::new(value)),
+            "client_assertion_type" => self.client_assertion_type = Some(value),
             _ => {}
         }
     }
 }
 
 impl PresentedCredentials {
-    pub(crate) fn read(headers: &HeaderMap, body: CredentialParameters) -> Result<Self, ClientFault> {
+    /// `is_external` tells whether an external issuer has this `iss`.
+    pub(crate) fn read(
+        headers: &HeaderMap,
+        mut body: CredentialParameters,
+        is_external: impl Fn(&str) -> bool,
+    ) -> Result<Self, ClientFault> {
+        if let Some(assertion) = PresentedAssertion::read(headers, &mut body, is_external)? {
+            return Ok(Self::Assertion(Box::new(assertion)));
+        }
         PresentedSecret::read(headers, body.client_id, body.client_secret).map(Self::Secret)
     }
 
@@ -101,6 +154,7 @@ impl PresentedCredentials {
         match self {
             Self::Secret(PresentedSecret::Basic { .. }) => ClientAuthMethod::SecretBasic,
             Self::Secret(PresentedSecret::Post { .. }) => ClientAuthMethod::SecretPost,
+            Self::Assertion(_) => ClientAuthMethod::PrivateKeyJwt,
         }
     }
 
@@ -108,6 +162,7 @@ impl PresentedCredentials {
     pub(crate) fn ids(&self) -> (&str, Option<&str>) {
         match self {
             Self::Secret(secret) => secret.ids(),
+            Self::Assertion(assertion) => (assertion.id(), None),
         }
     }
 }
@@ -121,6 +176,13 @@ impl KeptCredentials {
         }
     }
 
+    /// The methods that these credentials allow.
+    pub(crate) fn methods(&self) -> impl Iterator<Item = ClientAuthMethod> {
+        let of_secrets = [ClientAuthMethod::SecretBasic, ClientAuthMethod::SecretPost];
+        let secrets = of_secrets.into_iter().filter(|_| !self.secrets.is_empty());
+        secrets.chain((!self.keys.is_empty()).then_some(ClientAuthMethod::PrivateKeyJwt))
+    }
+
     /// The end of each secret, by its place.
     pub(crate) fn expiries(&self) -> impl Iterator<Item = Option<UnixTime>> {
         self.secrets.iter().map(|secret| secret.validity.expires_at)
@@ -129,16 +191,25 @@ impl KeptCredentials {
 
 impl Credential {
     /// The position of a secret, from 1, for the metrics.
-    pub(crate) fn secret(self) -> Option<usize> {
+    pub(crate) fn secret(&self) -> Option<usize> {
         match self {
-            Self::Secret(position) => Some(position),
+            Self::Secret(position) => Some(*position),
+            Self::Key(_) => None,
+        }
+    }
+
+    /// The id of the key, or its thumbprint if it has none.
+    pub(crate) fn key_id(&self) -> Option<&str> {
+        match self {
+            Self::Secret(_) => None,
+            Self::Key(key) => Some(key.key_id.as_deref().unwrap_or(&key.thumbprint)),
         }
     }
 }
 
 impl CredentialVerifier {
-    pub(crate) fn new(passwords: Offload) -> Self {
-        Self { passwords: Passwords::new(passwords) }
+    pub(crate) fn new(passwords: Offload, replay: Replay) -> Self {
+        Self { passwords: Passwords::new(passwords), assertions: AssertionVerifier::new(replay) }
     }
 
     /// The currently valid credential of the client that matches.
@@ -146,15 +217,41 @@ impl CredentialVerifier {
         &self,
         claim: Claim<'_, &KeptCredentials>,
         presented: PresentedCredentials,
-        now: UnixTime,
-    ) -> Result<Option<Credential>, Busy> {
+        by: ComparedBy<'_>,
+    ) -> Result<Credential, Mismatch> {
         match presented {
             PresentedCredentials::Secret(secret) => {
-                let Claim { id, standing, kept, from } = claim;
-                let claim = Claim { id, standing, kept: &kept.secrets[..], from };
-                let found = self.passwords.matching(claim, secret.into_secrets(), now).await?;
-                Ok(found.map(|position| Credential::Secret(position + 1)))
+                let claim = claim.with(&claim.kept.secrets[..]);
+                let found = self.passwords.matching(claim, secret.into_secrets(), by.now).await;
+                let found = found.map_err(Mismatch::Busy)?.ok_or(Mismatch::Wrong)?;
+                Ok(Credential::Secret(found + 1))
             }
+            PresentedCredentials::Assertion(assertion) => match assertion.kind {
+                AssertionKind::OfClient => {
+                    let claim = claim.with(&claim.kept.keys);
+                    let signer = self.assertions.matching(claim, &assertion, by.audiences, by.now).await;
+                    Ok(Credential::Key(signer?))
+                }
+                AssertionKind::Federated => Err(Mismatch::Assertion(not_federated(&assertion))),
+            },
+        }
+    }
+}
+
+/// No issuer may vouch for a client.
+fn not_federated(assertion: &PresentedAssertion) -> RefusedAssertion {
+    let claims = &assertion.token.claims;
+    let text = |name: &str, value: &Option<String>| one_of(name, value.as_deref());
+    let found = format!("{}, {}", text("iss", &claims.issuer), text("sub", &claims.subject));
+    FailedCheck::new(TokenError::UnknownIssuer, found, "iss and sub that both are the id of the client").into()
+}
+
+impl From<AssertionFault> for Mismatch {
+    fn from(fault: AssertionFault) -> Self {
+        match fault {
+            AssertionFault::Refused(refused) => Self::Assertion(refused),
+            AssertionFault::KeysUnavailable(values) => Self::KeysUnavailable(values),
+            AssertionFault::ReplayUnavailable => Self::ReplayUnavailable,
         }
     }
 }
