@@ -52,6 +52,7 @@ reasons! {
     Revoked => "revoked", refusal;
     UnknownClient => "unknown_client", refusal;
     NotProven => "not_proven", refusal;
+    NotBound => "not_bound", refusal;
     StaticTokenEnded => "static_token_ended", refusal;
     UnknownStaticToken => "unknown_static_token", refusal;
     // The policy of a route.

@@ -98,6 +98,7 @@ fn explain(reason: TokenError) -> (&'static str, &'static str) {
         TokenError::UnknownClient => ("unknown_client", "it is a token of ours, and `oauth.clients` lacks its client"),
         TokenError::Revoked => ("revoked", "it was revoked"),
         TokenError::NotProven => ("not_proven", "it is bound to a key, and the request does not prove its possession"),
+        TokenError::NotBound => ("not_bound", "it is not bound to a key as the route demands"),
         TokenError::StaticTokenEnded => ("static_token_ended", "it is a static token, and its `until` is past"),
         TokenError::UnknownStaticToken => ("unknown_static_token", "it is neither a JWT nor one of `static_tokens`"),
     }

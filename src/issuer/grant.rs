@@ -201,6 +201,7 @@ mod tests {
             audiences: vec!["https://a.example".to_owned(), "https://b.example".to_owned()],
             token_ttl: Duration::from_secs(600),
             allow_from: None,
+            bound: crate::oauth::bound::TokenBinding::None,
             claims: json!({"department": "research"}).as_object().unwrap().clone(),
         }
     }

@@ -19,7 +19,7 @@ use super::policy::authenticate::authenticate;
 use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
 use super::policy::current_snapshot::CurrentSnapshot;
 use super::policy::limits::LimitPhase;
-use super::policy::possession::prove;
+use super::policy::possession::{PresentedProofs, prove};
 use super::record::matched::MatchedRule;
 use super::record::open_request::OpenRequest;
 use super::record::request_log::RequestLog;
@@ -174,7 +174,9 @@ async fn find_permit<'r>(
         Access::Protected(rule) => rule,
     };
     let authenticated = authenticate(current, snapshot, rule, peer, headers, log.now, observer).await;
-    let proven = authenticated.and_then(|caller| prove(&caller).map_err(|check| caller.refused(check).into()));
+    let proofs = PresentedProofs::default();
+    let proven = authenticated
+        .and_then(|caller| prove(&caller, &proofs, rule.bound).map_err(|check| caller.refused(check).into()));
     let caller = match proven {
         Ok(caller) => caller,
         Err(error) => {

@@ -16,6 +16,7 @@ use crate::jose::header::{Header, KeyReference};
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::jwk::certificate::CertificateReference;
 use crate::jose::token::TokenFault;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::confirmation::Confirmation;
 use crate::oauth::discrepancy::{Discrepancy, one_of, short};
@@ -58,6 +59,8 @@ pub(crate) enum TokenError {
     UnknownClient,
     /// A bound token without a proof that its caller has the key.
     NotProven,
+    /// A token that is not bound as the route demands, or that came by the scheme of tokens of another binding.
+    NotBound,
     /// A static token past its end.
     StaticTokenEnded,
     /// Neither a JWT nor a static token.
@@ -184,6 +187,17 @@ impl FailedCheck {
         let certificate = confirmation.certificate.map(|_| "the client certificate that it is bound to");
         let wanted: Vec<&str> = key.into_iter().chain(certificate).collect();
         Self::new(TokenError::NotProven, "a bound token without proof of possession", wanted.join(", and "))
+    }
+
+    /// A token without the binding that the route demands.
+    pub(crate) fn not_bound(confirmation: Confirmation, bound: TokenBinding) -> Self {
+        let found = match (confirmation.key, confirmation.certificate) {
+            (None, None) => "a token that is bound to no key",
+            (Some(_), None) => "a token that is bound to a DPoP key",
+            (None, Some(_)) => "a token that is bound to a client certificate",
+            (Some(_), Some(_)) => "a token that is bound to a DPoP key and to a client certificate",
+        };
+        Self::new(TokenError::NotBound, found, format!("a token {bound}"))
     }
 
     pub(super) fn static_token_ended(until: UnixTime, now: UnixTime) -> Self {

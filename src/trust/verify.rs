@@ -29,6 +29,7 @@ use crate::jose::claims::Claims;
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::token::{Unverified, unverified_claims};
 use crate::oauth::caller::{Caller, IssuerName};
+use crate::oauth::confirmation::Confirmation;
 use crate::oauth::observer::{Observer, Unobserved};
 use checks::{check_audience, check_claims, check_issuer, check_static, check_time};
 
@@ -224,6 +225,11 @@ impl Verified {
             Proof::Token(token) => Some(token),
             Proof::Static(_) => None,
         }
+    }
+
+    /// The keys that the token is bound to: none for a bearer token, and for a static token.
+    pub(crate) fn confirmation(&self) -> Confirmation {
+        self.token().map(|token| token.claims.confirmation).unwrap_or_default()
     }
 
     /// All claims. `None` for a static token.

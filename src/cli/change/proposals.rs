@@ -48,6 +48,7 @@ fn of_check(check: TokenError, refusal: &Refusal, facts: &TokenFacts<'_>) -> Vec
         | TokenError::Revoked
         | TokenError::UnknownClient
         | TokenError::NotProven
+        | TokenError::NotBound
         | TokenError::StaticTokenEnded
         | TokenError::UnknownStaticToken => Vec::new(),
     }

@@ -106,6 +106,7 @@ pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
             TokenError::Revoked => Reason::Revoked,
             TokenError::UnknownClient => Reason::UnknownClient,
             TokenError::NotProven => Reason::NotProven,
+            TokenError::NotBound => Reason::NotBound,
             TokenError::StaticTokenEnded => Reason::StaticTokenEnded,
             TokenError::UnknownStaticToken => Reason::UnknownStaticToken,
         },

@@ -129,6 +129,7 @@ fn is_final(reason: TokenError) -> bool {
         | TokenError::KeysUnavailable
         | TokenError::BadSignature
         | TokenError::NotProven
+        | TokenError::NotBound
         | TokenError::StaticTokenEnded
         | TokenError::UnknownStaticToken => false,
     }
