@@ -10,6 +10,7 @@ pub(crate) mod certificate_facts;
 pub(crate) mod claims;
 pub(crate) mod client_proofs;
 mod der;
+pub(crate) mod dpop;
 mod ed25519;
 pub(crate) mod header;
 pub(crate) mod jwk;

@@ -9,6 +9,7 @@ use std::fmt;
 use super::access::{Access, AccessRule, AddressRule, ClaimRule};
 use super::route::Route;
 use crate::network::Networks;
+use crate::oauth::bound::TokenBinding;
 
 /// The requests that a route admits and another would refuse: the first part of the rules that is weaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub(crate) enum Laxity {
     Clients,
     Issuers,
     Audiences,
+    Bound(TokenBinding),
     AllowFrom,
     DenyFrom,
     Methods(Vec<String>),
@@ -57,6 +59,9 @@ fn of_rule(rule: &AccessRule, other: &AccessRule) -> Option<Laxity> {
     }
     if is_wider(rule.audiences.as_ref(), other.audiences.as_ref(), |own, other| are_all_in(own, other)) {
         return Some(Laxity::Audiences);
+    }
+    if !rule.bound.is_within(other.bound) {
+        return Some(Laxity::Bound(other.bound));
     }
     None
 }
@@ -102,6 +107,7 @@ impl fmt::Display for Laxity {
             Self::Clients => f.write_str("of more `clients`"),
             Self::Issuers => f.write_str("with tokens of more `issuers`"),
             Self::Audiences => f.write_str("with tokens for more `audiences`"),
+            Self::Bound(bound) => write!(f, "without a token {bound}"),
             Self::AllowFrom => f.write_str("from outside the `allow_from`"),
             Self::DenyFrom => f.write_str("from inside the `deny_from`"),
             Self::Methods(methods) => write!(f, "by {}", methods.join(", ")),
