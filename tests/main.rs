@@ -61,6 +61,7 @@ mod listeners;
 mod map_responses;
 mod mirroring;
 mod outside;
+mod outside_callers;
 mod outside_issuer;
 mod outside_verifiers;
 mod overlaps;

@@ -68,11 +68,6 @@ audit: {{file: "-"}}
         run_with(&mut command, input)
     }
 
-    #[track_caller]
-    fn get(&self, arguments: &[&str]) -> Finished {
-        self.get_with(&[&["--issuer", &self.issuer], arguments].concat(), None, "")
-    }
-
     /// The status of a request with these header fields.
     async fn status(&self, fields: &str) -> u16 {
         let mut asked = request("GET", "/data");
@@ -233,4 +228,50 @@ fn a_public_key_is_taken_and_a_private_one_refused() {
     assert!(said.stderr.contains("it holds a private key, which only the client may have"), "{}", said.stderr);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "it makes nothing");
     fs::remove_dir_all(folder).unwrap();
+}
+
+/// The entry that `client new` prints.
+fn entry(made: &Finished) -> String {
+    assert_eq!(made.code, Some(0), "{made:?}");
+    made.stdout.lines().take(3).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_key_of_each_algorithm_gets_a_token_by_the_printed_entry() {
+    let folder = folder();
+    let mut entries = Vec::new();
+    for algorithm in ["ES256", "RS256", "EdDSA"] {
+        let new = ["client", "new", algorithm, "--scopes", "read:data", "--key", algorithm];
+        entries.push(entry(&run_with(program(&folder).args(new), "")));
+    }
+    let world = World::start(folder, &entries.join("\n")).await;
+    let url = format!("{}/oauth/token", world.issuer);
+    for algorithm in ["ES256", "RS256", "EdDSA"] {
+        let key = format!("{algorithm}.key.pem");
+        for place in [["--issuer", &world.issuer], ["--url", &url], ["--config", "gateway.yaml"]] {
+            let said = world.get_with(&[&place[..], &["--client", algorithm, "--key", &key]].concat(), None, "");
+            assert_eq!(world.status(&format!("authorization: Bearer {}", token(&said))).await, 200, "{place:?}");
+        }
+    }
+    let said = world.get_with(&["--issuer", &world.issuer, "--client", "ES256", "--key", "EdDSA.key.pem"], None, "");
+    assert!(said.code == Some(1) && said.stderr.contains("401 invalid_client"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_token_bound_by_dpop_works_with_the_printed_proof_alone() {
+    let folder = folder();
+    let made =
+        run_with(program(&folder).args(["client", "new", "x", "--scopes", "x", "--key", "--out", "dpop.pem"]), "");
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let world = World::start(folder, "").await;
+    let data = format!("{}/data", world.issuer.trim_end_matches("/auth"));
+    let arguments =
+        ["--issuer", &world.issuer, "--client", "app", "--dpop-key", "dpop.pem", "--header", "--dpop-for", "GET"];
+    let said = world.get_with(&[&arguments[..], &[&data]].concat(), Some(SECRET), "");
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("Authorization: DPoP "), "{said:?}");
+    assert_eq!(world.status(lines[0]).await, 401, "without its proof");
+    assert_eq!(world.status(&lines[0].replace("DPoP", "Bearer")).await, 401, "as a bearer token");
+    assert_eq!(world.status(said.stdout.trim_end()).await, 200);
+    assert_eq!(world.status(said.stdout.trim_end()).await, 401, "the proof a second time");
 }

@@ -1,0 +1,123 @@
+//! Clients that we did not write and did not change get tokens without a shared secret, and bound to their keys; agents
+//! with the MCP SDKs find everything by the first 401. As in `outside.rs`, a program that is not installed is left out.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::outside::{SECRET, installed, name_of, node, outside, python, runs, timed};
+use crate::support::command::{run, run_with};
+use crate::support::gateway::{folder, program};
+use crate::support::port::free_port;
+use crate::support::{Gateway, Upstream};
+
+/// A gateway with a client that has a secret, and one that has a key.
+struct Callers {
+    gateway: Gateway,
+    _upstream: Upstream,
+    origin: String,
+}
+
+impl Callers {
+    /// The client `signer` has the YAML and the key of `portcullis client new --key`.
+    async fn start() -> Self {
+        let (folder, upstream) = (folder(), Upstream::start().await);
+        let new = ["client", "new", "signer", "--scopes", "read:data", "--key", "--out", "signer.pem"];
+        let made = run_with(program(&folder).args(new), "");
+        let entry = made.stdout.lines().take(3).collect::<Vec<_>>().join("\n");
+        let port = free_port();
+        let origin = format!("https://localhost:{port}");
+        let yaml = format!(
+            r#"
+version: 1
+workers: 1
+listeners:
+  - address: 127.0.0.1:{port}
+    tls: {{certificates: [{{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}}]}}
+allow_literal_secrets: true
+oauth:
+  issuer: {origin}
+  audiences: [https://api.example.com]
+  signing_keys: {{algorithm: ES256}}
+  token_endpoint: {{rate_limits: [{{rate: 10000/s, per: address}}]}}
+  clients:
+    app: {{secrets: [{{value: "{SECRET}"}}], scopes: [read:data]}}
+{entry}
+upstreams: {{legacy: "http://{}"}}
+routes:
+  - {{path: /data, methods: [GET], upstream: legacy, access: {{scopes: [read:data]}}}}
+audit: {{file: "-"}}
+"#,
+            upstream.address
+        );
+        Self { gateway: Gateway::start_in(folder, &yaml, &[]), _upstream: upstream, origin }
+    }
+
+    /// The JSON that the program prints.
+    #[track_caller]
+    fn told(&self, command: &mut Command) -> Value {
+        let ca = self.gateway.folder.join("certs/localhost.crt");
+        command.current_dir(outside()).env("ORIGIN", &self.origin).env("CA", &ca);
+        command.env("CLIENT_ID", "app").env("CLIENT_SECRET", SECRET).env("KEY", self.gateway.folder.join("signer.pem"));
+        command.env("REQUESTS_CA_BUNDLE", &ca).env("NODE_EXTRA_CA_CERTS", &ca).env("SSL_CERT_FILE", &ca);
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        let done = timed(&name_of(command), || run(command));
+        assert_eq!(done.code, Some(0), "{command:?}\n{}{}\n{}", done.stdout, done.stderr, self.gateway.audit_text());
+        let text = done.stdout.trim();
+        serde_json::from_str(text).unwrap_or_else(|_| panic!("not JSON: {text}"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authlib_authenticates_by_a_private_key() {
+    let Some(mut script) = python("Authlib, private_key_jwt", "authlib_key.py") else { return };
+    let callers = Callers::start().await;
+    let expected = json!({ "scopes": ["read:data", "read:data"], "data": 200, "other_key": "invalid_client" });
+    assert_eq!(callers.told(&mut script), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oauth4webapi_authenticates_by_a_key_and_binds_its_tokens() {
+    let Some(mut script) = node("oauth4webapi, private_key_jwt and DPoP", "oauth4webapi_key.mjs") else { return };
+    let callers = Callers::start().await;
+    let expected = json!({
+        "methods": true,
+        "plain": ["bearer", 200],
+        "bound": ["dpop", 200],
+        "without_proof": [401, "dpop", "invalid_token"],
+        "proof_of_another_key": [401, "dpop", "invalid_token"],
+        "other_key": "invalid_client",
+    });
+    assert_eq!(callers.told(&mut script), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openid_client_authenticates_by_a_key_and_binds_its_tokens() {
+    let Some(mut script) = node("openid-client, private_key_jwt and DPoP", "openid_client_key.mjs") else { return };
+    let callers = Callers::start().await;
+    assert_eq!(callers.told(&mut script), json!({ "plain": ["bearer", 200], "bound": ["dpop", 200] }));
+}
+
+/// The packages of Debian's `golang-golang-x-oauth2-dev`.
+const GOPATH: &str = "/usr/share/gocode";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn go_oauth2_gets_tokens_by_a_secret() {
+    let there =
+        Path::new(GOPATH).join("src/golang.org/x/oauth2/clientcredentials").exists() && runs("go", &["version"]);
+    if !installed("golang.org/x/oauth2", "Go and its package", there) {
+        return;
+    }
+    let callers = Callers::start().await;
+    let built = callers.gateway.folder.join("go_clientcredentials");
+    let mut build = Command::new("go");
+    build.current_dir(outside().join("go_clientcredentials")).args(["build", "-o"]).arg(&built).arg("main.go");
+    build.env("GO111MODULE", "off").env("GOPATH", GOPATH).env("GOCACHE", callers.gateway.folder.join("go-cache"));
+    let done = timed("go build", || run(&mut build));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let told = callers.told(&mut Command::new(&built));
+    assert_eq!(told, json!({ "header": 200, "body": 200, "wrong_secret": "refused" }));
+    fs::remove_file(built).unwrap();
+}
