@@ -20,6 +20,8 @@ main() {
     [ -x /usr/sbin/apache2 ] || install_packages apache2-bin
     [ -x /usr/sbin/nginx ] || install_packages nginx
     command -v php >/dev/null || install_packages php-cli
+    command -v go >/dev/null || install_packages golang-go
+    [ -e /usr/share/gocode/src/golang.org/x/oauth2 ] || install_packages golang-golang-x-oauth2-dev
     command -v java >/dev/null || install_packages default-jre-headless
     [ -e /usr/share/tomcat10/bin/bootstrap.jar ] || install_packages tomcat10-common
     if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18 ? 1 : 0)'; then
