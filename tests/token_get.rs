@@ -270,6 +270,17 @@ async fn a_token_bound_by_dpop_works_with_the_printed_proof_alone() {
     let said = world.get_with(&[&arguments[..], &[&data]].concat(), Some(SECRET), "");
     let lines: Vec<&str> = said.stdout.lines().collect();
     assert!(lines.len() == 2 && lines[0].starts_with("Authorization: DPoP "), "{said:?}");
+    let bound = lines[0].strip_prefix("Authorization: DPoP ").unwrap();
+    let inspected = |format: &str| {
+        let mut inspect = program(&world.gateway.folder);
+        run_with(inspect.args(["token", "inspect", "--from", "127.0.0.1", "--format", format]), bound)
+    };
+    let jkt = claims(bound)["cnf"]["jkt"].as_str().unwrap().to_owned();
+    let said = inspected("text");
+    let line = format!("bound to the key {jkt}: every request needs a DPoP proof of it");
+    assert!(said.code == Some(0) && said.stdout.contains(&line), "{said:?}");
+    let found: Value = serde_json::from_str(&inspected("json").stdout).unwrap();
+    assert_eq!(found["bound"], json!({ "key": jkt, "certificate": null }));
     assert_eq!(world.status(lines[0]).await, 401, "without its proof");
     assert_eq!(world.status(&lines[0].replace("DPoP", "Bearer")).await, 401, "as a bearer token");
     assert_eq!(world.status(said.stdout.trim_end()).await, 200);

@@ -28,6 +28,7 @@ use crate::config::needs::Needs;
 use crate::config::types::Config;
 use crate::jose::BASE64URL;
 use crate::jose::numeric_date::NumericDate;
+use crate::oauth::confirmation::{Confirmation, Thumbprint};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::verify::Verified;
 
@@ -166,6 +167,9 @@ fn print_text(token: &str, inspection: &Inspection) {
         let text = format!("its `exp` is past; accepted until {ends}, as clocks may differ by {clock_skew_s}s");
         out(format_args!("  {}", styled(WARN, text)));
     }
+    for (key, proof) in proofs_of(verified.confirmation()) {
+        out(format_args!("  {}", styled(WARN, format_args!("bound to {}: {proof}", shown(&key)))));
+    }
     for (route, decision) in &inspection.routes {
         match decision {
             Ok(()) => out(format_args!("  {}  {}", styled(NAME, route), styled(GOOD, "allowed"))),
@@ -177,6 +181,19 @@ fn print_text(token: &str, inspection: &Inspection) {
             }
         }
     }
+}
+
+/// Each key that the token is bound to, and the proof of it that every request needs.
+fn proofs_of(confirmation: Confirmation) -> impl Iterator<Item = (String, &'static str)> {
+    let named = |kind: &str, thumbprint: Thumbprint| format!("the {kind} {}", thumbprint.to_base64url());
+    let key = confirmation.key.map(|key| {
+        (named("key", key), "every request needs a DPoP proof of it; the decisions below are for requests with one")
+    });
+    let certificate = confirmation.certificate.map(|certificate| {
+        let proof = "every request needs a connection with it; the decisions below are for requests with one";
+        (named("certificate", certificate), proof)
+    });
+    key.into_iter().chain(certificate)
 }
 
 fn print_suggestion(indent: &str, suggestion: Option<&Suggestion>) {
@@ -199,8 +216,13 @@ fn print_suggestion(indent: &str, suggestion: Option<&Suggestion>) {
 fn print_json(token: &str, inspection: &Inspection) {
     let mut printed: Value = parts(token).into_iter().collect();
     match &inspection.verdict {
-        Ok(_) => {
+        Ok(verified) => {
             printed["good"] = json!(true);
+            let Confirmation { key, certificate } = verified.confirmation();
+            if key.is_some() || certificate.is_some() {
+                let text = |thumbprint: Option<Thumbprint>| thumbprint.map(Thumbprint::to_base64url);
+                printed["bound"] = json!({ "key": text(key), "certificate": text(certificate) });
+            }
             let decision = |decision: &Result<(), Refused>| match decision {
                 Ok(()) => json!({ "allowed": true }),
                 Err(refused) => {
