@@ -18,17 +18,21 @@ struct Callers {
     gateway: Gateway,
     _upstream: Upstream,
     origin: String,
+    /// What `client new --key` has printed after the YAML: the commands of the client.
+    printed: String,
 }
 
 impl Callers {
     /// The client `signer` has the YAML and the key of `portcullis client new --key`.
     async fn start() -> Self {
         let (folder, upstream) = (folder(), Upstream::start().await);
-        let new = ["client", "new", "signer", "--scopes", "read:data", "--key", "--out", "signer.pem"];
-        let made = run_with(program(&folder).args(new), "");
-        let entry = made.stdout.lines().take(3).collect::<Vec<_>>().join("\n");
         let port = free_port();
         let origin = format!("https://localhost:{port}");
+        let key = folder.join("signer.pem");
+        let new = ["client", "new", "signer", "--scopes", "read:data", "--issuer", &origin, "--key", "--out"];
+        let made = run_with(program(&folder).args(new).arg(&key), "");
+        let lines: Vec<&str> = made.stdout.lines().collect();
+        let (entry, printed) = (lines[..3].join("\n"), lines[3..].join("\n"));
         let yaml = format!(
             r#"
 version: 1
@@ -52,7 +56,7 @@ audit: {{file: "-"}}
 "#,
             upstream.address
         );
-        Self { gateway: Gateway::start_in(folder, &yaml, &[]), _upstream: upstream, origin }
+        Self { gateway: Gateway::start_in(folder, &yaml, &[]), _upstream: upstream, origin, printed }
     }
 
     /// The JSON that the program prints.
@@ -74,8 +78,25 @@ audit: {{file: "-"}}
 async fn authlib_authenticates_by_a_private_key() {
     let Some(mut script) = python("Authlib, private_key_jwt", "authlib_key.py") else { return };
     let callers = Callers::start().await;
-    let expected = json!({ "scopes": ["read:data", "read:data"], "data": 200, "other_key": "invalid_client" });
+    let expected = json!({
+        "scopes": ["read:data", "read:data"], "data": 200, "an_hour": "invalid_client", "other_key": "invalid_client",
+    });
     assert_eq!(callers.told(&mut script), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_of_client_new_work_as_printed() {
+    let Some(mut python) = python("Authlib, as printed", "-c") else { return };
+    let callers = Callers::start().await;
+    let (shell, script) = callers.printed.split_once("import time\n").unwrap();
+    let call = format!("print(session.get('{}/data').status_code)", callers.origin);
+    assert_eq!(callers.told(python.arg(format!("import time\n{script}\n{call}"))), json!(200));
+    let first = shell.lines().next().unwrap();
+    let portcullis = Path::new(env!("CARGO_BIN_EXE_portcullis")).parent().unwrap();
+    let path = format!("{}:{}", portcullis.display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{first}\nprintf '\"%s\"' \"${{TOKEN%%.*}}\"")]).env("PATH", path);
+    assert!(callers.told(&mut shell).as_str().unwrap().starts_with("eyJ"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

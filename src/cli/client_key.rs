@@ -116,19 +116,22 @@ fn print_use(given: &Given<'_>, algorithm: Algorithm, file: &str) {
     };
     note(styled(DIM, "\nOr in Python, with Authlib and its requests:"));
     out(format_args!(
-        "from authlib.integrations.requests_client import OAuth2Session\n\
+        "import time\n\
+         from authlib.integrations.requests_client import OAuth2Session\n\
          from authlib.oauth2.rfc7523 import PrivateKeyJWT\n\
          from joserfc.jwk import {class}\n\
          \n\
+         endpoint = {}\n\
          key = {class}.import_key(open({}).read())\n\
          session = OAuth2Session({}, key, token_endpoint_auth_method=\"private_key_jwt\")\n\
-         session.register_client_auth_method(PrivateKeyJWT({}, alg={}))\n\
-         session.fetch_token({}, grant_type=\"client_credentials\")",
+         # For each token: Authlib's own assertions are good for an hour, and the gateway takes five minutes at most.\n\
+         claims = {{\"exp\": int(time.time()) + 60}}\n\
+         session.register_client_auth_method(PrivateKeyJWT(endpoint, alg={}, claims=claims))\n\
+         session.fetch_token(endpoint, grant_type=\"client_credentials\")",
+        json!(endpoint),
         json!(file),
         json!(id),
-        json!(endpoint),
         json!(algorithm.as_str()),
-        json!(endpoint),
     ));
 }
 

@@ -1,6 +1,11 @@
-"""Authlib's session, authenticated by a private key. Its assertions name the token endpoint, and an hour."""
+"""Authlib's session, authenticated by a private key. Its assertions are for the token endpoint.
+
+By itself it makes assertions of an hour. Given an `exp`, it gives all assertions of one method the same `jti`; so each
+token gets a method of its own.
+"""
 
 import os
+import time
 
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
@@ -13,14 +18,18 @@ ENDPOINT = f"{ORIGIN}/oauth/token"
 
 
 def session(key):
-    client = OAuth2Session("signer", key, scope="read:data", token_endpoint_auth_method="private_key_jwt")
-    client.register_client_auth_method(PrivateKeyJWT(ENDPOINT, alg="ES256"))
-    return client
+    return OAuth2Session("signer", key, scope="read:data", token_endpoint_auth_method="private_key_jwt")
 
 
-def refusal(key):
+def fetch(client, lifetime=60):
+    claims = {"exp": int(time.time()) + lifetime}
+    client.register_client_auth_method(PrivateKeyJWT(ENDPOINT, alg="ES256", claims=claims))
+    return client.fetch_token(ENDPOINT, grant_type="client_credentials")
+
+
+def refusal(key, lifetime=60):
     try:
-        session(key).fetch_token(ENDPOINT, grant_type="client_credentials")
+        fetch(session(key), lifetime)
     except OAuthError as error:
         return error.error
     return None
@@ -29,6 +38,10 @@ def refusal(key):
 with open(os.environ["KEY"]) as file:
     own = ECKey.import_key(file.read())
 client = session(own)
-# Twice: each assertion is a new one.
-scopes = [client.fetch_token(ENDPOINT, grant_type="client_credentials")["scope"] for _ in range(2)]
-tell(scopes=scopes, data=client.get(f"{ORIGIN}/data").status_code, other_key=refusal(ECKey.generate_key("P-256")))
+scopes = [fetch(client)["scope"] for _ in range(2)]
+tell(
+    scopes=scopes,
+    data=client.get(f"{ORIGIN}/data").status_code,
+    an_hour=refusal(own, 3600),
+    other_key=refusal(ECKey.generate_key("P-256")),
+)
