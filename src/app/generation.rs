@@ -111,6 +111,7 @@ impl NextGeneration {
             trust: Trust::new(trusted.collect(), Arc::clone(&parts.revocations)).with_static_tokens(static_tokens),
             static_token_failures: config.static_token_failures,
             oauth,
+            resources: config.resources,
         };
         let snapshot = Arc::new(Snapshot::new(parts, before.map(|before| &*before.snapshot)));
         Ok(Self {

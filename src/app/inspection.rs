@@ -73,6 +73,7 @@ async fn snapshot_with(
             .with_static_tokens(StaticTokens::new(config.static_tokens, None)),
         static_token_failures: config.static_token_failures,
         oauth: own,
+        resources: config.resources,
     };
     Ok((Snapshot::new(parts, None), failures))
 }

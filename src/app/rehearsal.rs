@@ -187,6 +187,7 @@ fn snapshot(
         trust: Trust::new(issuers, revocations).with_static_tokens(signer::static_tokens(&config.static_tokens, facts)),
         static_token_failures: config.static_token_failures.clone(),
         oauth,
+        resources: config.resources.clone(),
     };
     Snapshot::new(parts, None)
 }
