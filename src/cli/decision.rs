@@ -89,7 +89,8 @@ impl TokenRequest<'_> {
         caller: &Rc<Verified>,
     ) -> Result<(), Refusal> {
         let own = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-        let authorized = authorize(admitted, rule, ProvenCaller::without_request(caller), own, &mut Unobserved);
+        let proven = ProvenCaller::without_request(caller, rule.bound)?;
+        let authorized = authorize(admitted, rule, proven, own, &mut Unobserved);
         authorized.map(drop).map_err(|forbidden| self.refusal(forbidden, rule, Some(caller)))
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::client_auth::KeptCredentials;
 use crate::network::Networks;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 use crate::trust::verify::{ClientEntry, Verified};
@@ -29,6 +30,8 @@ pub(crate) struct Client {
     pub(crate) claims: Map<String, Value>,
     /// The addresses from which it may call; `None` for any.
     pub(crate) allow_from: Option<Networks>,
+    /// What its tokens are bound to when they are issued.
+    pub(crate) bound: TokenBinding,
 }
 
 /// All clients. For an unknown client id, the credentials of another client are compared, so that it takes the same
@@ -141,6 +144,7 @@ mod tests {
             token_ttl: Duration::from_secs(60),
             claims: Map::new(),
             allow_from: None,
+            bound: TokenBinding::None,
         }
     }
 

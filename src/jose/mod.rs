@@ -9,6 +9,7 @@ pub(crate) mod algorithm;
 pub(crate) mod certificate_facts;
 pub(crate) mod claims;
 mod der;
+pub(crate) mod dpop;
 mod ed25519;
 pub(crate) mod header;
 pub(crate) mod jwk;

@@ -2,6 +2,7 @@
 //!
 //! The code here does no I/O, reads no clock and does not depend on the origin of its values.
 
+pub(crate) mod bound;
 pub(crate) mod caller;
 pub(crate) mod confirmation;
 pub(crate) mod discrepancy;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::caller_claims::CallerFault;
 use super::claimed_caller::ClaimedCaller;
+use super::failed_proof::{FailedProof, ProofError};
 use super::issuer::TrustedIssuer;
 use super::revocation::{AppliedRevocation, RevokedTokens};
 use super::token_origin::NoEntry;
@@ -16,6 +17,7 @@ use crate::jose::header::{Header, KeyReference};
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::jwk::certificate::CertificateReference;
 use crate::jose::token::TokenFault;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::confirmation::Confirmation;
 use crate::oauth::discrepancy::{Discrepancy, one_of, short};
@@ -56,8 +58,12 @@ pub(crate) enum TokenError {
     Revoked,
     /// An own token whose client is not configured.
     UnknownClient,
-    /// A bound token without a proof that its caller has the key.
+    /// A token that is bound to a key, without a good DPoP proof of it.
+    Proof(ProofError),
+    /// A token that is bound to a certificate, which the connection does not have.
     NotProven,
+    /// A token that is not bound as the route demands, or that came by the scheme of tokens of another binding.
+    NotBound,
     /// A static token past its end.
     StaticTokenEnded,
     /// Neither a JWT nor a static token.
@@ -178,12 +184,32 @@ impl FailedCheck {
         Self::new(TokenError::Revoked, found, wanted)
     }
 
-    /// A bound token without the proof of one of its keys.
-    pub(crate) fn not_proven(confirmation: Confirmation) -> Self {
-        let key = confirmation.key.map(|_| "a DPoP proof of its key");
-        let certificate = confirmation.certificate.map(|_| "the client certificate that it is bound to");
-        let wanted: Vec<&str> = key.into_iter().chain(certificate).collect();
-        Self::new(TokenError::NotProven, "a bound token without proof of possession", wanted.join(", and "))
+    /// A token that is bound to a key, without a proof.
+    pub(crate) fn no_proof(found: &'static str) -> Self {
+        FailedProof::new(ProofError::Missing, found, "a DPoP proof of its key, and the scheme DPoP").into()
+    }
+
+    /// A token that is bound to a certificate, without a connection that has it.
+    pub(crate) fn no_certificate() -> Self {
+        let wanted = "the client certificate that it is bound to";
+        Self::new(TokenError::NotProven, "a bound token without proof of possession", wanted)
+    }
+
+    /// A token that is bound to no DPoP key, with the scheme of those that are.
+    pub(crate) fn not_for_dpop() -> Self {
+        let found = "a token that is bound to no DPoP key, by the scheme DPoP";
+        Self::new(TokenError::NotBound, found, "the scheme Bearer, or a token that is bound to a DPoP key")
+    }
+
+    /// A token without the binding that the route demands.
+    pub(crate) fn not_bound(confirmation: Confirmation, bound: TokenBinding) -> Self {
+        let found = match (confirmation.key, confirmation.certificate) {
+            (None, None) => "a token that is bound to no key",
+            (Some(_), None) => "a token that is bound to a DPoP key",
+            (None, Some(_)) => "a token that is bound to a client certificate",
+            (Some(_), Some(_)) => "a token that is bound to a DPoP key and to a client certificate",
+        };
+        Self::new(TokenError::NotBound, found, format!("a token {bound}"))
     }
 
     pub(super) fn static_token_ended(until: UnixTime, now: UnixTime) -> Self {
@@ -219,6 +245,12 @@ pub(super) fn key_text(key: &VerifyingKey) -> String {
 
 pub(super) fn time(seconds: u64) -> String {
     UnixTime::from_seconds(seconds).to_the_second()
+}
+
+impl From<FailedProof> for FailedCheck {
+    fn from(FailedProof { reason, values }: FailedProof) -> Self {
+        Self { reason: TokenError::Proof(reason), values }
+    }
 }
 
 impl From<ClaimsFault> for FailedCheck {

@@ -47,7 +47,9 @@ fn of_check(check: TokenError, refusal: &Refusal, facts: &TokenFacts<'_>) -> Vec
         | TokenError::BadSignature
         | TokenError::Revoked
         | TokenError::UnknownClient
+        | TokenError::Proof(_)
         | TokenError::NotProven
+        | TokenError::NotBound
         | TokenError::StaticTokenEnded
         | TokenError::UnknownStaticToken => Vec::new(),
     }

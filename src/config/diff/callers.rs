@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::bound::{added_and_removed, listed, of_bounds};
+use super::bound::{added_and_removed, direction, listed, of_bounds};
 use super::change::{ChangeSubject, Changes, Direction};
 use super::issuers::compare_settings;
 use super::limits::compare_limits;
@@ -16,9 +16,11 @@ use crate::issuer::client_auth::secret::kept_secret::KeptSecret;
 use crate::issuer::ring_store::RingSettings;
 use crate::issuer::rotation::RotationRules;
 use crate::network::Networks;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
 use crate::pipeline::routing::access::{Access, AccessRule};
 use crate::pipeline::routing::table::RouteTable;
+use crate::trust::proof_rules::DpopSettings;
 
 pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut Changes) {
     let subject = ChangeSubject::named(&["oauth"]);
@@ -46,8 +48,22 @@ pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut 
             }
         }
     }
+    compare_proofs(old.dpop, new.dpop, changes);
     let [before, after] = [&old.oauth, &new.oauth].map(|oauth| Clients::of(oauth.as_ref()));
     compare_clients((old, &before), (new, &after), changes);
+}
+
+fn compare_proofs(old: DpopSettings, new: DpopSettings, changes: &mut Changes) {
+    let DpopSettings { nonce, max_age } = new;
+    let subject = ChangeSubject::named(&["oauth", "dpop"]);
+    if old.nonce != nonce {
+        let (direction, needs) =
+            if nonce { (Direction::Narrower, "need") } else { (Direction::Wider, "no longer need") };
+        changes.add(direction, &subject, format!("DPoP proofs {needs} a nonce of the gateway"));
+    }
+    if let Some(direction) = of_times(old.max_age, max_age) {
+        changes.add(direction, &subject, format!("DPoP proofs are good for {max_age:?}, before for {:?}", old.max_age));
+    }
 }
 
 fn compare_server(old: &ServerSettings, new: &ServerSettings, changes: &mut Changes) {
@@ -157,7 +173,7 @@ fn compare_clients(
 }
 
 fn compare_client(old: &Client, new: &Client, subject: &ChangeSubject, changes: &mut Changes) {
-    let Client { id, credentials, scopes, audiences, token_ttl, claims, allow_from } = new;
+    let Client { id, credentials, scopes, audiences, token_ttl, claims, allow_from, bound } = new;
     let id = id.as_str();
     compare_credentials((id, subject), &old.credentials, credentials, changes);
     let [granted, lost] = [scopes.without(&old.scopes), old.scopes.without(scopes)];
@@ -192,6 +208,10 @@ fn compare_client(old: &Client, new: &Client, subject: &ChangeSubject, changes: 
         let gone = old.claims.keys().filter(|name| !claims.contains_key(*name));
         let text = format!("client `{id}` gets tokens with other claims: {}", listed(names.chain(gone)));
         changes.add(Direction::Unclear, subject, text);
+    }
+    if let Some(direction) = direction(bound.is_within(old.bound), old.bound.is_within(*bound)) {
+        let text = format!("client `{id}` gets a token {bound}, before one {}", old.bound);
+        changes.add(direction, subject, text);
     }
     let is_within = |one: &Networks, other: &Networks| other.contains_all(one);
     if let Some(direction) = of_bounds(old.allow_from.as_ref(), allow_from.as_ref(), is_within) {
@@ -285,7 +305,7 @@ impl Effects<'_> {
 
 /// Whether the scopes and audiences of one of our clients suffice for a rule.
 fn may_pass(rule: &AccessRule, client: &Client, view: &AccessView<'_>) -> bool {
-    let AccessRule { issuers, audiences, all_of, any_of, claims: _, clients } = rule;
+    let AccessRule { issuers, audiences, all_of, any_of, claims: _, clients, bound } = rule;
     let is_own = |issuer: &IssuerName| issuer.as_str() == IssuerName::OWN;
     let has_issuer = issuers.as_ref().is_none_or(|issuers| issuers.iter().any(is_own));
     let is_named = clients
@@ -297,5 +317,8 @@ fn may_pass(rule: &AccessRule, client: &Client, view: &AccessView<'_>) -> bool {
         (None, Some(oauth)) => oauth.trust.audiences.accepts_one_of(&client.audiences),
         (None, None) => false,
     };
-    has_issuer && is_named && has_scopes && has_audience
+    // A client that must bind nothing still may.
+    let may_be_bound =
+        client.bound == TokenBinding::None || client.bound.is_within(*bound) || bound.is_within(client.bound);
+    has_issuer && is_named && has_scopes && has_audience && may_be_bound
 }

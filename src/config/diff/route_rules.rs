@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use foldhash::HashSet;
 use http::Method;
 
-use super::bound::{added_and_removed, listed, of_bounds};
+use super::bound::{added_and_removed, direction, listed, of_bounds};
 use super::change::Direction;
 use super::limits::compare_limits;
 use crate::clock::UnixTime;
 use crate::network::Networks;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::scope::ScopeSet;
 use crate::pipeline::request::path_forms::{PathForm, PathForms};
@@ -165,7 +166,7 @@ fn compare_report(old: Option<UnixTime>, new: Option<UnixTime>, changes: &mut Ro
 }
 
 fn compare_rules(old: &AccessRule, new: &AccessRule, changes: &mut RouteChanges) {
-    let AccessRule { issuers, audiences, all_of, any_of, claims, clients } = new;
+    let AccessRule { issuers, audiences, all_of, any_of, claims, clients, bound } = new;
     for scope in old.all_of.without(all_of).iter() {
         changes.add(Direction::Wider, format!("no longer needs the scope `{}`", scope.as_str()));
     }
@@ -192,6 +193,9 @@ fn compare_rules(old: &AccessRule, new: &AccessRule, changes: &mut RouteChanges)
     }
     for claim in lacking(claims, &old.claims) {
         changes.add(Direction::Narrower, format!("needs the claim {claim}"));
+    }
+    if let Some(direction) = direction(bound.is_within(old.bound), old.bound.is_within(*bound)) {
+        changes.add(direction, format!("takes a token {bound}, before one {}", old.bound));
     }
     compare_named(old.clients.as_ref().map(client_names), clients.as_ref().map(client_names), "clients", changes);
     compare_named(old.issuers.as_deref().map(issuer_names), issuers.as_deref().map(issuer_names), "issuers", changes);
@@ -350,7 +354,7 @@ pub(super) fn access_text(route: &Route) -> String {
 }
 
 fn rule_text(rule: &AccessRule) -> String {
-    let AccessRule { issuers, audiences, all_of, any_of, claims, clients } = rule;
+    let AccessRule { issuers, audiences, all_of, any_of, claims, clients, bound } = rule;
     let mut parts: Vec<String> = all_of.iter().map(|scope| format!("the scope `{}`", scope.as_str())).collect();
     if !any_of.is_empty() {
         parts.push(format!("one of the scopes {}", listed(any_of.iter().map(|scope| scope.as_str()))));
@@ -359,5 +363,6 @@ fn rule_text(rule: &AccessRule) -> String {
     parts.extend(clients.iter().map(|clients| format!("one of the clients {}", listed(client_names(clients)))));
     parts.extend(issuers.iter().map(|issuers| format!("one of the issuers {}", listed(issuer_names(issuers)))));
     parts.extend(audiences.iter().map(|audiences| format!("one of the audiences {}", listed(audiences))));
+    parts.extend((*bound != TokenBinding::None).then(|| format!("a token {bound}")));
     if parts.is_empty() { "any valid token".to_owned() } else { parts.join(", ") }
 }

@@ -18,6 +18,7 @@ use super::claim::RawClaim;
 use super::rate_limit::{RawClientLimit, RawLimitUse};
 use crate::clock::UnixTime;
 use crate::network::Network;
+use crate::oauth::bound::TokenBinding;
 
 mirror! {
     struct RawOauth {
@@ -30,7 +31,18 @@ mirror! {
         signing_keys: RawSigningKeys,
         /// The endpoint that grants the tokens.
         token_endpoint: RawTokenEndpoint,
+        dpop: RawDpop,
         clients: Named<RawClient>,
+    }
+}
+
+mirror! {
+    /// The proofs of possession of keys, at the token endpoint and on all routes.
+    struct RawDpop {
+        /// Whether a proof must carry a nonce of the gateway.
+        nonce: At<bool> = false,
+        /// The age at which a proof is refused. At most 5 minutes.
+        max_age: At<Period> = seconds(60),
     }
 }
 
@@ -64,6 +76,7 @@ mirror! {
         claims: Named<RawClaim>,
         /// The addresses that it may use, for token requests and with tokens. Default: any.
         allow_from: Option<At<OneOrMore<Network>>>,
+        bound: At<TokenBinding> = TokenBinding::None,
         /// Over all routes and the token endpoint.
         rate_limits: Vec<At<RawClientLimit>>,
     }

@@ -16,6 +16,7 @@ use super::target::{RawMirror, RawRedirect, RawRespond, RawUpstreams};
 use super::when::RawWhen;
 use crate::clock::UnixTime;
 use crate::network::Network;
+use crate::oauth::bound::TokenBinding;
 use crate::pipeline::request::path_forms::PathForm;
 use crate::trust::request_key::RequestKey;
 
@@ -105,6 +106,8 @@ mirror! {
         claims: Named<RawClaimRule>,
         /// `ID` is a client of ours, `NAME/ID` one of issuer NAME.
         clients: Option<At<OneOrMore<String>>>,
+        /// The binding that a token must have.
+        bound: At<TokenBinding> = TokenBinding::None,
     }
 }
 
@@ -185,6 +188,12 @@ impl ScalarValue for RequestKey {
 
     fn parse(text: &str) -> Result<Self, Hint> {
         Self::parse(text)
+    }
+}
+
+impl Word for TokenBinding {
+    fn words() -> Vec<(&'static str, Self)> {
+        Self::ALL.into_iter().map(|bound| (bound.as_str(), bound)).collect()
     }
 }
 

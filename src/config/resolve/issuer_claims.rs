@@ -147,7 +147,7 @@ impl Resolver<'_> {
 /// Whether any valid token of this issuer gets through, if no audience is checked.
 fn lets_in_any(route: &RawRoute, issuer: &str) -> bool {
     let Ok(At { value: RawAccess::Rule { rule, .. }, .. }) = &route.access else { return false };
-    let RawRule { issuers, audiences, claims, clients, scopes: _ } = &**rule;
+    let RawRule { issuers, audiences, claims, clients, scopes: _, bound: _ } = &**rule;
     let accepts = issuers.as_ref().is_none_or(|list| list.value.items.iter().any(|name| name.value == issuer));
     let is_narrowed = clients.is_some() || audiences.is_some();
     accepts && !is_narrowed && !claims.entries.iter().any(|(name, rule)| restricts(&name.value, rule))

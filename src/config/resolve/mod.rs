@@ -10,6 +10,7 @@ mod buffering;
 mod claim_rules;
 mod config_tests;
 mod cors;
+mod dpop;
 mod fetch_access;
 mod folders;
 mod header_rules;
@@ -117,6 +118,7 @@ impl Resolver<'_> {
         if let Some(oauth) = &raw.oauth {
             self.warn_of_no_token_listener(&oauth.value, &listeners);
         }
+        let dpop = raw.oauth.as_ref().map(|oauth| self.dpop(&oauth.value.dpop)).unwrap_or_default();
         let state = &raw.state_directory;
         let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, &names.issuers_of_callers()));
         self.unlimited_audiences(&raw.issuers, &raw.routes);
@@ -162,6 +164,7 @@ impl Resolver<'_> {
             reload,
             named_files: self.source.named_files(),
             oauth,
+            dpop,
             issuers,
             static_tokens,
             static_token_failures,

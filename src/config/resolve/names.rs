@@ -12,6 +12,7 @@ use super::Resolver;
 use super::oauth::endpoints;
 use super::resources::identifiers;
 use crate::issuer::endpoints::Endpoints;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
 use crate::pipeline::routing::resource::ResourceIdentifier;
 
@@ -73,6 +74,10 @@ impl Resolver<'_> {
     pub(super) fn only_static_tokens(&mut self, place: Span, rule: &RawRule, names: &Names) {
         if names.static_tokens.is_empty() {
             self.faults.at(place, "no token is valid for this route: configure `oauth` or `issuers`");
+        } else if rule.bound.value != TokenBinding::None {
+            let message =
+                "no token is valid for this route: static tokens are bound to no key; configure `oauth` or `issuers`";
+            self.faults.at(place, message);
         } else if rule.audiences.is_some() || !rule.claims.entries.is_empty() {
             let message = "no token is valid for this route: static tokens have no audiences and no claims; configure \
                            `oauth` or `issuers`";

@@ -255,12 +255,13 @@ impl Resolver<'_> {
             };
             let token_ttl = client.token_ttl.map_or(ttl, |ttl| self.ttl(&ttl));
             let claims = self.claims(client.claims);
-            let allow_from = self.networks(client.allow_from);
+            let (allow_from, bound) = (self.networks(client.allow_from), client.bound.value);
             let client_limits = self.client_limits(&client.rate_limits);
             if let Some(id) = id.as_ref().filter(|_| !client_limits.is_empty()) {
                 limits.insert(id.clone(), client_limits);
             }
-            clients.extend(id.map(|id| Client { id, credentials, scopes, audiences, token_ttl, claims, allow_from }));
+            let client = |id| Client { id, credentials, scopes, audiences, token_ttl, claims, allow_from, bound };
+            clients.extend(id.map(client));
         }
         (clients, limits)
     }

@@ -267,6 +267,7 @@ impl Resolver<'_> {
             any_of,
             claims,
             clients: clients.map(|list| list.into_iter().collect()),
+            bound: raw.bound.value,
         }
     }
 

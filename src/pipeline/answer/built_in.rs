@@ -14,11 +14,14 @@ use tokio::time::timeout;
 use super::content::Content;
 use super::count_limits::count_client;
 use super::rejection::Rejection;
+use super::response_fields::ResponseFields;
+use super::token_binding::confirmation;
 use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::EndpointRequest;
 use crate::issuer::metadata::CachedDocument;
 use crate::issuer::revocation::Revoked;
 use crate::oauth::observer::Unobserved;
+use crate::pipeline::policy::proof_check::ProofRequest;
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
@@ -53,14 +56,14 @@ pub(crate) async fn answer(
     endpoint: BuiltInEndpoint<'_>,
     peer: &Peer,
     open: &mut OpenRequest,
-    request: &CanonicalRequest,
-    head: &ReceivedHead,
+    fields: &mut ResponseFields,
+    (request, head): (&CanonicalRequest, &ReceivedHead),
     body: &mut Option<ClientBody>,
 ) -> Result<Response<Content>, Rejection> {
     match endpoint {
         BuiltInEndpoint::Jwks(oauth) => Ok(document(head, oauth.server.jwks(), open)),
         BuiltInEndpoint::Metadata(oauth) => Ok(document(head, oauth.server.metadata(), open)),
-        BuiltInEndpoint::Token(oauth) => token(snapshot, oauth, peer, open, request, head, body).await,
+        BuiltInEndpoint::Token(oauth) => token((snapshot, oauth), peer, open, fields, (request, head), body).await,
         BuiltInEndpoint::Revocation(oauth) => revoke(snapshot, oauth, peer, open, request, head, body).await,
         BuiltInEndpoint::Resource(resource) => Ok(describe(resource, head, open)),
     }
@@ -104,12 +107,11 @@ fn document(head: &ReceivedHead, document: CachedDocument, open: &mut OpenReques
 }
 
 async fn token(
-    snapshot: &Snapshot,
-    oauth: &OwnIssuer,
+    (snapshot, oauth): (&Snapshot, &OwnIssuer),
     peer: &Peer,
     open: &mut OpenRequest,
-    request: &CanonicalRequest,
-    head: &ReceivedHead,
+    fields: &mut ResponseFields,
+    (request, head): (&CanonicalRequest, &ReceivedHead),
     body: &mut Option<ClientBody>,
 ) -> Result<Response<Content>, Rejection> {
     // A token is not issued if its audit record cannot be written.
@@ -120,7 +122,15 @@ async fn token(
     let grant = oauth.server.decide(endpoint_request(peer, request, head, &body, now)).await?;
     open.log.client(grant.client().clone());
     count_client(snapshot, grant.client(), open, &mut Unobserved)?;
-    let issued = oauth.server.issue(grant, now).await?;
+    let proof = ProofRequest {
+        rules: &snapshot.proofs,
+        headers: &head.headers,
+        request,
+        origin: peer.public_origin(&request.authority),
+        now,
+    };
+    let confirmation = confirmation(&grant, &proof, None, fields)?;
+    let issued = oauth.server.issue(grant, confirmation, now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     open.granted(issued);
     open.commit(response.status()).await?;

@@ -203,7 +203,8 @@ impl StreamRequest {
             return Err(StreamEnd::Unauthenticated);
         }
         let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-        let permit = authorize(admitted, rule, ProvenCaller::without_request(caller), own_clients, &mut Unobserved);
+        let caller = ProvenCaller::without_request(caller, rule.bound).map_err(|_| StreamEnd::Unauthenticated)?;
+        let permit = authorize(admitted, rule, caller, own_clients, &mut Unobserved);
         permit.map(drop).map_err(|forbidden| match forbidden {
             Forbidden::AddressNotAllowed { .. } => StreamEnd::WrongAddress,
             Forbidden::MissingScope { .. } | Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed(_) => {

@@ -11,6 +11,7 @@ use foldhash::HashSet;
 use serde_json::Value;
 
 use crate::network::Networks;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::{Caller, IssuerName};
 use crate::oauth::discrepancy::{Discrepancy, one_of, value_text};
 use crate::oauth::observer::{Observation, Observer, Outcome, Room};
@@ -47,6 +48,8 @@ pub(crate) struct AccessRule {
     pub(crate) claims: Vec<ClaimRule>,
     /// (issuer, client id); `None`: any.
     pub(crate) clients: Option<HashSet<(IssuerName, String)>>,
+    /// Checked with the proofs of a request.
+    pub(crate) bound: TokenBinding,
 }
 
 /// The claim at `path` has one of `values`, or is an array with an element that has.
@@ -121,7 +124,10 @@ impl AccessRule {
 
     /// Whether static tokens may be accepted, which have no audience and no claims.
     pub(crate) fn takes_static_tokens(&self) -> bool {
-        self.claims.is_empty() && self.audiences.is_none() && self.takes_issuer(&IssuerName::new(IssuerName::STATIC))
+        self.claims.is_empty()
+            && self.audiences.is_none()
+            && self.bound == TokenBinding::None
+            && self.takes_issuer(&IssuerName::new(IssuerName::STATIC))
     }
 
     /// Whether a token may be accepted that has some of these scopes.

@@ -12,6 +12,7 @@ use super::rate_limit::RateLimit;
 use super::route::Route;
 use crate::clock::UnixTime;
 use crate::network::Networks;
+use crate::oauth::bound::TokenBinding;
 
 /// The requests that a route admits and another would refuse: the first part of the rules that is weaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub(crate) enum Laxity {
     Clients,
     Issuers,
     Audiences,
+    Bound(TokenBinding),
     AllowFrom,
     DenyFrom,
     Methods(Vec<String>),
@@ -68,7 +70,7 @@ fn of_access(access: &Access, other: &Access) -> Option<Laxity> {
 
 fn of_rule(rule: &AccessRule, other: &AccessRule) -> Option<Laxity> {
     // A new part does not compile until it is compared.
-    let AccessRule { issuers, audiences, all_of, any_of: _, claims, clients } = other;
+    let AccessRule { issuers, audiences, all_of, any_of: _, claims, clients, bound } = other;
     let lacking = all_of.without(&rule.all_of);
     if !lacking.is_empty() {
         return Some(Laxity::Scope(lacking.to_string()));
@@ -87,6 +89,9 @@ fn of_rule(rule: &AccessRule, other: &AccessRule) -> Option<Laxity> {
     }
     if is_wider(rule.audiences.as_ref(), audiences.as_ref(), |own, other| are_all_in(own, other)) {
         return Some(Laxity::Audiences);
+    }
+    if !rule.bound.is_within(*bound) {
+        return Some(Laxity::Bound(other.bound));
     }
     None
 }
@@ -132,6 +137,7 @@ impl fmt::Display for Laxity {
             Self::Clients => f.write_str("of more `clients`"),
             Self::Issuers => f.write_str("with tokens of more `issuers`"),
             Self::Audiences => f.write_str("with tokens for more `audiences`"),
+            Self::Bound(bound) => write!(f, "without a token {bound}"),
             Self::AllowFrom => f.write_str("from outside the `allow_from`"),
             Self::DenyFrom => f.write_str("from inside the `deny_from`"),
             Self::Methods(methods) => write!(f, "by {}", methods.join(", ")),

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::issuer::metadata::CachedDocument;
+use crate::jose::dpop::PROOF_ALGORITHM_NAMES;
+use crate::oauth::bound::TokenBinding;
 
 /// A resource by its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,10 @@ pub(crate) struct ResourceDescription {
     /// The issuers of the tokens that its routes take. Never empty.
     pub(crate) authorization_servers: Vec<String>,
     pub(crate) scopes: BTreeSet<String>,
+    /// Every route demands tokens that are bound to a DPoP key.
+    pub(crate) demands_dpop: bool,
+    /// A route demands tokens that are bound, and takes those that are bound to a client certificate.
+    pub(crate) takes_certificates: bool,
 }
 
 /// A resource with its document.
@@ -81,6 +87,20 @@ fn path_of(url: &str) -> &str {
     url[authority..].find('/').map_or("", |at| &url[authority + at..])
 }
 
+impl ResourceDescription {
+    /// Without a route yet.
+    pub(crate) fn of(name: Option<String>, scopes: impl IntoIterator<Item = String>) -> Self {
+        let scopes = scopes.into_iter().collect();
+        Self { name, authorization_servers: Vec::new(), scopes, demands_dpop: true, takes_certificates: false }
+    }
+
+    /// Adds what a route demands of its tokens.
+    pub(crate) fn add_binding(&mut self, bound: TokenBinding) {
+        self.demands_dpop &= bound == TokenBinding::Dpop;
+        self.takes_certificates |= matches!(bound, TokenBinding::Mtls | TokenBinding::Either);
+    }
+}
+
 impl ProtectedResource {
     pub(crate) fn new(identifier: Arc<ResourceIdentifier>, description: ResourceDescription) -> Self {
         let document = CachedDocument::new(&document(&identifier, &description), MAX_AGE);
@@ -90,12 +110,19 @@ impl ProtectedResource {
 
 /// Names nothing that the gateway does not do, and no empty list: clients take `scopes_supported: []` for "no scope".
 fn document(identifier: &ResourceIdentifier, description: &ResourceDescription) -> Value {
-    let ResourceDescription { name, authorization_servers, scopes } = description;
+    let ResourceDescription { name, authorization_servers, scopes, demands_dpop, takes_certificates } = description;
     let mut document = json!({
         "resource": identifier.url,
         "authorization_servers": authorization_servers,
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": PROOF_ALGORITHM_NAMES,
     });
+    if *demands_dpop {
+        document["dpop_bound_access_tokens_required"] = json!(true);
+    }
+    if *takes_certificates {
+        document["tls_client_certificate_bound_access_tokens"] = json!(true);
+    }
     if let Some(name) = name {
         document["resource_name"] = json!(name);
     }
@@ -157,11 +184,9 @@ mod tests {
     #[test]
     fn a_document_has_no_empty_list_and_the_exact_url() {
         for scopes in [BTreeSet::new(), BTreeSet::from(["b".to_owned(), "a".to_owned()])] {
-            let description = ResourceDescription {
-                name: None,
-                authorization_servers: vec!["https://as.example".to_owned()],
-                scopes: scopes.clone(),
-            };
+            let mut description = ResourceDescription::of(None, scopes.clone());
+            description.authorization_servers.push("https://as.example".to_owned());
+            description.add_binding(TokenBinding::None);
             let resource = ProtectedResource::new(identifier("https://a.example/"), description);
             let text = std::str::from_utf8(&resource.document.json).unwrap().to_owned();
             assert!(text.contains("\"resource\":\"https://a.example/\""), "{text}");
@@ -172,8 +197,7 @@ mod tests {
 
     #[test]
     fn the_host_decides_among_documents_of_one_path() {
-        let description =
-            ResourceDescription { name: None, authorization_servers: Vec::new(), scopes: BTreeSet::default() };
+        let description = ResourceDescription::of(None, []);
         let of = |urls: &[&str]| {
             let resource = |url: &&str| ProtectedResource::new(identifier(url), description.clone());
             ProtectedResources::new(urls.iter().map(resource))

@@ -26,9 +26,7 @@ pub(super) fn describe(
         }
         let known = known.unwrap_or_else(|| {
             let (name, scopes) = written(identifier).unwrap_or_default();
-            let scopes = scopes.into_iter().collect();
-            let description = ResourceDescription { name, authorization_servers: Vec::new(), scopes };
-            resources.push((Arc::clone(identifier), description));
+            resources.push((Arc::clone(identifier), ResourceDescription::of(name, scopes)));
             resources.len() - 1
         });
         if let Some((_, description)) = resources.get_mut(known) {
@@ -42,6 +40,7 @@ pub(super) fn describe(
 fn add_rule(description: &mut ResourceDescription, rule: &AccessRule, issuers: TokenIssuers<'_>) {
     let scopes = rule.all_of.iter().chain(rule.any_of.iter());
     description.scopes.extend(scopes.map(|scope| scope.as_str().to_owned()));
+    description.add_binding(rule.bound);
     let servers = &mut description.authorization_servers;
     for server in issuers.of_rule(rule).flat_map(servers_of) {
         if !servers.contains(&server) {

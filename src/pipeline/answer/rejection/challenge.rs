@@ -1,36 +1,43 @@
 //! The challenge of a refusal: how to authenticate (RFC 9110 §11.6.1).
 //!
-//! One exhaustive match. A refusal has one challenge at most.
+//! One exhaustive match. A refusal has one challenge at most: `Bearer`, or `DPoP` alone where the route demands proofs,
+//! or where one was not good (RFC 9449 §7.1).
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::fmt;
+use std::fmt::Write as _;
 
 use http::HeaderValue;
 
 use super::{INVALID_TOKEN, Rejection};
 use crate::issuer::authorization_server::TokenRefusal;
+use crate::issuer::grant::proof_description;
+use crate::jose::dpop::PROOF_ALGORITHM_NAMES;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::scope::ScopeSet;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::routing::access::{Access, Forbidden};
 use crate::pipeline::routing::route::Route;
 use crate::trust::failed_check::TokenError;
+use crate::trust::failed_proof::ProofError;
 
 const REALM: &str = "portcullis";
 
-/// The value of `WWW-Authenticate`. `route` is that of the request, if it has one.
+/// A scheme and its parameters.
+struct Challenge(String);
+
+/// The value of `WWW-Authenticate`.
 pub(crate) fn challenge(rejection: &Rejection, route: Option<&Route>) -> Option<HeaderValue> {
-    let parts = match rejection {
-        Rejection::Unauthenticated(AuthenticateError::Missing { .. }) => Challenge::bearer(vec![], scopes_of(route)),
-        Rejection::Unauthenticated(AuthenticateError::Refused(refused))
-            if refused.reason != TokenError::KeysUnavailable =>
-        {
-            let error = vec![("error", "invalid_token"), ("error_description", INVALID_TOKEN)];
-            Challenge::bearer(error, scopes_of(route))
+    let challenge = match rejection {
+        Rejection::Unauthenticated(AuthenticateError::Missing { .. }) => {
+            Challenge::of_token(demands_proofs(route)).for_route(route)
         }
+        Rejection::Unauthenticated(AuthenticateError::Refused(refused)) => of_refused(refused.reason, route)?,
         Rejection::Forbidden(Forbidden::MissingScope { all_of, any_of, .. }) => {
-            Challenge::bearer(vec![("error", "insufficient_scope")], all_of.union(any_of))
+            let scope = all_of.union(any_of).to_string();
+            let challenge = Challenge::of_token(demands_proofs(route)).with("error", "insufficient_scope");
+            challenge.with("scope", &scope).of_resource(route)
         }
-        Rejection::Token(TokenRefusal::Fault(fault)) if fault.wants_challenge() => Challenge::basic(),
+        Rejection::Token(TokenRefusal::Fault(fault)) if fault.wants_challenge() => Challenge::new("Basic"),
         Rejection::Overload
         | Rejection::Wire(_)
         | Rejection::Ambiguous(_)
@@ -40,10 +47,7 @@ pub(crate) fn challenge(rejection: &Rejection, route: Option<&Route>) -> Option<
         | Rejection::MethodNotAllowed(_)
         | Rejection::RateLimited(_)
         | Rejection::Unauthenticated(
-            AuthenticateError::Ambiguous(_)
-            | AuthenticateError::Refused(_)
-            | AuthenticateError::TooManyFailures { .. }
-            | AuthenticateError::Clock,
+            AuthenticateError::Ambiguous(_) | AuthenticateError::TooManyFailures { .. } | AuthenticateError::Clock,
         )
         | Rejection::Forbidden(
             Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed(_) | Forbidden::AddressNotAllowed { .. },
@@ -55,47 +59,96 @@ pub(crate) fn challenge(rejection: &Rejection, route: Option<&Route>) -> Option<
         | Rejection::Token(_)
         | Rejection::Upstream(_) => return None,
     };
-    HeaderValue::try_from(parts.text(route)).ok()
+    HeaderValue::try_from(challenge.0).ok()
 }
 
-/// A challenge in parts.
-struct Challenge {
-    scheme: &'static str,
-    parameters: Vec<(&'static str, &'static str)>,
-    scope: ScopeSet,
-    /// Whether it says where the resource is described.
-    names_resource: bool,
+/// The challenge after a token that is refused. `None` where the token may be good.
+fn of_refused(reason: TokenError, route: Option<&Route>) -> Option<Challenge> {
+    let (by_proofs, (error, description)) = match reason {
+        TokenError::KeysUnavailable | TokenError::Proof(ProofError::NoRoom) => return None,
+        TokenError::Proof(proof) => (true, proof_error(proof)),
+        TokenError::NotBound => (demands_proofs(route) || takes_proofs(route), ("invalid_token", INVALID_TOKEN)),
+        TokenError::Malformed
+        | TokenError::TooManyScopes
+        | TokenError::UnknownIssuer
+        | TokenError::IssuerNotAllowed
+        | TokenError::TypeNotAllowed
+        | TokenError::AlgNotAllowed
+        | TokenError::MissingClaim
+        | TokenError::BadAudience
+        | TokenError::Expired
+        | TokenError::NotYetValid
+        | TokenError::UnknownKid
+        | TokenError::BadSignature
+        | TokenError::Revoked
+        | TokenError::UnknownClient
+        | TokenError::NotProven
+        | TokenError::StaticTokenEnded
+        | TokenError::UnknownStaticToken => (demands_proofs(route), ("invalid_token", INVALID_TOKEN)),
+    };
+    let challenge = Challenge::of_token(by_proofs).with("error", error).with("error_description", description);
+    Some(challenge.for_route(route))
+}
+
+/// The code and the public text of a proof that is refused.
+pub(super) fn proof_error(reason: ProofError) -> (&'static str, &'static str) {
+    let error = match reason {
+        ProofError::Missing => "invalid_token",
+        ProofError::Invalid | ProofError::Replayed => "invalid_dpop_proof",
+        ProofError::Nonce => "use_dpop_nonce",
+        ProofError::NoRoom => "temporarily_unavailable",
+    };
+    (error, proof_description(reason))
+}
+
+/// Whether every token at this route is bound to a DPoP key.
+fn demands_proofs(route: Option<&Route>) -> bool {
+    binding(route) == TokenBinding::Dpop
+}
+
+/// Whether tokens must be bound here, and may be so to a DPoP key.
+fn takes_proofs(route: Option<&Route>) -> bool {
+    binding(route) == TokenBinding::Either
+}
+
+fn binding(route: Option<&Route>) -> TokenBinding {
+    match route.map(|route| &route.access) {
+        Some(Access::Protected(rule)) => rule.bound,
+        Some(Access::Public) | None => TokenBinding::None,
+    }
 }
 
 impl Challenge {
-    const fn bearer(parameters: Vec<(&'static str, &'static str)>, scope: ScopeSet) -> Self {
-        Self { scheme: "Bearer", parameters, scope, names_resource: true }
+    fn new(scheme: &str) -> Self {
+        Self(format!("{scheme} realm=\"{REALM}\""))
     }
 
-    /// Of the token endpoint.
-    fn basic() -> Self {
-        Self { scheme: "Basic", parameters: Vec::new(), scope: ScopeSet::default(), names_resource: false }
+    /// How to present a token: with a proof or as a bearer token.
+    fn of_token(by_proofs: bool) -> Self {
+        if by_proofs { Self::new("DPoP").with("algs", &PROOF_ALGORITHM_NAMES.join(" ")) } else { Self::new("Bearer") }
     }
 
-    fn text(&self, route: Option<&Route>) -> String {
-        let mut text = format!("{} realm=\"{REALM}\"", self.scheme);
-        let mut add = |name: &str, value: &dyn fmt::Display| text += &format!(", {name}=\"{value}\"");
-        self.parameters.iter().for_each(|(name, value)| add(name, value));
-        if !self.scope.is_empty() {
-            add("scope", &self.scope);
+    /// Where a route has a resource: the scopes that it needs, and where the resource is described.
+    fn for_route(self, route: Option<&Route>) -> Self {
+        let scopes = match route {
+            Some(Route { resource: Some(_), access: Access::Protected(rule), .. }) => rule.all_of.union(&rule.any_of),
+            Some(_) | None => ScopeSet::default(),
+        };
+        let challenge = if scopes.is_empty() { self } else { self.with("scope", &scopes.to_string()) };
+        challenge.of_resource(route)
+    }
+
+    /// Where the resource of a route is described (RFC 9728 §5.1).
+    fn of_resource(self, route: Option<&Route>) -> Self {
+        match route.and_then(|route| route.resource.as_ref()) {
+            Some(resource) => self.with("resource_metadata", &resource.metadata_url),
+            None => self,
         }
-        let resource = route.and_then(|route| route.resource.as_ref()).filter(|_| self.names_resource);
-        if let Some(resource) = resource {
-            add("resource_metadata", &resource.metadata_url);
-        }
-        text
     }
-}
 
-/// The scopes that a token for the route needs. Said only where clients are told of the resource.
-fn scopes_of(route: Option<&Route>) -> ScopeSet {
-    match route {
-        Some(Route { resource: Some(_), access: Access::Protected(rule), .. }) => rule.all_of.union(&rule.any_of),
-        Some(_) | None => ScopeSet::default(),
+    /// The value has no quotation mark and no backslash.
+    fn with(mut self, name: &str, value: &str) -> Self {
+        let _ = write!(self.0, ", {name}=\"{value}\"");
+        self
     }
 }
