@@ -112,6 +112,7 @@ impl NextGeneration {
             static_token_failures: config.static_token_failures,
             dpop: config.dpop,
             oauth,
+            resources: config.resources,
         };
         let snapshot = Arc::new(Snapshot::new(parts, before.map(|before| &*before.snapshot)));
         Ok(Self {

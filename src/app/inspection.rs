@@ -75,6 +75,7 @@ async fn snapshot_with(
         static_token_failures: config.static_token_failures,
         dpop: config.dpop,
         oauth: own,
+        resources: config.resources,
     };
     Ok((Snapshot::new(parts, None), failures))
 }

@@ -190,6 +190,7 @@ fn snapshot(
         static_token_failures: config.static_token_failures.clone(),
         dpop: config.dpop,
         oauth,
+        resources: config.resources.clone(),
     };
     Snapshot::new(parts, None)
 }

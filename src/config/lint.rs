@@ -61,7 +61,9 @@ lints! {
     UnusedClient "unused-client" "No route ever accepts a client.",
     UnusedKey "unused-key" "A key of an issuer's file cannot be used.",
     UnusedRateLimit "unused-rate-limit" "No route names a shared rate limit.",
+    UnusedResource "unused-resource" "No route names a resource.",
     UnusedScope "unused-scope" "No route asks for a scope that a client or an issuer has.",
+    UnverifiedWhen "unverified-when" "A route is chosen by a header field that the service does not compare.",
 }
 
 impl Lint {

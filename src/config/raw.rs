@@ -15,6 +15,7 @@ pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod oauth;
 pub(crate) mod rate_limit;
+pub(crate) mod resource;
 pub(crate) mod revocation;
 pub(crate) mod route;
 pub(crate) mod servers;
@@ -22,6 +23,7 @@ pub(crate) mod static_token;
 pub(crate) mod target;
 pub(crate) mod transport;
 pub(crate) mod upstream;
+pub(crate) mod when;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -59,6 +61,8 @@ mirror! {
         dns: RawDns,
         /// Limits that routes share, by name.
         rate_limits: Named<rate_limit::RawRateLimit>,
+        /// What routes protect, by name. Default: the audiences that are https URLs of ours.
+        resources: Named<resource::RawResource>,
         routes: Vec<At<route::RawRoute>>,
         audit: RawAudit,
         admin: Option<At<RawAdmin>>,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use http::Method;
+use http::{HeaderMap, Method};
 
 use super::interpolate::Surroundings;
 use crate::pipeline::routing::table::{RouteMatch, RouteTable};
@@ -22,12 +22,12 @@ impl RouteFinder {
         Ok(Self { routes: config.routes })
     }
 
-    /// The name of the route. `path` is decoded; `host` is lower case, without port.
+    /// The name of the route of a request without the header fields that conditions name. `path` is decoded; `host` is lower case, without port.
     pub fn find(&self, method: &str, host: &str, path: &str) -> Option<&str> {
         let method = Method::from_bytes(method.as_bytes()).ok()?;
-        match self.routes.find(&method, host, path) {
+        match self.routes.find(&method, host, path, &HeaderMap::new()) {
             RouteMatch::Route(_, index) => self.routes.routes().get(index).map(|route| route.name.as_str()),
-            RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
+            RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing | RouteMatch::UnclearField(_) => None,
         }
     }
 }

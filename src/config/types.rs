@@ -21,6 +21,7 @@ use crate::issuer::ring_store::RingSettings;
 use crate::network::Networks;
 use crate::pipeline::request::origin_part::BelievedParts;
 use crate::pipeline::routing::rate_limit::{ClientLimits, LimitRate, RateLimit};
+use crate::pipeline::routing::resource::ProtectedResources;
 use crate::pipeline::routing::snapshot::OpenStreamsRule;
 use crate::pipeline::routing::table::RouteTable;
 use crate::server::certificate::CertificateFiles;
@@ -65,6 +66,8 @@ pub(crate) struct Config {
     /// Includes upstreams without a route.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) routes: RouteTable,
+    /// The documents about what the routes protect.
+    pub(crate) resources: ProtectedResources,
     /// The rates of all rate limits, by their place.
     pub(crate) limit_rates: Vec<LimitRate>,
     pub(crate) audit: Audit,

@@ -28,6 +28,7 @@ use super::answer::{built_in, fixed_answer, grpc, limit_headers};
 use super::decide::{DecideContext, DecidedRequest, Permitted, decide};
 use super::policy::authorize::Permit;
 use super::policy::load::LoadMonitor;
+use super::policy::open_streams::BegunStream;
 use super::record::open_request::OpenRequest;
 use super::record::request_log::RequestLog;
 use super::request::peer::Peer;
@@ -171,7 +172,7 @@ async fn carry_out(
     head: ReceivedHead,
     upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
-    let Permitted { permit, request, handshake, call } = permitted;
+    let Permitted { permit, request, handshake, call, chosen_by } = permitted;
     let is_protected = permit.is_protected();
     open.reserve_for(is_protected)?;
     open.log.allowed();
@@ -197,7 +198,8 @@ async fn carry_out(
     if is_protected {
         open.commit(answer.status()).await?;
     }
-    keep_if_lasting(&answer, open, (&worker.streams, &worker.current), (snapshot, request, protocol, call.is_grpc));
+    let begun = BegunStream { request, fields: chosen_by, protocol, is_grpc: call.is_grpc };
+    keep_if_lasting(&answer, open, (&worker.streams, &worker.current), (snapshot, begun));
     Ok(answer)
 }
 

@@ -33,7 +33,7 @@ use super::request::upgrade::{UpgradeHandshake, is_extended_connect};
 use super::routing::access::{Access, AccessRule};
 use super::routing::cors::requested_method;
 use super::routing::route::Route;
-use super::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
+use super::routing::snapshot::{BuiltInEndpoint, Snapshot};
 use super::routing::table::RouteMatch;
 use crate::http1::target::RequestTarget;
 use crate::oauth::discrepancy::Discrepancy;
@@ -58,7 +58,7 @@ pub(crate) enum DecidedRequest<'s> {
     /// The gateway answers at once.
     Answered(Response<Content>),
     /// An endpoint of the gateway answers, which may still refuse.
-    BuiltIn((&'s OwnIssuer, BuiltIn), CanonicalRequest),
+    BuiltIn(BuiltInEndpoint<'s>, CanonicalRequest),
     Permitted(Permitted<'s>),
 }
 
@@ -69,6 +69,8 @@ pub(crate) struct Permitted<'s> {
     pub(crate) request: CanonicalRequest,
     pub(crate) handshake: Option<Box<UpgradeHandshake>>,
     pub(crate) call: CallFacts,
+    /// The header fields that chose the route, where routes have conditions.
+    pub(crate) chosen_by: Option<Box<HeaderMap>>,
 }
 
 /// Decides whether a request is refused, answered by the gateway, or let through. Limits are counted.
@@ -92,16 +94,17 @@ pub(crate) async fn decide<'s>(
     if let ListenerMode::Redirect { origin } = &peer.listener_mode {
         return redirect(origin, snapshot, &mut open.log, &request, head).map(DecidedRequest::Answered);
     }
-    if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
+    if let Some(endpoint) = snapshot.built_in(request.decoded_path(), request.authority.host()) {
+        let built_in = endpoint.kind();
         open.log.matched = MatchedRule::BuiltIn(built_in);
         observer.observe(|| Observation::noted(Room::Route, "route", built_in.name()));
         built_in::admit(built_in, peer, &request.method)?;
         count_rule(open.log.matched.limits(snapshot), snapshot, LimitPhase::Address, peer, open, observer)?;
-        return Ok(DecidedRequest::BuiltIn((oauth, built_in), request));
+        return Ok(DecidedRequest::BuiltIn(endpoint, request));
     }
     let requested = requested_method(&request.method, &head.headers);
     let found = find_route(snapshot, &mut open.log, &request, head, requested.as_ref());
-    observer.observe_all(|| observed_route(snapshot, open.log.matched, &request, &found));
+    observer.observe_all(|| observed_route(snapshot, open.log.matched, (&request, head), &found));
     let route = found.inspect_err(|_| open.log.presented(&head.headers))?;
     fields.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
     let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.requested(head) };
@@ -116,8 +119,9 @@ pub(crate) async fn decide<'s>(
     let permit = find_permit(&admitted, context, log, fields, asked, observer).await?;
     count_by_caller(&permit, context, open, &head.headers, observer)?;
     let handshake = upgrade.map(|upgrade| check_handshake(upgrade, head, has_body)).transpose()?;
+    let chosen_by = snapshot.routes.choosing_fields(request.authority.host(), request.decoded_path(), &head.headers);
     let call = CallFacts::take(head, snapshot.trust.token_fields(), route.target.may_speak_http2())?;
-    Ok(DecidedRequest::Permitted(Permitted { permit, request, handshake, call }))
+    Ok(DecidedRequest::Permitted(Permitted { permit, request, handshake, call, chosen_by }))
 }
 
 /// Refuses a request whose proxy contradicts itself, or states an origin that is not valid.
@@ -287,11 +291,11 @@ fn find_route<'s>(
     head: &ReceivedHead,
     requested: Option<&Method>,
 ) -> Result<&'s Route, Rejection> {
-    let find = |method| snapshot.routes.find(method, request.authority.host(), request.decoded_path());
+    let (host, path) = (request.authority.host(), request.decoded_path());
+    let find = |method| snapshot.routes.find(method, host, path, &head.headers);
     let mut found = find(&request.method);
     if let Some(requested) = requested
-        && let RouteMatch::Route(route, index) = find(requested)
-        && route.cors.is_some()
+        && let Some((route, index)) = snapshot.routes.find_for_preflight(requested, host, path)
     {
         found = RouteMatch::Route(route, index);
     }
@@ -309,6 +313,7 @@ fn find_route<'s>(
         }
         RouteMatch::MethodNotAllowed(allow) => Err(Rejection::MethodNotAllowed(allow)),
         RouteMatch::Nothing => Err(Rejection::NoRoute),
+        RouteMatch::UnclearField(fault) => Err(Rejection::Header(fault)),
     }
 }
 
@@ -323,7 +328,8 @@ fn redirect(
 ) -> Result<Response<Content>, Rejection> {
     log.matched = MatchedRule::Redirect;
     let has_token = snapshot.trust.token_fields().present(&head.headers).next().is_some();
-    if has_token || head.headers.contains_key(AUTHORIZATION) || snapshot.built_in(request.decoded_path()).is_some() {
+    let is_endpoint = || snapshot.built_in(request.decoded_path(), request.authority.host()).is_some();
+    if has_token || head.headers.contains_key(AUTHORIZATION) || is_endpoint() {
         log.presented(&head.headers);
         return Err(Rejection::ClearText);
     }

@@ -9,6 +9,7 @@ use super::request::ambiguous::Ambiguous;
 use super::request::canonical::CanonicalRequest;
 use super::routing::route::Route;
 use super::routing::snapshot::Snapshot;
+use super::routing::table::lost::SoughtRequest;
 use crate::http1::target::RequestTarget;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::observer::{Observation, Outcome, Room};
@@ -43,7 +44,7 @@ pub(super) fn observed_form(head: &ReceivedHead, request: &Result<CanonicalReque
 pub(super) fn observed_route(
     snapshot: &Snapshot,
     matched: MatchedRule,
-    request: &CanonicalRequest,
+    (request, head): (&CanonicalRequest, &ReceivedHead),
     found: &Result<&Route, Rejection>,
 ) -> Vec<Observation> {
     let (method, host, path) = (&request.method, request.authority.host(), request.decoded_path());
@@ -58,15 +59,36 @@ pub(super) fn observed_route(
             let wanted = allow.to_str().unwrap_or_default();
             Observation::checked(Room::Route, "method", false, method.as_str(), wanted)
         }
+        Err(Rejection::Header(fault)) => {
+            let wanted = "fields that can be read in one way";
+            Observation::checked(Room::Route, "header fields", false, fault.to_string(), wanted)
+        }
         Err(_) => Observation::checked(Room::Route, "route", false, "none", "a route for this host and path"),
     };
     let place = match matched {
         MatchedRule::Route(index) => Some(index),
         MatchedRule::Nothing | MatchedRule::BuiltIn(_) | MatchedRule::Redirect => None,
     };
-    let lost = snapshot.routes.lost_routes(place, method, host, path).into_iter();
+    let chosen = std::iter::once(chosen).chain(observed_fields(snapshot, request, head));
+    let sought = SoughtRequest { method, host, path, headers: &head.headers };
+    let lost = snapshot.routes.lost_routes(place, &sought).into_iter();
     let lost = lost.map(|lost| Observation::noted(Room::Route, format!("not {}", lost.name), lost.why));
-    std::iter::once(chosen).chain(lost).collect()
+    chosen.chain(lost).collect()
+}
+
+/// The header fields by which routes of the place are chosen, as the request has them.
+fn observed_fields(
+    snapshot: &Snapshot,
+    request: &CanonicalRequest,
+    head: &ReceivedHead,
+) -> impl Iterator<Item = Observation> {
+    let names = snapshot.routes.condition_names_at(request.authority.host(), request.decoded_path());
+    names.iter().map(|name| {
+        let values = head.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let values: Vec<_> = values.collect();
+        let found = if values.is_empty() { "absent".to_owned() } else { values.join(" and ") };
+        Observation::noted(Room::Route, format!("field {name}"), found)
+    })
 }
 
 /// The special requests that a route has rules for: of pages of other origins, and for other protocols.

@@ -68,7 +68,7 @@ impl AcceptedAudiences {
     }
 
     /// The audiences that are accepted by name.
-    pub(super) fn listed_ones(&self) -> &[String] {
+    pub(crate) fn listed_ones(&self) -> &[String] {
         match self {
             Self::Unlimited => &[],
             Self::Listed { accepted, .. } => accepted,

@@ -148,7 +148,7 @@ impl Rehearsal {
         open: &mut OpenRequest,
         head: ReceivedHead,
     ) -> Result<Result<WalkEnd, Response<Content>>, Rejection> {
-        let Permitted { permit, request, handshake, call } = permitted;
+        let Permitted { permit, request, handshake, call, chosen_by: _ } = permitted;
         let to = match choose_destination(&permit, from, &mut open.log, &head) {
             _ if !call.may_be_forwarded => return Ok(Err(fixed_answer::answer_options())),
             Destination::Own(own) => return Ok(Err(fixed_answer::answer(own, &permit.route().path, &request)?)),

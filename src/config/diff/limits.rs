@@ -26,7 +26,7 @@ pub(super) fn compare_limits(old: &[RateLimit], new: &[RateLimit]) -> Vec<LimitC
 fn compare_limit(old: &RateLimit, new: &RateLimit, changes: &mut Vec<LimitChange>) {
     // The window follows from the rate, and the place from the order of the file.
     let RateLimit { name: _, rate: new_rate, per, window: _, place: _, shared } = new;
-    let of_rate = direction(is_at_most(new_rate, &old.rate), is_at_most(&old.rate, new_rate));
+    let of_rate = direction(new_rate.is_at_most(&old.rate), old.rate.is_at_most(new_rate));
     if let Some(direction) = of_rate {
         changes.push((direction, before(new), format!(" {} → {}", rate(&old.rate), rate(new_rate))));
     }
@@ -41,13 +41,6 @@ fn compare_limit(old: &RateLimit, new: &RateLimit, changes: &mut Vec<LimitChange
         };
         changes.push((Direction::Unclear, before(new), text));
     }
-}
-
-/// Both the rate and what may come at once.
-fn is_at_most(rate: &LimitRate, other: &LimitRate) -> bool {
-    let [speed, other_speed] =
-        [(rate, other), (other, rate)].map(|(one, two)| u128::from(one.amount.get()) * two.period.as_nanos());
-    speed <= other_speed && rate.burst <= other.burst
 }
 
 fn before(limit: &RateLimit) -> String {

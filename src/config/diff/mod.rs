@@ -18,11 +18,13 @@ pub(crate) mod view;
 mod bound;
 mod callers;
 mod client_keys;
+mod field_choices;
 mod issuers;
 mod limits;
 mod listeners;
 mod process;
 mod regions;
+mod resources;
 mod route_changes;
 mod route_rules;
 mod segment_tree;
@@ -42,6 +44,7 @@ pub(crate) fn diff(old: &AccessView<'_>, new: &AccessView<'_>) -> Vec<AccessChan
     static_tokens::compare(old, new, &mut changes);
     upstreams::compare(old, new, &mut changes);
     route_changes::compare(old, new, &mut changes);
+    resources::compare(old, new, &mut changes);
     changes.0
 }
 

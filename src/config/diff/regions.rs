@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use http::Method;
+use http::{HeaderMap, Method};
 
+use super::field_choices::FieldChoices;
 use super::segment_tree::{SegmentTree, Shapes, Walk};
 use crate::pipeline::request::case_fold::fold;
 use crate::pipeline::routing::table::{RouteMatch, RouteTable};
@@ -29,6 +30,8 @@ pub(super) struct Regions {
     pub(super) pairs: BTreeMap<RoutePair, Region>,
     /// False if there were too many regions to look at all.
     pub(super) are_all: bool,
+    /// Paths where a repeated header field is refused no more, because it chooses no route any more.
+    pub(super) freed_fields: BTreeSet<String>,
 }
 
 /// The regions that are looked at. With it a comparison ends in time, also that of tables made to overlap.
@@ -192,23 +195,34 @@ impl RegionSearch<'_> {
                 methods.extend(route.methods.names().map(str::to_owned));
             }
         }
-        for name in methods {
-            let Ok(method) = Method::from_bytes(name.as_bytes()) else { continue };
-            let [old, new] = [old, new].map(|table| match table.find(&method, host, path) {
-                RouteMatch::Route(_, index) => Some(index),
-                RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
-            });
-            if self.class(0, old) == self.class(1, new) {
-                continue;
-            }
-            let shown = if region.shown.is_empty() { "/" } else { &region.shown };
-            let found = self
-                .found
-                .pairs
-                .entry((old, new))
-                .or_insert_with(|| Region { methods: BTreeSet::new(), example: shown.to_owned() });
-            found.methods.insert(name);
+        let sides = leaves.each_ref().map(|leaf| &leaf[..]);
+        let Some(choices) = FieldChoices::of([old, new], sides) else {
+            self.left = 0;
+            return;
+        };
+        let shown = if region.shown.is_empty() { "/" } else { &region.shown };
+        if choices.frees_fields {
+            self.found.freed_fields.insert(shown.to_owned());
         }
+        for headers in choices.all() {
+            for name in &methods {
+                self.look_up_request(name, (host, path), &headers, &format!("{shown}{}", choices.text(&headers)));
+            }
+        }
+    }
+
+    /// Looks up one request in both tables.
+    fn look_up_request(&mut self, name: &str, (host, path): (&str, &str), headers: &HeaderMap, shown: &str) {
+        let Ok(method) = Method::from_bytes(name.as_bytes()) else { return };
+        let [old, new] = self.tables.map(|table| match table.find(&method, host, path, headers) {
+            RouteMatch::Route(_, index) => Some(index),
+            RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing | RouteMatch::UnclearField(_) => None,
+        });
+        if self.class(0, old) == self.class(1, new) {
+            return;
+        }
+        let new_region = || Region { methods: BTreeSet::new(), example: shown.to_owned() };
+        self.found.pairs.entry((old, new)).or_insert_with(new_region).methods.insert(name.to_owned());
     }
 
     fn class(&self, side: usize, route: Option<usize>) -> Option<usize> {

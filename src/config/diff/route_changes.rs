@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::change::{ChangeSubject, Changes, Direction};
 use super::regions::{Classified, Region, RoutePair, regions};
 use super::route_rules::{
-    RouteChange, access_text, compare_routes, has_same_methods, methods_text, path_text, route_text,
+    RouteChange, access_text, compare_routes, has_same_requests, methods_text, path_text, route_text,
 };
 use super::view::AccessView;
 use crate::pipeline::routing::route::Route;
@@ -19,6 +19,11 @@ pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut 
     let mut report = Report { sides: &sides, changes, reported: HashSet::new() };
     for (pair, region) in &found.pairs {
         report.region(*pair, region);
+    }
+    for path in &found.freed_fields {
+        let text =
+            format!("{path} is no longer chosen by the same header fields, so that repeated ones are not refused");
+        changes.add(Direction::Unclear, &ChangeSubject::named(&["routes"]), text);
     }
     if !found.are_all {
         let text = "the routes overlap in too many ways to compare all";
@@ -47,7 +52,7 @@ impl<'v, 'c> Sides<'v, 'c> {
             let same = old_by_name.get(route.name.as_str()).filter(|same| {
                 let other = old.routes.routes().get(**same);
                 other.is_some_and(|other| {
-                    has_same_methods(other, route)
+                    has_same_requests(other, route)
                         && compare_routes((other, old.limits), (route, new.limits)).is_empty()
                 })
             });

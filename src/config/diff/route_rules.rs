@@ -59,15 +59,17 @@ pub(super) fn compare_routes(
     (old, old_limits): (&Route, &Limits),
     (new, limits): (&Route, &Limits),
 ) -> Vec<RouteChange> {
-    // The requests of a route, by name, hosts, path and methods, are compared for all routes together.
+    // The requests of a route, by name, hosts, path, methods and header fields, are compared for all routes together.
     let Route {
         name: _,
         hosts: _,
         path: _,
         path_forms,
         methods: _,
+        when: _,
         target,
         access,
+        resource,
         report_until,
         from,
         limits: rate_limits,
@@ -119,6 +121,7 @@ pub(super) fn compare_routes(
     compare_lists(&opened_before, &opened, ["opens tunnels for", "no longer opens tunnels for"], &mut changes);
     let has_other_answers = old.map_responses != *map_responses || old.response_headers != *response_headers;
     changes.changed(has_other_answers, "changes answers in another way");
+    changes.changed(old.resource != *resource, "names another resource to callers without a valid token");
     changes.changed(old.forwarded_prefix != *forwarded_prefix, "sends another `X-Forwarded-Prefix`");
     let has_other_times = old.timeout != *timeout || old.body_idle != *body_idle;
     changes.changed(has_other_times, "has other timeouts");
@@ -306,10 +309,10 @@ fn compare_forms(old: PathForms, new: PathForms, changes: &mut RouteChanges) {
     compare_lists(&names(old), &names(new), texts, changes);
 }
 
-/// The order makes no difference.
-pub(super) fn has_same_methods(old: &Route, new: &Route) -> bool {
+/// Whether both take the same methods, and have the same conditions on header fields. The order makes no difference.
+pub(super) fn has_same_requests(old: &Route, new: &Route) -> bool {
     let set = |route: &'_ Route| route.methods.names().map(str::to_owned).collect::<BTreeSet<_>>();
-    set(old) == set(new)
+    set(old) == set(new) && old.when == new.when
 }
 
 /// The name of a route, with its path unless the name has it.
@@ -320,7 +323,8 @@ pub(super) fn route_text(route: &Route) -> String {
 
 pub(super) fn path_text(route: &Route) -> String {
     let hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
-    format!("{}{}", hosts.join("|"), route.path)
+    let when = route.when.as_ref().map(|when| format!(" [{when}]")).unwrap_or_default();
+    format!("{}{}{when}", hosts.join("|"), route.path)
 }
 
 /// The methods and a space, unless these are all. HEAD follows GET, so that it goes without saying.

@@ -11,6 +11,7 @@ use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;
 use crate::network::Networks;
 use crate::pipeline::routing::rate_limit::{ClientLimits, RateLimit};
+use crate::pipeline::routing::resource::ProtectedResources;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::pipeline::routing::table::RouteTable;
 use crate::server::limits::Limits;
@@ -33,6 +34,7 @@ pub(crate) struct AccessView<'c> {
     pub(super) issuers: Vec<(&'c IssuerSettings, &'c KeySource)>,
     pub(super) upstreams: &'c [Arc<Upstream>],
     pub(super) routes: &'c RouteTable,
+    pub(super) resources: &'c ProtectedResources,
     pub(super) on_failure: OnFailure,
     pub(super) admin: Option<&'c Admin>,
     pub(super) probes: Option<SocketAddr>,
@@ -85,6 +87,7 @@ impl<'c> AccessView<'c> {
             issuers,
             upstreams,
             routes,
+            resources,
             // The rates of the limits that routes, clients and the token endpoint have.
             limit_rates: _,
             audit: Audit { target: _, rules: Rules { on_failure, synced: _, refusals: _ }, rotation: _ },
@@ -114,6 +117,7 @@ impl<'c> AccessView<'c> {
             issuers: issuers.iter().map(|ExternalIssuer { settings, source, watch: _ }| (settings, source)).collect(),
             upstreams,
             routes,
+            resources,
             on_failure: *on_failure,
             admin: admin.as_ref(),
             probes: *probes,
@@ -144,6 +148,7 @@ impl<'c> AccessView<'c> {
             issuers: issuers.iter().map(|(settings, source)| (settings, source)).collect(),
             upstreams: &snapshot.upstreams,
             routes: &snapshot.routes,
+            resources: &snapshot.resources,
             on_failure: *on_failure,
             admin: admin.as_ref(),
             probes: *probes,

@@ -13,6 +13,7 @@ use super::cors::RawCors;
 use super::host::RawHost;
 use super::rate_limit::RawLimitUse;
 use super::target::{RawMirror, RawRedirect, RawRespond, RawUpstreams};
+use super::when::RawWhen;
 use crate::clock::UnixTime;
 use crate::network::Network;
 use crate::oauth::bound::TokenBinding;
@@ -30,6 +31,8 @@ mirror! {
         paths: Option<At<RawPaths>>,
         /// Default: all but CONNECT and TRACE.
         methods: Option<At<OneOrMore<String>>>,
+        /// The header fields of the requests that the route is for. Default: any.
+        when: Option<At<RawWhen>>,
         /// This, `redirect` or `respond`.
         upstream: Option<Required<RawUpstreams>>,
         /// Requests with the same value of this key go to the same one of several upstreams.
@@ -39,6 +42,8 @@ mirror! {
         respond: Option<At<RawRespond>>,
         /// Required also for a public route.
         access: Required<RawAccess>,
+        /// The name of the resource in `resources` that it belongs to.
+        resource: Option<At<String>>,
         /// Until then, requests that `access` or a limit by caller refuses pass, and are recorded.
         report_until: Option<At<UnixTime>>,
         /// Addresses that may use the route. Default: any.

@@ -27,6 +27,7 @@ mod overlaps;
 mod paths;
 mod rate_limits;
 mod report_mode;
+mod resources;
 mod revocation;
 mod routes;
 mod secrets;
@@ -36,6 +37,7 @@ mod targets;
 mod transport;
 mod upgrades;
 mod upstreams;
+mod when;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,6 +71,7 @@ use crate::upstream::names::DnsSettings;
 use config_tests::TestedNames;
 use names::Names;
 use rate_limits::SharedLimits;
+use resources::TokenIssuers;
 
 /// The context of resolving.
 pub(super) struct Resolver<'a> {
@@ -129,6 +132,11 @@ impl Resolver<'_> {
         let (upstreams, (server_names, upstream_certificates)) = self.upstreams(raw.upstreams, workers);
         let written = raw.routes.len();
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
+        let token_issuers = TokenIssuers {
+            own: oauth.as_ref().and_then(|oauth| oauth.as_ref().ok()).map(|oauth| &oauth.trust),
+            external: &issuers,
+        };
+        let (routes, resources) = self.resources(&raw.resources, routes, token_issuers);
         self.warn_of_unused_limits();
         let own = oauth.as_ref().and_then(|oauth| oauth.as_ref().ok());
         let tests = self.config_tests(raw.tests, &TestedNames { names: &names, own, routes: &routes, written });
@@ -163,6 +171,7 @@ impl Resolver<'_> {
             static_token_failures,
             upstreams,
             routes,
+            resources,
             audit,
             admin,
             probes,

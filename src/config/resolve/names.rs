@@ -10,9 +10,11 @@ use super::super::source::{At, Span};
 use super::super::suggest;
 use super::Resolver;
 use super::oauth::endpoints;
+use super::resources::identifiers;
 use crate::issuer::endpoints::Endpoints;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
+use crate::pipeline::routing::resource::ResourceIdentifier;
 
 /// Names that other sections refer to.
 pub(super) struct Names {
@@ -26,6 +28,8 @@ pub(super) struct Names {
     pub(super) upstreams: Vec<String>,
     pub(super) upstreams_complete: bool,
     pub(super) has_oauth: bool,
+    pub(super) resources: Vec<(String, Arc<ResourceIdentifier>)>,
+    pub(super) resources_complete: bool,
     /// Of the own issuer; `None` without `oauth`.
     endpoints: Option<Endpoints>,
 }
@@ -46,6 +50,8 @@ impl Names {
             upstreams: upstreams.names().map(str::to_owned).collect(),
             upstreams_complete: upstreams.complete,
             has_oauth: oauth.is_some(),
+            resources: identifiers(&raw.resources),
+            resources_complete: raw.resources.complete && raw.resources.entries.iter().all(|(_, entry)| entry.is_ok()),
             endpoints: oauth.map(|oauth| endpoints(&oauth.value)),
         }
     }
@@ -58,7 +64,8 @@ impl Names {
 
     /// The paths of the built-in endpoints, which have priority over routes.
     pub(super) fn built_in_paths(&self) -> impl Iterator<Item = &str> {
-        self.endpoints.iter().flat_map(Endpoints::paths)
+        let of_resources = self.resources.iter().map(|(_, resource)| resource.place.as_str());
+        self.endpoints.iter().flat_map(Endpoints::paths).chain(of_resources)
     }
 }
 

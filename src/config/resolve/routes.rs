@@ -20,6 +20,7 @@ use crate::oauth::scope::ScopeSet;
 use crate::pipeline::request::case_fold::fold;
 use crate::pipeline::request::headers::is_protected;
 use crate::pipeline::routing::access::{Access, AccessRule, AddressRule};
+use crate::pipeline::routing::field_conditions::FieldConditions;
 use crate::pipeline::routing::method_set::{MethodSet, STANDARD};
 use crate::pipeline::routing::pattern::{HostPattern, PathPattern};
 use crate::pipeline::routing::route::Route;
@@ -72,13 +73,20 @@ impl Resolver<'_> {
         let line = self.source.line(first.path);
         // As written in the file: a variable may hold a secret.
         let [first, other] = [first, second].map(|place| self.source.quote(place.name()).unwrap_or_default());
-        let message = match conflict.kind {
+        let message = match &conflict.kind {
             ConflictKind::SameRequests => format!(
-                "routes {first} (line {line}) and {other} would match the same requests: make them differ in `hosts`, `path` or `methods`"
+                "routes {first} (line {line}) and {other} would match the same requests: make them differ in `hosts`, `path`, `methods` or `when`"
             ),
             ConflictKind::CaseOnly => format!(
                 "the paths of routes {first} (line {line}) and {other} differ in upper and lower case only, and many servers ignore case: spell both in the same way, or make them differ in `hosts`"
             ),
+            ConflictKind::FirstLaxer(laxity) => {
+                return self.laxer_route(laxity, [places[conflict.first], places[conflict.second]]);
+            }
+            ConflictKind::SecondLaxer(laxity) => {
+                return self.laxer_route(laxity, [places[conflict.second], places[conflict.first]]);
+            }
+            ConflictKind::Unequal => return self.unequal_routes([places[conflict.first], places[conflict.second]]),
         };
         self.faults.at(second.path, message);
     }
@@ -94,6 +102,7 @@ impl Resolver<'_> {
         let hosts = raw.hosts.as_ref().map(|list| self.hosts(&list.value)).unwrap_or_default();
         let path = raw.path.as_ref().ok().and_then(|path| self.path(path, names));
         let methods = raw.methods.as_ref().map_or_else(MethodSet::all, |list| self.methods(&list.value));
+        let when = self.when(&raw);
         let target = self.target(&raw, span, path.as_ref(), (names, upstreams));
         let mirror = raw.mirror.as_ref().and_then(|mirror| self.mirror(&mirror.value, names, upstreams));
         let (strip_segments, rewrite, forwarded_prefix) = self.path_change(&raw, path.as_ref());
@@ -109,6 +118,7 @@ impl Resolver<'_> {
         let access = raw.access.map(|access| self.access(&access, names));
         let from = AddressRule { allow: self.networks(raw.allow_from), deny: self.networks(raw.deny_from) };
         let is_public = matches!(access, Ok(Access::Public));
+        let resource = raw.resource.as_ref().and_then(|name| self.route_resource(name, is_public, names));
         let counted_at = if is_public { CountedAt::PublicRoute } else { CountedAt::ProtectedRoute };
         let limits = self.rate_limits(&raw.rate_limits, counted_at);
         let report_until = raw.report_until.as_ref().and_then(|until| self.report_until(until, is_public));
@@ -120,16 +130,18 @@ impl Resolver<'_> {
         let buffer_request = self.buffer_request(raw.buffer_request.as_ref(), target.as_ref(), body_bytes);
         let path = path?;
         let name = raw.name.as_ref().and_then(|name| self.route_name(name));
-        let name = name.unwrap_or_else(|| default_name(raw.methods.as_ref(), &hosts, &path));
+        let name = name.unwrap_or_else(|| default_name(raw.methods.as_ref(), &hosts, &path, when.as_ref()));
         Some(Route {
             name,
             hosts,
             path,
             path_forms,
             methods,
+            when,
             timeout: raw.timeout.map(|timeout| deadline(timeout.value)),
             target: target?,
             access: access.ok()?,
+            resource,
             report_until,
             from,
             limits,
@@ -266,13 +278,19 @@ impl Resolver<'_> {
     }
 }
 
-/// The methods and hosts that the route lists, and its path. It depends on no other route.
-fn default_name(methods: Option<&At<OneOrMore<String>>>, hosts: &[HostPattern], path: &PathPattern) -> String {
+/// The methods and hosts that the route lists, its path and its conditions. It depends on no other route.
+fn default_name(
+    methods: Option<&At<OneOrMore<String>>>,
+    hosts: &[HostPattern],
+    path: &PathPattern,
+    when: Option<&FieldConditions>,
+) -> String {
     let methods: Vec<&str> =
         methods.iter().flat_map(|list| &list.value.items).map(|method| method.value.as_str()).collect();
     let hosts: Vec<String> = hosts.iter().map(HostPattern::to_string).collect();
     let separator = if methods.is_empty() { "" } else { " " };
-    format!("{}{separator}{}{path}", methods.join(","), hosts.join("|"))
+    let when = when.map(|when| format!(" [{when}]")).unwrap_or_default();
+    format!("{}{separator}{}{path}{when}", methods.join(","), hosts.join("|"))
 }
 
 /// The number of earlier rules that a rule is compared with.

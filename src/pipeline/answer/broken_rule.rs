@@ -32,6 +32,8 @@ fn of_field(fault: FieldFault) -> &'static str {
         },
         FieldFault::GrpcTimeout => "grpc_timeout",
         FieldFault::TooLarge => "field_too_large",
+        FieldFault::Repeated => "repeated_field",
+        FieldFault::Encoding => "field_encoding",
         FieldFault::Upgrade(upgrade) => match upgrade {
             UpgradeFault::Several => "several_protocols",
             UpgradeFault::Method => "upgrade_method",

@@ -1,9 +1,13 @@
-//! The gateway's own endpoints: token, revocation, authorization, JWK Set, issuer metadata.
+//! The gateway's own endpoints: token, revocation, authorization, JWK Set, issuer metadata, and documents about
+//! resources.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, PRAGMA};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, PRAGMA,
+};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
@@ -22,7 +26,8 @@ use crate::pipeline::policy::proof_check::ProofRequest;
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
-use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
+use crate::pipeline::routing::resource::ProtectedResource;
+use crate::pipeline::routing::snapshot::{BuiltIn, BuiltInEndpoint, OwnIssuer, Snapshot};
 use crate::server::received_request::ReceivedHead;
 use crate::upstream::body::drain_body::ClientBody;
 
@@ -30,6 +35,7 @@ use crate::upstream::body::drain_body::ClientBody;
 const MAX_TOKEN_REQUEST: usize = 16 * 1024;
 /// A token request is small: a client that needs longer to send it is an attacker.
 const TOKEN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_BY_PAGES: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Client secrets are accepted only where no third party can read them.
@@ -42,6 +48,8 @@ pub(crate) fn admit(built_in: BuiltIn, peer: &Peer, method: &Method) -> Result<(
             Err(Rejection::NoResponseType)
         }
         BuiltIn::Authorization => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("GET, HEAD, POST"))),
+        BuiltIn::Resource if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) => Ok(()),
+        BuiltIn::Resource => Err(Rejection::MethodNotAllowed(READ_BY_PAGES)),
         BuiltIn::Token | BuiltIn::Revocation if !peer.keeps_secrets() => Err(Rejection::ClearText),
         BuiltIn::Token | BuiltIn::Revocation if *method == Method::POST => Ok(()),
         BuiltIn::Token | BuiltIn::Revocation => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST"))),
@@ -51,20 +59,41 @@ pub(crate) fn admit(built_in: BuiltIn, peer: &Peer, method: &Method) -> Result<(
 /// The request was admitted and counted.
 pub(crate) async fn answer(
     snapshot: &Snapshot,
-    (oauth, built_in): (&OwnIssuer, BuiltIn),
+    endpoint: BuiltInEndpoint<'_>,
     peer: &Peer,
     open: &mut OpenRequest,
     fields: &mut ResponseFields,
     (request, head): (&CanonicalRequest, &ReceivedHead),
     body: &mut Option<ClientBody>,
 ) -> Result<Response<Content>, Rejection> {
-    match built_in {
-        BuiltIn::Jwks => Ok(document(head, oauth.server.jwks(), open)),
-        BuiltIn::Metadata => Ok(document(head, oauth.server.metadata(), open)),
-        BuiltIn::Authorization => Err(Rejection::NoResponseType),
-        BuiltIn::Token => token((snapshot, oauth), peer, open, fields, (request, head), body).await,
-        BuiltIn::Revocation => revoke(snapshot, oauth, peer, open, request, head, body).await,
+    match endpoint {
+        BuiltInEndpoint::Jwks(oauth) => Ok(document(head, oauth.server.jwks(), open)),
+        BuiltInEndpoint::Metadata(oauth) => Ok(document(head, oauth.server.metadata(), open)),
+        BuiltInEndpoint::Authorization => Err(Rejection::NoResponseType),
+        BuiltInEndpoint::Token(oauth) => token((snapshot, oauth), peer, open, fields, (request, head), body).await,
+        BuiltInEndpoint::Revocation(oauth) => revoke(snapshot, oauth, peer, open, request, head, body).await,
+        BuiltInEndpoint::Resource(resource) => Ok(describe(resource, head, open)),
     }
+}
+
+/// The document about a resource, which pages of any origin may read. Browsers ask before they send the fields of a
+/// client of the Model Context Protocol.
+fn describe(resource: &ProtectedResource, head: &ReceivedHead, open: &mut OpenRequest) -> Response<Content> {
+    let mut response = if head.method == Method::OPTIONS {
+        open.log.allowed();
+        let mut granted = Response::new(Content::whole(Bytes::new()));
+        *granted.status_mut() = StatusCode::NO_CONTENT;
+        let headers = granted.headers_mut();
+        headers.insert(ALLOW, READ_BY_PAGES);
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        granted
+    } else {
+        document(head, resource.document.clone(), open)
+    };
+    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
 }
 
 fn document(head: &ReceivedHead, document: CachedDocument, open: &mut OpenRequest) -> Response<Content> {

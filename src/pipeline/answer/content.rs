@@ -8,9 +8,8 @@ use http::{HeaderValue, Response};
 use http_body::Body as _;
 
 use crate::pipeline::policy::current_snapshot::CurrentSnapshot;
-use crate::pipeline::policy::open_streams::OpenStreams;
+use crate::pipeline::policy::open_streams::{BegunStream, OpenStreams};
 use crate::pipeline::record::open_request::OpenRequest;
-use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::server::tunnel::Tunnel;
 use crate::upstream::response_body::ResponseBody;
@@ -69,10 +68,10 @@ pub(crate) fn keep_if_lasting(
     answer: &Response<Content>,
     open: &mut OpenRequest,
     (streams, current): (&Rc<OpenStreams>, &Rc<CurrentSnapshot>),
-    (snapshot, request, protocol, is_grpc): (&Snapshot, CanonicalRequest, Option<Box<str>>, bool),
+    (snapshot, begun): (&Snapshot, BegunStream),
 ) {
-    if Content::may_last(answer, is_grpc) {
-        open.keeps_stream(streams, (snapshot, current), (request, protocol, is_grpc));
+    if Content::may_last(answer, begun.is_grpc) {
+        open.keeps_stream(streams, (snapshot, current), begun);
     }
 }
 

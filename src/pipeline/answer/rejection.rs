@@ -1,7 +1,8 @@
 //! Every refusal: its answer for the caller, and its reason for the operator.
 //!
-//! One exhaustive match each. Public texts are fixed. They contain nothing of the configuration but a missing scope,
-//! and nothing of the request but a scope that an authenticated client may not request.
+//! One exhaustive match each. Public texts are fixed. They contain nothing of the configuration but a missing scope and,
+//! for routes of a resource, its scopes and the URL of its document; and nothing of the request but a scope that an
+//! authenticated client may not request.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod challenge;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use foldhash::{HashMap, HashMapExt as _};
-use http::Method;
+use http::{HeaderMap, Method};
 use tokio::task::yield_now;
 
 use super::authenticate::check_client;
@@ -44,10 +44,24 @@ pub(crate) struct OpenStream {
     state: Rc<StreamState>,
 }
 
+/// A request whose answer may last for hours.
+#[derive(Debug)]
+pub(crate) struct BegunStream {
+    pub(crate) request: CanonicalRequest,
+    /// The header fields that chose its route, where routes have conditions.
+    pub(crate) fields: Option<Box<HeaderMap>>,
+    /// The protocol of a tunnel.
+    pub(crate) protocol: Option<Box<str>>,
+    pub(crate) is_grpc: bool,
+}
+
 /// The request of a stream, as far as it is needed to decide again.
 #[derive(Debug)]
 pub(crate) struct StreamRequest {
     pub(crate) request: CanonicalRequest,
+    /// The header fields that chose its route, where routes have conditions on some. Others are not known any more, so
+    /// that a new condition on one of those does not hold.
+    pub(crate) fields: Option<Box<HeaderMap>>,
     /// The protocol of a tunnel.
     pub(crate) protocol: Option<Box<str>>,
     pub(crate) is_grpc: bool,
@@ -159,11 +173,13 @@ impl StreamRequest {
         snapshot.routes.check_path_forms(request).map_err(|_| StreamEnd::NotAllowed)?;
         // Over HTTP/1.1 a WebSocket begins with a GET (RFC 8441 §5).
         let method = if request.method == Method::CONNECT { &Method::GET } else { &request.method };
-        let RouteMatch::Route(route, _) = snapshot.routes.find(method, request.authority.host(), path) else {
+        let none = HeaderMap::new();
+        let fields = self.fields.as_deref().unwrap_or(&none);
+        let RouteMatch::Route(route, _) = snapshot.routes.find(method, request.authority.host(), path, fields) else {
             return Err(StreamEnd::NotAllowed);
         };
         let is_opened = self.protocol.as_deref().is_none_or(|protocol| route.upgrades.opens(protocol));
-        if snapshot.built_in(path).is_some() || !is_opened {
+        if snapshot.built_in(path, request.authority.host()).is_some() || !is_opened {
             return Err(StreamEnd::NotAllowed);
         }
         let direct = self.peer.without_trust(&snapshot.trusted_proxies);

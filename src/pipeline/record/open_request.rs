@@ -16,8 +16,7 @@ use crate::issuer::authorization_server::Issued;
 use crate::oauth::identity::Identity;
 use crate::pipeline::policy::current_snapshot::CurrentSnapshot;
 use crate::pipeline::policy::limits::LimitCounts;
-use crate::pipeline::policy::open_streams::{OpenStream, OpenStreams, StreamRequest};
-use crate::pipeline::request::canonical::CanonicalRequest;
+use crate::pipeline::policy::open_streams::{BegunStream, OpenStream, OpenStreams, StreamRequest};
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::rate_limit::{CountedLimit, LimitCount};
 use crate::pipeline::routing::snapshot::{SharedSnapshot, Snapshot};
@@ -154,10 +153,11 @@ impl OpenRequest {
         &mut self,
         streams: &Rc<OpenStreams>,
         (snapshot, current): (&Snapshot, &CurrentSnapshot),
-        (request, protocol, is_grpc): (CanonicalRequest, Option<Box<str>>, bool),
+        begun: BegunStream,
     ) {
+        let BegunStream { request, fields, protocol, is_grpc } = begun;
         let (peer, caller) = (self.log.shared_peer(), self.log.verified_caller());
-        let begun = StreamRequest { request, protocol, is_grpc, peer, caller };
+        let begun = StreamRequest { request, fields, protocol, is_grpc, peer, caller };
         self.stream = Some(streams.add(begun, snapshot, current));
     }
 

@@ -26,6 +26,10 @@ pub(crate) enum FieldFault {
     GrpcTimeout,
     #[error("the name of a header field is too long")]
     TooLarge,
+    #[error("a header field that chooses the route is repeated")]
+    Repeated,
+    #[error("a header field that chooses the route is not valid base64 of UTF-8 text")]
+    Encoding,
     #[error(transparent)]
     Upgrade(#[from] UpgradeFault),
 }

@@ -2,12 +2,15 @@
 //!
 //! Pure. A route is at least as strict if every request that passes its address rule and its access rule would pass
 //! those of the other as well. The rules themselves are compared, part by part; where they can't be compared, the
-//! answer is no. Limits and paths are not compared.
+//! answer is no. Limits and report mode are compared where the caller could choose between the two routes on one path;
+//! paths are not compared.
 
 use std::fmt;
 
 use super::access::{Access, AccessRule, AddressRule, ClaimRule};
+use super::rate_limit::RateLimit;
 use super::route::Route;
+use crate::clock::UnixTime;
 use crate::network::Networks;
 use crate::oauth::bound::TokenBinding;
 
@@ -25,11 +28,36 @@ pub(crate) enum Laxity {
     AllowFrom,
     DenyFrom,
     Methods(Vec<String>),
+    /// Until this time its rule refuses nothing.
+    Report(UnixTime),
+    /// Beyond the limit of this name.
+    Limit(String),
 }
 
 /// `None`: `route` is at least as strict as `other`.
 pub(crate) fn laxity(route: &Route, other: &Route) -> Option<Laxity> {
     of_access(&route.access, &other.access).or_else(|| of_addresses(&route.from, &other.from))
+}
+
+/// `None`: `route` is at least as strict as `other` in its limits and its report mode too.
+pub(crate) fn laxity_in_full(route: &Route, other: &Route) -> Option<Laxity> {
+    let of_report = || match (route.report_until, other.report_until) {
+        (Some(until), None) => Some(Laxity::Report(until)),
+        (Some(until), Some(other)) if until > other => Some(Laxity::Report(until)),
+        (None | Some(_), _) => None,
+    };
+    laxity(route, other).or_else(of_report).or_else(|| of_limits(&route.limits, &other.limits))
+}
+
+/// Each limit of the other has one that lets through no more, by the same key, and counts together with the same.
+fn of_limits(limits: &[RateLimit], other: &[RateLimit]) -> Option<Laxity> {
+    let is_within = |own: &RateLimit, other: &RateLimit| {
+        own.per == other.per
+            && own.rate.is_at_most(&other.rate)
+            && (other.shared.is_none() || own.shared == other.shared)
+    };
+    let lacking = other.iter().find(|other| !limits.iter().any(|own| is_within(own, other)));
+    lacking.map(|limit| Laxity::Limit(limit.name.clone()))
 }
 
 fn of_access(access: &Access, other: &Access) -> Option<Laxity> {
@@ -41,26 +69,28 @@ fn of_access(access: &Access, other: &Access) -> Option<Laxity> {
 }
 
 fn of_rule(rule: &AccessRule, other: &AccessRule) -> Option<Laxity> {
-    let lacking = other.all_of.without(&rule.all_of);
+    // A new part does not compile until it is compared.
+    let AccessRule { issuers, audiences, all_of, any_of: _, claims, clients, bound } = other;
+    let lacking = all_of.without(&rule.all_of);
     if !lacking.is_empty() {
         return Some(Laxity::Scope(lacking.to_string()));
     }
     if !any_scope_holds(rule, other) {
         return Some(Laxity::AnyScope(other.any_of.to_string()));
     }
-    if let Some(claim) = other.claims.iter().find(|claim| !rule.claims.iter().any(|own| narrows(own, claim))) {
+    if let Some(claim) = claims.iter().find(|claim| !rule.claims.iter().any(|own| narrows(own, claim))) {
         return Some(Laxity::Claim(claim.path.clone()));
     }
-    if is_wider(rule.clients.as_ref(), other.clients.as_ref(), |own, other| own.is_subset(other)) {
+    if is_wider(rule.clients.as_ref(), clients.as_ref(), |own, other| own.is_subset(other)) {
         return Some(Laxity::Clients);
     }
-    if is_wider(rule.issuers.as_ref(), other.issuers.as_ref(), |own, other| are_all_in(own, other)) {
+    if is_wider(rule.issuers.as_ref(), issuers.as_ref(), |own, other| are_all_in(own, other)) {
         return Some(Laxity::Issuers);
     }
-    if is_wider(rule.audiences.as_ref(), other.audiences.as_ref(), |own, other| are_all_in(own, other)) {
+    if is_wider(rule.audiences.as_ref(), audiences.as_ref(), |own, other| are_all_in(own, other)) {
         return Some(Laxity::Audiences);
     }
-    if !rule.bound.is_within(other.bound) {
+    if !rule.bound.is_within(*bound) {
         return Some(Laxity::Bound(other.bound));
     }
     None
@@ -111,6 +141,10 @@ impl fmt::Display for Laxity {
             Self::AllowFrom => f.write_str("from outside the `allow_from`"),
             Self::DenyFrom => f.write_str("from inside the `deny_from`"),
             Self::Methods(methods) => write!(f, "by {}", methods.join(", ")),
+            Self::Report(until) => {
+                write!(f, "against its rule until {}, which it only reports,", until.to_the_second())
+            }
+            Self::Limit(name) => write!(f, "beyond the limit `{name}`"),
         }
     }
 }

@@ -28,16 +28,20 @@ pub(crate) mod cors;
 pub(crate) mod mirror_rule;
 // Which metrics series a rule counts in.
 pub(crate) mod series;
+// The header fields that a route is for.
+pub(crate) mod field_conditions;
+// The resources that routes protect.
+pub(crate) mod resource;
 // A route with its policy.
 pub(crate) mod route;
+// Comparison of the rules of two routes.
+pub(crate) mod laxity;
 // The patterns of all routes, in flat arrays.
 mod route_tree;
 // The search for the route of a request.
 pub(crate) mod table;
 // The identity of each rate limit, from one configuration to the next.
 mod limit_identity;
-// Comparison of the rules of two routes.
-pub(crate) mod laxity;
 // Routes by which a caller could avoid the rules of another.
 pub(crate) mod overlap;
 // Routes that no request reaches, and wildcard hosts that take requests for other hosts.

@@ -234,6 +234,11 @@ impl<'t> Search<'t> {
     fn laxity(&mut self, lax: &OverlapMember, strict: &OverlapMember) -> Option<Laxity> {
         let routes = self.table.routes();
         let (route, other) = (&routes[lax.index], &routes[strict.index]);
+        // The routes of one place whose conditions differ are compared with one another elsewhere.
+        let is_one_place = route.hosts == other.hosts && route.path.is_same(&other.path);
+        if is_one_place && (route.when.is_some() || other.when.is_some()) {
+            return None;
+        }
         if lax.is_within(strict) && !strict.is_within(lax) {
             return None;
         }

@@ -68,6 +68,15 @@ impl fmt::Display for LimitRate {
     }
 }
 
+impl LimitRate {
+    /// Whether it lets through no more, neither in a long time nor at once.
+    pub(crate) fn is_at_most(&self, other: &Self) -> bool {
+        let [speed, other_speed] =
+            [(self, other), (other, self)].map(|(one, two)| u128::from(one.amount.get()) * two.period.as_nanos());
+        speed <= other_speed && self.burst <= other.burst
+    }
+}
+
 impl RateLimit {
     pub(crate) fn new(name: String, rate: LimitRate, per: RequestKey, place: LimitPlace) -> Self {
         let window = seconds(rate.period * rate.burst.get() / rate.amount.get()).max(1);

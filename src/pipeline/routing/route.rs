@@ -8,12 +8,14 @@ use http::{HeaderMap, HeaderValue};
 
 use super::access::{Access, AddressRule};
 use super::cors::Cors;
+use super::field_conditions::FieldConditions;
 use super::header_rules::HeaderRules;
 use super::method_set::MethodSet;
 use super::mirror_rule::MirrorRule;
 use super::pattern::{HostPattern, PathPattern};
 use super::public_path::PathChange;
 use super::rate_limit::RateLimit;
+use super::resource::ResourceIdentifier;
 use super::rewrite::{PathTemplate, rest};
 use super::series::SeriesNames;
 use super::target::RouteTarget;
@@ -36,8 +38,12 @@ pub(crate) struct Route {
     /// Forms of paths that it takes in the match of its `/**`, although services may read them in other ways.
     pub(crate) path_forms: PathForms,
     pub(crate) methods: MethodSet,
+    /// The header fields of the requests that it is for. `None`: any.
+    pub(crate) when: Option<FieldConditions>,
     pub(crate) target: RouteTarget,
     pub(crate) access: Access,
+    /// What clients are told to get a token for.
+    pub(crate) resource: Option<Arc<ResourceIdentifier>>,
     /// Until this time, requests that its rule or its limits by caller refuse pass, and are recorded.
     pub(crate) report_until: Option<UnixTime>,
     pub(crate) from: AddressRule,
@@ -185,8 +191,10 @@ pub(crate) mod tests {
             path: PathPattern::parse(path).unwrap(),
             path_forms: PathForms::default(),
             methods,
+            when: None,
             target: RouteTarget::Upstream(Arc::new(upstream)),
             access: Access::Public,
+            resource: None,
             from: AddressRule::default(),
             limits: Vec::new(),
             strip_segments: 0,

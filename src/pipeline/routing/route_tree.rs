@@ -25,7 +25,7 @@ pub(super) struct RouteTree {
 }
 
 /// The routes of one place, in the order of the list. Never empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leaf(u32);
 
 /// A place in the tree of path segments. A host is the segment before the path.
@@ -109,6 +109,11 @@ impl RouteTree {
     pub(super) fn leaf(&self, host: &str, path: &str) -> Option<Leaf> {
         let path = without_slashes(path);
         self.roots_of(host).find_map(|root| self.find(root, path))
+    }
+
+    /// Every place that has routes.
+    pub(super) fn leaves(&self) -> impl Iterator<Item = Leaf> {
+        self.nodes.iter().flat_map(|node| [node.here, node.subtree]).filter_map(leaf)
     }
 
     pub(super) fn takers(&self, leaf: Leaf) -> impl Iterator<Item = &Taker> {

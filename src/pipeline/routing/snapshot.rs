@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::limit_identity::{LimitsByOwner, limit_identities};
 use super::limit_store::LimitStore;
 use super::rate_limit::{ClientLimits, LimitRate, RateLimit};
+use super::resource::{ProtectedResource, ProtectedResources};
 use super::series::{SeriesId, SeriesNames, SeriesTable};
 use super::table::RouteTable;
 use crate::audit::ledger::Rules;
@@ -43,6 +44,7 @@ pub(crate) struct Snapshot {
     pub(crate) static_token_failures: Option<RateLimit>,
     pub(crate) proofs: ProofRules,
     pub(crate) oauth: Option<OwnIssuer>,
+    pub(crate) resources: ProtectedResources,
 }
 
 /// The parts of a snapshot: those of a configuration, and the live ones that it uses.
@@ -61,6 +63,7 @@ pub(crate) struct SnapshotParts {
     pub(crate) static_token_failures: Option<RateLimit>,
     pub(crate) dpop: DpopSettings,
     pub(crate) oauth: Option<OwnIssuer>,
+    pub(crate) resources: ProtectedResources,
 }
 
 /// The treatment of tunnels and lasting answers that are open when a configuration is taken into use.
@@ -91,13 +94,26 @@ pub(crate) enum BuiltIn {
     Authorization,
     Jwks,
     Metadata,
+    /// A document about a resource (RFC 9728). It needs no issuer of ours.
+    Resource,
+}
+
+/// An endpoint of the gateway with what it serves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BuiltInEndpoint<'s> {
+    Token(&'s OwnIssuer),
+    Revocation(&'s OwnIssuer),
+    Authorization,
+    Jwks(&'s OwnIssuer),
+    Metadata(&'s OwnIssuer),
+    Resource(&'s ProtectedResource),
 }
 
 impl Snapshot {
     /// Compiles the parts. Buckets and series of the snapshot `before` go on where they are about the same.
     pub(crate) fn new(parts: SnapshotParts, before: Option<&Self>) -> Self {
         let SnapshotParts { config, open_streams, limits, audit, trusted_proxies, upstreams, .. } = parts;
-        let SnapshotParts { routes, limit_rates, trust, static_token_failures, dpop, oauth, .. } = parts;
+        let SnapshotParts { routes, limit_rates, trust, static_token_failures, dpop, oauth, resources, .. } = parts;
         let none = ClientLimits::default();
         let token_limits = oauth.as_ref().map_or(&[][..], |oauth| &oauth.token_limits);
         let client_limits = oauth.as_ref().map_or(&none, |oauth| &oauth.client_limits);
@@ -125,6 +141,7 @@ impl Snapshot {
             static_token_failures,
             proofs: ProofRules::following(dpop, before.map(|before| &before.proofs), clock::now()),
             oauth,
+            resources,
         }
     }
 
@@ -147,31 +164,50 @@ impl Snapshot {
         self.series.of(2 + place.unwrap_or_default())
     }
 
-    /// `path` is decoded. As with routes, a trailing slash makes no difference.
-    pub(crate) fn built_in(&self, path: &str) -> Option<(&OwnIssuer, BuiltIn)> {
-        let oauth = self.oauth.as_ref()?;
+    /// `path` is decoded. As with routes, a trailing slash makes no difference. `host` counts where several hosts have
+    /// resources.
+    pub(crate) fn built_in(&self, path: &str, host: &str) -> Option<BuiltInEndpoint<'_>> {
         let path = path.strip_suffix('/').unwrap_or(path);
-        let endpoints = oauth.server.endpoints();
-        let built_in = if path == endpoints.token {
-            BuiltIn::Token
-        } else if path == endpoints.revocation {
-            BuiltIn::Revocation
-        } else if path == endpoints.authorization {
-            BuiltIn::Authorization
-        } else if path == endpoints.jwks {
-            BuiltIn::Jwks
-        } else if endpoints.metadata.iter().any(|place| path == place) {
-            BuiltIn::Metadata
-        } else {
-            return None;
-        };
-        Some((oauth, built_in))
+        let of_issuer = self.oauth.as_ref().and_then(|oauth| oauth.endpoint(path));
+        of_issuer.or_else(|| self.resources.at(path, host).map(BuiltInEndpoint::Resource))
     }
 
     /// The limits of one of our own clients.
     pub(crate) fn limits_of_client(&self, client: &Identity) -> &[RateLimit] {
         let limits = self.oauth.as_ref().map(|oauth| &oauth.client_limits).filter(|limits| !limits.is_empty());
         limits.and_then(|limits| limits.get(client)).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl OwnIssuer {
+    fn endpoint(&self, path: &str) -> Option<BuiltInEndpoint<'_>> {
+        let endpoints = self.server.endpoints();
+        if path == endpoints.token {
+            Some(BuiltInEndpoint::Token(self))
+        } else if path == endpoints.revocation {
+            Some(BuiltInEndpoint::Revocation(self))
+        } else if path == endpoints.authorization {
+            Some(BuiltInEndpoint::Authorization)
+        } else if path == endpoints.jwks {
+            Some(BuiltInEndpoint::Jwks(self))
+        } else if endpoints.metadata.iter().any(|place| path == place) {
+            Some(BuiltInEndpoint::Metadata(self))
+        } else {
+            None
+        }
+    }
+}
+
+impl BuiltInEndpoint<'_> {
+    pub(crate) const fn kind(self) -> BuiltIn {
+        match self {
+            Self::Token(_) => BuiltIn::Token,
+            Self::Revocation(_) => BuiltIn::Revocation,
+            Self::Authorization => BuiltIn::Authorization,
+            Self::Jwks(_) => BuiltIn::Jwks,
+            Self::Metadata(_) => BuiltIn::Metadata,
+            Self::Resource(_) => BuiltIn::Resource,
+        }
     }
 }
 
@@ -193,13 +229,14 @@ fn outside_routes(token_limits: &[RateLimit]) -> impl Iterator<Item = SeriesName
 }
 
 impl BuiltIn {
-    pub(crate) const ALL: [Self; 5] = [Self::Token, Self::Revocation, Self::Authorization, Self::Jwks, Self::Metadata];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Token, Self::Revocation, Self::Authorization, Self::Jwks, Self::Metadata, Self::Resource];
 
     /// Whether its requests count by the limits of the token endpoint.
     pub(crate) const fn counts_token_limits(self) -> bool {
         match self {
             Self::Token | Self::Revocation => true,
-            Self::Authorization | Self::Jwks | Self::Metadata => false,
+            Self::Authorization | Self::Jwks | Self::Metadata | Self::Resource => false,
         }
     }
 
@@ -211,6 +248,7 @@ impl BuiltIn {
             Self::Authorization => "(authorization)",
             Self::Jwks => "(jwks)",
             Self::Metadata => "(metadata)",
+            Self::Resource => "(resource)",
         }
     }
 }

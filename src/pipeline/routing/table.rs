@@ -7,22 +7,29 @@
 //! path is found only if its folded form leads to the same routes: a path that leads to other routes when it is folded
 //! is not found, regardless of their access, methods, address rules and targets.
 
+mod condition_conflicts;
+mod conditioned;
 pub(crate) mod lost;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use foldhash::HashSet;
-use http::{HeaderValue, Method};
+use foldhash::{HashMap, HashSet};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::laxity::Laxity;
+use super::resource::ResourceIdentifier;
 use super::route::Route;
 use super::route_tree::{Leaf, RouteTree};
 use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::case_fold::{fold, may_change};
+use crate::pipeline::request::headers::FieldFault;
 use crate::pipeline::request::path_forms::PathForms;
 use crate::pipeline::request::spelling::lenient_path;
 use crate::upstream::service::Upstream;
+use condition_conflicts::conflicts_at;
+use conditioned::ConditionedPlace;
 
 /// All routes, compiled: looking one up takes as long among ten thousand as among ten.
 #[derive(Clone, Debug, Default)]
@@ -37,22 +44,30 @@ pub(crate) struct RouteTable {
     reserved: HashSet<String>,
     /// The forms of paths that some route takes.
     path_forms: PathForms,
+    /// The places with routes that have conditions on header fields. Most tables have none.
+    conditioned: HashMap<Leaf, ConditionedPlace>,
 }
 
 /// Two routes that conflict, as places in the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
     pub(crate) first: usize,
     pub(crate) second: usize,
     pub(crate) kind: ConflictKind,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ConflictKind {
     /// Both would match the same requests.
     SameRequests,
     /// Their paths differ in upper and lower case only. Their methods do not matter.
     CaseOnly,
+    /// The first has fewer conditions on header fields than the second, and admits this.
+    FirstLaxer(Laxity),
+    /// The second has fewer conditions, and admits this.
+    SecondLaxer(Laxity),
+    /// Both have equally many conditions, one request may meet them, and their rules differ.
+    Unequal,
 }
 
 /// The result of a look-up.
@@ -62,6 +77,8 @@ pub(crate) enum RouteMatch<'t> {
     /// A route has the path, but none takes the method. Holds the methods that are allowed.
     MethodNotAllowed(HeaderValue),
     Nothing,
+    /// A header field that chooses among the routes of the place could be read in two ways.
+    UnclearField(FieldFault),
 }
 
 impl RouteTable {
@@ -71,8 +88,9 @@ impl RouteTable {
         let mut conflicts = Vec::new();
         for (index, route) in routes.iter().enumerate() {
             let conflict = |first, kind| Conflict { first, second: index, kind };
-            let has_same_method = |first: usize| routes[first].methods.intersects(&route.methods);
-            let as_written = tree.insert(route, index, |text| Cow::Borrowed(text), has_same_method);
+            let has_same_requests =
+                |first: usize| routes[first].methods.intersects(&route.methods) && routes[first].when == route.when;
+            let as_written = tree.insert(route, index, |text| Cow::Borrowed(text), has_same_requests);
             conflicts.extend(as_written.map(|first| conflict(first, ConflictKind::SameRequests)));
             let is_other_case = |first: usize| !route.path.is_same(&routes[first].path);
             let folded = folded.as_mut().and_then(|folded| folded.insert(route, index, fold, is_other_case));
@@ -81,8 +99,9 @@ impl RouteTable {
         if !conflicts.is_empty() {
             return Err(conflicts);
         }
+        let conditioned = conditioned_places(&routes, &tree)?;
         let path_forms = routes.iter().fold(PathForms::default(), |all, route| all.union(route.path_forms));
-        let mut table = Self { routes, tree, folded, may_fold, reserved: HashSet::default(), path_forms };
+        let mut table = Self { routes, tree, folded, may_fold, reserved: HashSet::default(), path_forms, conditioned };
         table.mark_contested(RouteTree::contest);
         Ok(table)
     }
@@ -109,6 +128,13 @@ impl RouteTable {
         }
     }
 
+    /// Sets the resources of all routes. For a table that no snapshot has yet: a shared route keeps its own.
+    pub(crate) fn set_resources(&mut self, resource: impl Fn(&Route) -> Option<Arc<ResourceIdentifier>>) {
+        for route in self.routes.iter_mut().filter_map(Arc::get_mut) {
+            route.resource = resource(route);
+        }
+    }
+
     /// The forms of paths that some route takes.
     pub(crate) fn path_forms(&self) -> PathForms {
         self.path_forms
@@ -128,16 +154,62 @@ impl RouteTable {
     }
 
     /// `host` is lower case without port and trailing dot; `path` is decoded and canonical.
-    pub(crate) fn find<'t>(&'t self, method: &Method, host: &str, path: &str) -> RouteMatch<'t> {
+    pub(crate) fn find<'t>(&'t self, method: &Method, host: &str, path: &str, headers: &HeaderMap) -> RouteMatch<'t> {
         let Some(leaf) = self.leaf(host, path) else {
             return RouteMatch::Nothing;
         };
+        if let Some(place) = self.conditioned_at(leaf) {
+            return self.find_at(place, method, headers);
+        }
         let takes = |route: u32| self.routes[route as usize].methods.contains(method);
         let mut takers = self.tree.takers(leaf);
         match takers.find(|taker| taker.methods.contains(method).unwrap_or_else(|| takes(taker.route))) {
             Some(taker) => RouteMatch::Route(&self.routes[taker.route as usize], taker.route as usize),
-            None => RouteMatch::MethodNotAllowed(self.allow(leaf)),
+            None => RouteMatch::MethodNotAllowed(self.allow(self.tree.routes(leaf))),
         }
+    }
+
+    /// Where no condition holds, the place has only its routes without conditions. A wider pattern never takes the
+    /// request.
+    fn find_at<'t>(&'t self, place: &ConditionedPlace, method: &Method, headers: &HeaderMap) -> RouteMatch<'t> {
+        match place.find(&self.routes, method, headers) {
+            Err(fault) => RouteMatch::UnclearField(fault),
+            Ok(Some(index)) => RouteMatch::Route(&self.routes[index], index),
+            Ok(None) if place.plain().is_empty() => RouteMatch::Nothing,
+            Ok(None) => RouteMatch::MethodNotAllowed(self.allow(place.plain().iter().copied())),
+        }
+    }
+
+    /// The route that answers a preflight about this method. A preflight has no field that a condition names.
+    pub(crate) fn find_for_preflight(&self, method: &Method, host: &str, path: &str) -> Option<(&Route, usize)> {
+        let leaf = self.leaf(host, path)?;
+        let index = match self.conditioned_at(leaf) {
+            Some(place) => place.for_preflight(&self.routes, method)?,
+            None => {
+                let takes = |index: &usize| self.routes[*index].methods.contains(method);
+                self.tree.routes(leaf).find(takes).filter(|index| self.routes[*index].cors.is_some())?
+            }
+        };
+        Some((&self.routes[index], index))
+    }
+
+    /// The fields that chose the route of a request, if its place has conditions.
+    pub(crate) fn choosing_fields(&self, host: &str, path: &str, headers: &HeaderMap) -> Option<Box<HeaderMap>> {
+        if self.conditioned.is_empty() {
+            return None;
+        }
+        let place = self.conditioned_at(self.leaf(host, path)?)?;
+        Some(Box::new(place.fields_of(headers)))
+    }
+
+    /// The fields on which routes of this place have conditions.
+    pub(crate) fn condition_names_at(&self, host: &str, path: &str) -> &[HeaderName] {
+        let place = self.leaf(host, path).and_then(|leaf| self.conditioned_at(leaf));
+        place.map_or(&[], ConditionedPlace::names)
+    }
+
+    fn conditioned_at(&self, leaf: Leaf) -> Option<&ConditionedPlace> {
+        if self.conditioned.is_empty() { None } else { self.conditioned.get(&leaf) }
     }
 
     /// The routes of the place that this path leads to, for all methods, by their places in the list.
@@ -182,13 +254,32 @@ impl RouteTable {
         }
     }
 
-    fn allow(&self, leaf: Leaf) -> HeaderValue {
-        let mut names: Vec<&str> =
-            self.tree.routes(leaf).flat_map(|route| self.routes[route].methods.names()).collect();
+    fn allow(&self, routes: impl Iterator<Item = usize>) -> HeaderValue {
+        let mut names: Vec<&str> = routes.flat_map(|route| self.routes[route].methods.names()).collect();
         names.sort_unstable();
         names.dedup();
         HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(""))
     }
+}
+
+/// The places with conditions. `Err`: their routes conflict.
+fn conditioned_places(
+    routes: &[Arc<Route>],
+    tree: &RouteTree,
+) -> Result<HashMap<Leaf, ConditionedPlace>, Vec<Conflict>> {
+    let (mut places, mut conflicts) = (HashMap::default(), Vec::new());
+    if routes.iter().all(|route| route.when.is_none()) {
+        return Ok(places);
+    }
+    for leaf in tree.leaves() {
+        let Some(place) = ConditionedPlace::of(routes, tree.routes(leaf)) else { continue };
+        let found = conflicts_at(routes, &tree.routes(leaf).collect::<Vec<_>>()).into_iter();
+        // Routes with several hosts meet at several places.
+        let new: Vec<Conflict> = found.filter(|conflict| !conflicts.contains(conflict)).collect();
+        conflicts.extend(new);
+        places.insert(leaf, place);
+    }
+    if conflicts.is_empty() { Ok(places) } else { Err(conflicts) }
 }
 
 #[cfg(test)]

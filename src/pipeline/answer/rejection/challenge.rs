@@ -13,6 +13,7 @@ use crate::issuer::authorization_server::TokenRefusal;
 use crate::issuer::grant::proof_description;
 use crate::jose::dpop::PROOF_ALGORITHM_NAMES;
 use crate::oauth::bound::TokenBinding;
+use crate::oauth::scope::ScopeSet;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::routing::access::{Access, Forbidden};
 use crate::pipeline::routing::route::Route;
@@ -27,11 +28,14 @@ struct Challenge(String);
 /// The value of `WWW-Authenticate`.
 pub(crate) fn challenge(rejection: &Rejection, route: Option<&Route>) -> Option<HeaderValue> {
     let challenge = match rejection {
-        Rejection::Unauthenticated(AuthenticateError::Missing { .. }) => Challenge::of_token(demands_proofs(route)),
+        Rejection::Unauthenticated(AuthenticateError::Missing { .. }) => {
+            Challenge::of_token(demands_proofs(route)).for_route(route)
+        }
         Rejection::Unauthenticated(AuthenticateError::Refused(refused)) => of_refused(refused.reason, route)?,
         Rejection::Forbidden(Forbidden::MissingScope { all_of, any_of, .. }) => {
             let scope = all_of.union(any_of).to_string();
-            Challenge::of_token(demands_proofs(route)).with("error", "insufficient_scope").with("scope", &scope)
+            let challenge = Challenge::of_token(demands_proofs(route)).with("error", "insufficient_scope");
+            challenge.with("scope", &scope).of_resource(route)
         }
         Rejection::Token(TokenRefusal::Fault(fault)) if fault.wants_challenge() => Challenge::new("Basic"),
         Rejection::Overload
@@ -83,7 +87,8 @@ fn of_refused(reason: TokenError, route: Option<&Route>) -> Option<Challenge> {
         | TokenError::StaticTokenEnded
         | TokenError::UnknownStaticToken => (demands_proofs(route), ("invalid_token", INVALID_TOKEN)),
     };
-    Some(Challenge::of_token(by_proofs).with("error", error).with("error_description", description))
+    let challenge = Challenge::of_token(by_proofs).with("error", error).with("error_description", description);
+    Some(challenge.for_route(route))
 }
 
 /// The code and the public text of a proof that is refused.
@@ -122,6 +127,24 @@ impl Challenge {
     /// How to present a token: with a proof or as a bearer token.
     fn of_token(by_proofs: bool) -> Self {
         if by_proofs { Self::new("DPoP").with("algs", &PROOF_ALGORITHM_NAMES.join(" ")) } else { Self::new("Bearer") }
+    }
+
+    /// Where a route has a resource: the scopes that it needs, and where the resource is described.
+    fn for_route(self, route: Option<&Route>) -> Self {
+        let scopes = match route {
+            Some(Route { resource: Some(_), access: Access::Protected(rule), .. }) => rule.all_of.union(&rule.any_of),
+            Some(_) | None => ScopeSet::default(),
+        };
+        let challenge = if scopes.is_empty() { self } else { self.with("scope", &scopes.to_string()) };
+        challenge.of_resource(route)
+    }
+
+    /// Where the resource of a route is described (RFC 9728 §5.1).
+    fn of_resource(self, route: Option<&Route>) -> Self {
+        match route.and_then(|route| route.resource.as_ref()) {
+            Some(resource) => self.with("resource_metadata", &resource.metadata_url),
+            None => self,
+        }
     }
 
     /// The value has no quotation mark and no backslash.

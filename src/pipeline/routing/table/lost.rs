@@ -6,8 +6,9 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, Method};
 
+use super::conditioned::ConditionedPlace;
 use super::{RouteMatch, RouteTable};
 use crate::pipeline::routing::pattern::{HostPattern, Segment};
 use crate::pipeline::routing::route::Route;
@@ -19,12 +20,22 @@ pub(crate) struct LostRoute {
     pub(crate) why: String,
 }
 
+/// The parts of a request by which its route is found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SoughtRequest<'r> {
+    pub(crate) method: &'r Method,
+    pub(crate) host: &'r str,
+    pub(crate) path: &'r str,
+    pub(crate) headers: &'r HeaderMap,
+}
+
 /// A configuration may have thousands of routes.
 const MAX_SHOWN: usize = 8;
 
 impl RouteTable {
     /// The closest routes first. `chosen` is the place of the route that takes the request.
-    pub(crate) fn lost_routes(&self, chosen: Option<usize>, method: &Method, host: &str, path: &str) -> Vec<LostRoute> {
+    pub(crate) fn lost_routes(&self, chosen: Option<usize>, request: &SoughtRequest<'_>) -> Vec<LostRoute> {
+        let path = request.path;
         let segments = segments_of(path);
         let mut near: Vec<(usize, bool, usize)> = (0..self.routes.len())
             .filter(|index| Some(*index) != chosen)
@@ -40,17 +51,26 @@ impl RouteTable {
         let near = near.into_iter().take(MAX_SHOWN).map(|(index, ..)| index);
         near.map(|index| {
             let name = self.routes[index].name.clone();
-            LostRoute { name, why: self.why_lost(index, method, host, path) }
+            LostRoute { name, why: self.why_lost(index, request) }
         })
         .collect()
     }
 
-    fn why_lost(&self, index: usize, method: &Method, host: &str, path: &str) -> String {
+    fn why_lost(&self, index: usize, request: &SoughtRequest<'_>) -> String {
+        let SoughtRequest { method, host, path, headers } = *request;
         let route = &self.routes[index];
+        let is_at_its_place = || self.routes_at(host, path).contains(&index);
+        if let Some(when) = &route.when
+            && route.methods.contains(method)
+            && is_at_its_place()
+        {
+            let is_met = conditions_hold(route, headers);
+            let why = if is_met { "a route with more conditions takes it" } else { "this does not hold" };
+            return format!("it is for requests with {when}, and {why}");
+        }
         // One route has no conflict.
         let alone = Self::new(vec![Arc::clone(route)]).unwrap_or_default();
-        let is_at_its_place = || self.routes_at(host, path).contains(&index);
-        match alone.find(method, host, path) {
+        match alone.find(method, host, path, headers) {
             RouteMatch::MethodNotAllowed(allow) if is_at_its_place() => {
                 format!("it takes {}, not {method}", allow.to_str().unwrap_or_default())
             }
@@ -59,7 +79,7 @@ impl RouteTable {
                 let hosts: Vec<String> = route.hosts.iter().map(HostPattern::to_string).collect();
                 format!("it is for host {}, not {host}", hosts.join("|"))
             }
-            RouteMatch::Nothing => segment_difference(route, path),
+            RouteMatch::Nothing | RouteMatch::UnclearField(_) => segment_difference(route, path),
         }
     }
 
@@ -83,6 +103,14 @@ impl RouteTable {
             !self.routes_at(&named, path).is_empty()
         })
     }
+}
+
+/// Whether these fields meet all conditions of a route.
+fn conditions_hold(route: &Arc<Route>, headers: &HeaderMap) -> bool {
+    let routes = std::slice::from_ref(route);
+    let alone = ConditionedPlace::of(routes, std::iter::once(0));
+    let mut methods = route.methods.names().filter_map(|name| Method::from_bytes(name.as_bytes()).ok());
+    alone.zip(methods.next()).is_some_and(|(alone, method)| matches!(alone.find(routes, &method, headers), Ok(Some(_))))
 }
 
 /// The first difference between a path and the pattern of a route that does not match it.
@@ -122,11 +150,13 @@ mod tests {
         let named = |(number, route)| Arc::new(Route { name: format!("r{number}"), ..route });
         let table = RouteTable::new(routes.into_iter().enumerate().map(named).collect()).unwrap();
         let lost = |method: Method, path| -> Vec<String> {
-            let chosen = match table.find(&method, "localhost", path) {
+            let headers = HeaderMap::new();
+            let chosen = match table.find(&method, "localhost", path, &headers) {
                 RouteMatch::Route(_, index) => Some(index),
-                RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
+                RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing | RouteMatch::UnclearField(_) => None,
             };
-            let lost = table.lost_routes(chosen, &method, "localhost", path);
+            let sought = SoughtRequest { method: &method, host: "localhost", path, headers: &headers };
+            let lost = table.lost_routes(chosen, &sought);
             lost.into_iter().map(|lost| format!("{}: {}", lost.name, lost.why)).collect()
         };
         assert_eq!(

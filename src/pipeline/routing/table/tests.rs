@@ -1,3 +1,4 @@
+mod conditions;
 mod forwarded;
 mod reference;
 
@@ -13,9 +14,9 @@ fn table(routes: &[(&str, &[&str], &[&str])]) -> Result<RouteTable, Vec<Conflict
 
 #[track_caller]
 fn finds(table: &RouteTable, method: &str, host: &str, path: &str, expected: Option<usize>) {
-    let found = match table.find(&method.parse().unwrap(), host, path) {
+    let found = match table.find(&method.parse().unwrap(), host, path, &HeaderMap::new()) {
         RouteMatch::Route(_, index) => Some(index),
-        RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
+        RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing | RouteMatch::UnclearField(_) => None,
     };
     assert_eq!(found, expected, "{method} {host}{path}");
 }
@@ -76,7 +77,9 @@ fn a_host_without_the_path_leaves_it_to_a_wider_one() {
 #[test]
 fn a_method_missing_on_the_most_specific_path_is_405() {
     let table = table(&[("/api/admin", &[], &["GET"]), ("/api/**", &[], &[])]).unwrap();
-    let RouteMatch::MethodNotAllowed(allow) = table.find(&Method::POST, "any", "/api/admin") else { panic!("not 405") };
+    let RouteMatch::MethodNotAllowed(allow) = table.find(&Method::POST, "any", "/api/admin", &HeaderMap::new()) else {
+        panic!("not 405")
+    };
     assert_eq!(allow, "GET, HEAD");
     finds(&table, "HEAD", "any", "/api/admin", Some(0));
     finds(&table, "POST", "any", "/api/other", Some(1));
@@ -122,7 +125,7 @@ fn a_folded_path_keeps_to_the_rules_of_hosts() {
 #[test]
 fn a_method_not_taken_is_404_where_the_folded_path_differs() {
     let table = table(&[("/api/**", &[], &["GET"]), ("/api/admin", &[], &[])]).unwrap();
-    let found = |path| table.find(&Method::POST, "any", path);
+    let found = |path| table.find(&Method::POST, "any", path, &HeaderMap::new());
     assert!(matches!(found("/api/x"), RouteMatch::MethodNotAllowed(_)));
     assert!(matches!(found("/api/Admin"), RouteMatch::Nothing));
 }
@@ -146,7 +149,7 @@ fn methods_are_exact_and_unknown_ones_are_not_taken() {
 
 #[test]
 fn two_routes_for_the_same_request_are_a_conflict() {
-    let conflict = |routes: &[(&str, &[&str], &[&str])]| table(routes).err().map(|all| all[0]);
+    let conflict = |routes: &[(&str, &[&str], &[&str])]| table(routes).err().map(|all| all[0].clone());
     let both = Some(Conflict { first: 0, second: 1, kind: ConflictKind::SameRequests });
     assert_eq!(conflict(&[("/x", &[], &[]), ("/x", &[], &["GET"])]), both);
     assert_eq!(conflict(&[("/{a}", &[], &[]), ("/{b}", &[], &[])]), both);
@@ -158,7 +161,7 @@ fn two_routes_for_the_same_request_are_a_conflict() {
 
 #[test]
 fn paths_of_one_host_that_differ_in_case_only_are_a_conflict() {
-    let conflict = |routes: &[(&str, &[&str], &[&str])]| table(routes).err().map(|all| all[0]);
+    let conflict = |routes: &[(&str, &[&str], &[&str])]| table(routes).err().map(|all| all[0].clone());
     let both = Some(Conflict { first: 0, second: 1, kind: ConflictKind::CaseOnly });
     assert_eq!(conflict(&[("/x", &[], &["GET"]), ("/X", &[], &["POST"])]), both);
     assert_eq!(conflict(&[("/{a}/k/**", &[], &[]), ("/{b}/\u{212a}/**", &[], &[])]), both);
@@ -183,7 +186,7 @@ proptest! {
         let Ok(table) = RouteTable::new(routes.map(Arc::new).collect()) else { return Ok(()) };
         for path in &closed {
             let asked = if upper { path.to_uppercase() } else { path.clone() };
-            if let RouteMatch::Route(found, _) = table.find(&method, "any", &asked) {
+            if let RouteMatch::Route(found, _) = table.find(&method, "any", &asked, &HeaderMap::new()) {
                 prop_assert!(!matches!(found.access, Access::Public), "{} found {:?}", asked, found.path);
             }
         }
@@ -219,8 +222,8 @@ proptest! {
             let tree = tree_of(folded);
             tree.leaf(host, path).map(|leaf| tree.routes(leaf).collect::<Vec<_>>())
         };
-        let reached = |path: &str| match table.find(&Method::POST, host, path) {
-            RouteMatch::Nothing => None,
+        let reached = |path: &str| match table.find(&Method::POST, host, path, &HeaderMap::new()) {
+            RouteMatch::Nothing | RouteMatch::UnclearField(_) => None,
             RouteMatch::Route(..) | RouteMatch::MethodNotAllowed(_) => all(false, path),
         };
         let folded = all(true, &fold(&path));
@@ -246,9 +249,9 @@ proptest! {
         };
         let matching = patterns.iter().filter(|pattern| PathPattern::parse(pattern).unwrap().matches(&path));
         let best = matching.min_by_key(|pattern| rank(pattern));
-        let found = match table.find(&Method::GET, "any", &path) {
+        let found = match table.find(&Method::GET, "any", &path, &HeaderMap::new()) {
             RouteMatch::Route(_, index) => Some(&patterns[index]),
-            RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
+            RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing | RouteMatch::UnclearField(_) => None,
         };
         prop_assert_eq!(found, best, "{} among {:?}", path, patterns);
     }

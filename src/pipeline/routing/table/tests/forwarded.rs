@@ -127,9 +127,9 @@ proptest! {
     #[test]
     fn the_decided_path_is_the_forwarded_path(target in hostile_target()) {
         let table = &*HOSTILE_TABLE;
-        let decided = |path: &str| match table.find(&Method::GET, "a", path) {
+        let decided = |path: &str| match table.find(&Method::GET, "a", path, &HeaderMap::new()) {
             RouteMatch::Route(route, index) => Some((route, index)),
-            RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
+            RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing | RouteMatch::UnclearField(_) => None,
         };
         let Some(request) = read(table, &target) else { return Ok(()) };
         let ours = decided(request.decoded_path()).map(|(_, index)| index);
@@ -156,9 +156,9 @@ proptest! {
 fn sent_by(route: Route, target: &str) -> Option<String> {
     let table = RouteTable::new(vec![Arc::new(route)]).unwrap().reserving(["/oauth/Token"]);
     let request = read(&table, target)?;
-    match table.find(&Method::GET, "a", request.decoded_path()) {
+    match table.find(&Method::GET, "a", request.decoded_path(), &HeaderMap::new()) {
         RouteMatch::Route(route, _) => Some(route.upstream_target(&request).unwrap().to_string()),
-        RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
+        RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing | RouteMatch::UnclearField(_) => None,
     }
 }
 

@@ -1,0 +1,114 @@
+//! `routes[].when`: the header fields that a route is for.
+
+use http::HeaderName;
+use http::header::COOKIE;
+
+use super::super::decode::OneOrMore;
+use super::super::lint::Lint;
+use super::super::raw::route::RawRoute;
+use super::super::raw::when::RawWhen;
+use super::super::route_place::RoutePlace;
+use super::super::source::At;
+use super::Resolver;
+use crate::pipeline::request::headers::is_protected;
+use crate::pipeline::routing::field_conditions::FieldConditions;
+use crate::pipeline::routing::laxity::Laxity;
+
+/// Each is looked for in every request of its place.
+const MAX_FIELDS: usize = 8;
+
+impl Resolver<'_> {
+    pub(super) fn when(&mut self, raw: &RawRoute) -> Option<FieldConditions> {
+        let At { value: RawWhen { headers, unverified }, span } = raw.when.as_ref()?;
+        if headers.entries.is_empty() && headers.complete {
+            let message = "`when` names no field: write `headers: {NAME: VALUE}`, or remove `when`";
+            self.faults.at(*span, message);
+        }
+        if headers.entries.len() > MAX_FIELDS {
+            self.faults.at(*span, format!("expected conditions on at most {MAX_FIELDS} fields"));
+        }
+        let mut fields: Vec<(HeaderName, Vec<String>)> = Vec::new();
+        for (name, values) in &headers.entries {
+            let field = self.condition_name(name);
+            let values = values.as_ref().map(|values| self.condition_values(&values.value)).unwrap_or_default();
+            let Some(field) = field else { continue };
+            if fields.iter().any(|(known, _)| *known == field) {
+                self.faults.at(name.span, "this field is named twice: names of fields do not depend on case");
+            }
+            fields.push((field, values));
+        }
+        self.must_pass_fields(raw, &fields);
+        if unverified.value {
+            let message = "the service does not compare this field with what it acts on: a caller can send the value of \
+                           the laxest rule of this path, and another one in the body; give all these routes the same \
+                           rule, or use a service that compares";
+            self.warn(Lint::UnverifiedWhen, unverified.span, message);
+        }
+        FieldConditions::new(fields)
+    }
+
+    fn condition_name(&mut self, name: &At<String>) -> Option<HeaderName> {
+        let field = self.any_header_name(name)?;
+        if is_protected(&field) || field == COOKIE || field == "dpop" || self.token_fields.contains(&field) {
+            let quoted = self.source.quote_key(name.span).unwrap_or_else(|| "this field".to_owned());
+            let message = format!(
+                "{quoted} is a field of the gateway, of the connection or of a credential, and cannot choose a route: name a field that the service acts on"
+            );
+            self.faults.at(name.span, message);
+            return None;
+        }
+        Some(field)
+    }
+
+    /// Values as requests may have them, decoded.
+    fn condition_values(&mut self, list: &OneOrMore<String>) -> Vec<String> {
+        for value in &list.items {
+            if value.value.trim() != value.value || value.value.is_empty() {
+                self.faults
+                    .at(value.span, "no request has this value: a value is not empty, and has no space around it");
+            } else if value.value.chars().any(char::is_control) {
+                self.faults.at(value.span, "a value has no control characters");
+            } else if value.value.contains('*') {
+                let message = "`*` has no meaning here: a field is compared exactly; list the values";
+                self.faults.at(value.span, message);
+            }
+        }
+        list.items.iter().map(|value| value.value.clone()).collect()
+    }
+
+    /// The service must get the fields as they chose the route.
+    fn must_pass_fields(&mut self, raw: &RawRoute, fields: &[(HeaderName, Vec<String>)]) {
+        let changed = [&raw.headers.set, &raw.headers.add];
+        let names = changed.into_iter().flat_map(|named| named.entries.iter().map(|(name, _)| name));
+        for name in names.chain(&raw.headers.remove) {
+            let field: Option<HeaderName> = name.value.parse().ok();
+            if field.is_some_and(|field| fields.iter().any(|(known, _)| *known == field)) {
+                let message =
+                    "`when` chooses the route by this field, so the service must get it as it came: remove this";
+                self.faults.at(name.span, message);
+            }
+        }
+    }
+
+    /// The route with fewer conditions, and the one that is stricter.
+    pub(super) fn laxer_route(&mut self, laxity: &Laxity, [lax, strict]: [RoutePlace; 2]) {
+        let lines = [lax, strict].map(|place| self.source.line(place.path));
+        let [lax_label, strict_label] = [lax, strict].map(|place| self.route_label(place));
+        let message = format!(
+            "route {lax_label} (line {}) has fewer conditions in `when` than route {strict_label} (line {}), and takes requests {laxity} that this one refuses: a caller could leave a field out; make it at least as strict, or leave it out",
+            lines[0], lines[1],
+        );
+        self.faults.at(lax.path, message);
+    }
+
+    /// Two routes that one request may match, without an order.
+    pub(super) fn unequal_routes(&mut self, [first, second]: [RoutePlace; 2]) {
+        let lines = [first, second].map(|place| self.source.line(place.path));
+        let labels = [first, second].map(|place| self.route_label(place));
+        let message = format!(
+            "one request may match routes {} (line {}) and {} (line {}), which have equally many conditions in `when` and different rules: give both the same rules, or make one a part of the other by all its fields and one more",
+            labels[0], lines[0], labels[1], lines[1],
+        );
+        self.faults.at(second.path, message);
+    }
+}
