@@ -204,7 +204,7 @@ pub fn forwarded_by(data: &[u8]) {
     if let Ok(chain) = forwarded::chain(&headers, &trusted) {
         assert!(chain.hops.len() <= 17);
     }
-    let believed = BelievedParts { scheme: true, host: true, port: true };
+    let believed = BelievedParts { scheme: true, host: true, port: true, client_certificate: false };
     if let Ok(Some(stated)) = StatedOrigin::read(&headers, believed, &trusted, "https") {
         let authority = Authority::parse(b"inner.example", "https").expect("the authority is valid");
         let sent = PublicOrigin::new("https", &authority, Some(&stated)).authority().expect("there is a host");

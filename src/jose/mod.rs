@@ -8,7 +8,9 @@
 pub(crate) mod algorithm;
 pub(crate) mod certificate_facts;
 pub(crate) mod claims;
+pub(crate) mod client_certificate;
 mod der;
+pub(crate) mod distinguished_name;
 mod ed25519;
 pub(crate) mod header;
 pub(crate) mod jwk;

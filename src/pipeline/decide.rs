@@ -85,6 +85,10 @@ pub(crate) async fn decide<'s>(
     observer.observe_all(|| observed_form(head, &request));
     let request = request.inspect_err(|_| open.log.presented(&head.headers))?;
     open.log.request(&request);
+    if peer.is_misdirected(request.authority.host()) {
+        open.log.presented(&head.headers);
+        return Err(Rejection::Misdirected);
+    }
     if let ListenerMode::Redirect { origin } = &peer.listener_mode {
         return redirect(origin, snapshot, &mut open.log, &request, head).map(DecidedRequest::Answered);
     }
@@ -115,13 +119,14 @@ pub(crate) async fn decide<'s>(
     Ok(DecidedRequest::Permitted(Permitted { permit, request, handshake, call }))
 }
 
-/// Refuses a request whose proxy contradicts itself, or states an origin that is not valid.
+/// Refuses a request whose proxy contradicts itself, or states an origin or a certificate that is not valid.
 fn check_peer(peer: &Peer) -> Result<(), Rejection> {
     match peer.address_trust {
         AddressTrust::Contradicted => return Err(Rejection::Header(FieldFault::Contradiction)),
         AddressTrust::Certain | AddressTrust::Uncertain => {}
     }
-    peer.stated.as_ref().map(drop).map_err(|fault| Rejection::Header((*fault).into()))
+    peer.stated.as_ref().map_err(|fault| Rejection::Header((*fault).into()))?;
+    peer.certificate.as_ref().map(drop).map_err(|fault| Rejection::Header(*fault))
 }
 
 /// The canonical form of a request. Forms of paths that services read in different ways need the consent of the route.
@@ -174,7 +179,8 @@ async fn find_permit<'r>(
         Access::Protected(rule) => rule,
     };
     let authenticated = authenticate(current, snapshot, rule, peer, headers, log.now, observer).await;
-    let proofs = PresentedProofs::default();
+    let certificate = peer.certificate().map(|certificate| certificate.thumbprint);
+    let proofs = PresentedProofs { certificate, ..PresentedProofs::default() };
     let proven = authenticated
         .and_then(|caller| prove(&caller, &proofs, rule.bound).map_err(|check| caller.refused(check).into()));
     let caller = match proven {

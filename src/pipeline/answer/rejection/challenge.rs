@@ -32,6 +32,7 @@ pub(crate) fn challenge(rejection: &Rejection, _route: Option<&Route>) -> Option
         | Rejection::Wire(_)
         | Rejection::Ambiguous(_)
         | Rejection::Header(_)
+        | Rejection::Misdirected
         | Rejection::ClearText
         | Rejection::NoRoute
         | Rejection::MethodNotAllowed(_)
