@@ -1,5 +1,6 @@
 //! The authorization server: has a client authenticated, decides its grant, signs its token.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::offload::{Busy, Offload};
 use super::request::Parameters;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
+use crate::jose::client_certificate::ClientCertificate;
 use crate::network::SourceAddress;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
@@ -69,6 +71,8 @@ pub(crate) struct EndpointRequest<'r> {
     pub(crate) query: Option<&'r str>,
     pub(crate) body: &'r [u8],
     pub(crate) from: SourceAddress,
+    /// The client certificate of the connection, or the one that a proxy states.
+    pub(crate) certificate: Option<&'r Rc<ClientCertificate>>,
     /// The time after the body has arrived.
     pub(crate) now: UnixTime,
     pub(crate) trust: &'r Trust,
@@ -203,11 +207,11 @@ impl AuthorizationServer {
     /// Authenticates the client of a request. Also returns the parameters.
     pub(super) async fn client(
         &self,
-        EndpointRequest { headers, query, body, from, now, trust }: EndpointRequest<'_>,
+        EndpointRequest { headers, query, body, from, certificate, now, trust }: EndpointRequest<'_>,
     ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
         let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
         let credentials = std::mem::take(&mut parameters.credentials);
-        let presented = PresentedCredentials::read(headers, credentials, |iss| trust.has_external(iss))?;
+        let presented = PresentedCredentials::read(headers, credentials, certificate, |iss| trust.has_external(iss))?;
         Ok((self.authenticator.authenticate(presented, from, now).await?, parameters))
     }
 

@@ -138,7 +138,10 @@ mod tests {
     fn client(id: &str, hash: SecretHash) -> Client {
         Client {
             id: Identity::parse(id).unwrap(),
-            credentials: KeptCredentials { secrets: vec![KeptSecret::new(hash, Validity::default())] },
+            credentials: KeptCredentials {
+                secrets: vec![KeptSecret::new(hash, Validity::default())],
+                ..KeptCredentials::default()
+            },
             scopes: ScopeSet::parse("a").unwrap(),
             audiences: vec!["x".to_owned()],
             token_ttl: Duration::from_secs(60),

@@ -8,6 +8,7 @@ mod admin;
 mod authorization;
 mod buffering;
 mod claim_rules;
+mod client_certificates;
 mod config_tests;
 mod cors;
 mod fetch_access;
@@ -115,7 +116,9 @@ impl Resolver<'_> {
             self.warn_of_no_token_listener(&oauth.value, &listeners);
         }
         let state = &raw.state_directory;
-        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, &names.issuers_of_callers()));
+        let takes_certificates = listeners.iter().any(|listener| listener.takes_certificates());
+        let callers = (&names.issuers_of_callers()[..], takes_certificates);
+        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, callers));
         self.unlimited_audiences(&raw.issuers, &raw.routes);
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let (static_tokens, static_token_failures) = self.static_tokens(raw.static_tokens);

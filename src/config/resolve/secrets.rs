@@ -18,7 +18,8 @@ const DAY: u64 = 24 * 3600;
 impl Resolver<'_> {
     /// The data by which the gateway authenticates a client.
     pub(super) fn credentials(&mut self, name: &At<String>, client: &RawClient) -> KeptCredentials {
-        KeptCredentials { secrets: self.secrets(name, client.secrets()) }
+        let certificates = self.certificate_names(client.certificates.as_ref());
+        KeptCredentials { secrets: self.secrets(name, client.secrets()), certificates }
     }
 
     fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>]) -> Vec<KeptSecret> {

@@ -7,12 +7,17 @@
 pub(crate) mod assertion;
 pub(crate) mod authenticator;
 pub(crate) mod back_off;
+pub(crate) mod certificate;
 pub(crate) mod claim;
 pub(crate) mod secret;
 
+use std::rc::Rc;
+
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 
 use self::assertion::{ClientAssertion, PresentedAssertion};
+use self::certificate::{CertificateName, PresentedCertificate};
 use self::claim::{Claim, ClientFault};
 use self::secret::hash::ClientSecret;
 use self::secret::kept_secret::KeptSecret;
@@ -20,6 +25,7 @@ use self::secret::passwords::Passwords;
 use self::secret::presented::PresentedSecret;
 use super::offload::{Busy, Offload};
 use crate::clock::UnixTime;
+use crate::jose::client_certificate::ClientCertificate;
 
 /// A row is the variant, and its name in the registry "OAuth Token Endpoint Authentication Methods".
 macro_rules! methods {
@@ -46,6 +52,7 @@ methods! {
     SecretBasic => "client_secret_basic";
     SecretPost => "client_secret_post";
     PrivateKeyJwt => "private_key_jwt";
+    TlsClientAuth => "tls_client_auth";
 }
 
 /// The parameters of a body that belong to credentials.
@@ -63,6 +70,7 @@ pub(crate) enum PresentedCredentials {
     Secret(PresentedSecret),
     /// Boxed to keep the common case small.
     Assertion(Box<PresentedAssertion>),
+    Certificate(PresentedCertificate),
 }
 
 /// A client's credentials as the configuration keeps them.
@@ -70,6 +78,8 @@ pub(crate) enum PresentedCredentials {
 pub(crate) struct KeptCredentials {
     /// Several may be valid at the same time, so that a secret can be replaced without downtime.
     pub(crate) secrets: Vec<KeptSecret>,
+    /// The names that its certificates have.
+    pub(crate) certificates: Vec<CertificateName>,
 }
 
 /// The credential that authenticated a client.
@@ -77,6 +87,7 @@ pub(crate) struct KeptCredentials {
 pub(crate) enum Credential {
     /// The position of the secret, from 1.
     Secret(usize),
+    Certificate,
 }
 
 /// Compares presented credentials with kept ones.
@@ -102,14 +113,23 @@ impl CredentialParameters {
 }
 
 impl PresentedCredentials {
-    /// `is_external` tells whether an external issuer has this `iss`.
+    /// `certificate` is that of the connection. It authenticates a client that presents nothing else. `is_external` tells
+    /// whether an external issuer has this `iss`.
     pub(crate) fn read(
         headers: &HeaderMap,
         mut body: CredentialParameters,
+        certificate: Option<&Rc<ClientCertificate>>,
         is_external: impl Fn(&str) -> bool,
     ) -> Result<Self, ClientFault> {
         if let Some(assertion) = PresentedAssertion::read(headers, &mut body, is_external)? {
             return Ok(Self::Assertion(Box::new(assertion)));
+        }
+        if !headers.contains_key(AUTHORIZATION)
+            && body.client_secret.is_none()
+            && let (Some(id), Some(certificate)) = (&body.client_id, certificate)
+        {
+            let (id, certificate) = (id.clone(), Rc::clone(certificate));
+            return Ok(Self::Certificate(PresentedCertificate { id, certificate }));
         }
         PresentedSecret::read(headers, body.client_id, body.client_secret).map(Self::Secret)
     }
@@ -119,6 +139,7 @@ impl PresentedCredentials {
             Self::Secret(PresentedSecret::Basic { .. }) => ClientAuthMethod::SecretBasic,
             Self::Secret(PresentedSecret::Post { .. }) => ClientAuthMethod::SecretPost,
             Self::Assertion(_) => ClientAuthMethod::PrivateKeyJwt,
+            Self::Certificate(_) => ClientAuthMethod::TlsClientAuth,
         }
     }
 
@@ -127,6 +148,7 @@ impl PresentedCredentials {
         match self {
             Self::Secret(secret) => secret.ids(),
             Self::Assertion(assertion) => (assertion.id(), None),
+            Self::Certificate(presented) => (&presented.id, None),
         }
     }
 }
@@ -151,6 +173,7 @@ impl Credential {
     pub(crate) fn secret(self) -> Option<usize> {
         match self {
             Self::Secret(position) => Some(position),
+            Self::Certificate => None,
         }
     }
 }
@@ -175,6 +198,11 @@ impl CredentialVerifier {
                 Ok(found.map(|position| Credential::Secret(position + 1)))
             }
             PresentedCredentials::Assertion(_) => Ok(None),
+            PresentedCredentials::Certificate(presented) => {
+                let Claim { id, standing, kept, from } = claim;
+                let claim = Claim { id, standing, kept: &kept.certificates[..], from };
+                Ok(presented.is_of(claim, now).then_some(Credential::Certificate))
+            }
         }
     }
 }

@@ -141,8 +141,8 @@ impl Peer {
     }
 
     /// The client certificate of the request.
-    pub(crate) fn certificate(&self) -> Option<&ClientCertificate> {
-        self.certificate.as_ref().ok().and_then(Option::as_deref)
+    pub(crate) fn certificate(&self) -> Option<&Rc<ClientCertificate>> {
+        self.certificate.as_ref().ok().and_then(Option::as_ref)
     }
 
     /// Whether a client with a certificate asks for another host than the one that it has opened the connection for. The
