@@ -110,6 +110,7 @@ impl NextGeneration {
             limit_rates: config.limit_rates,
             trust: Trust::new(trusted.collect(), Arc::clone(&parts.revocations)).with_static_tokens(static_tokens),
             static_token_failures: config.static_token_failures,
+            dpop: config.dpop,
             oauth,
         };
         let snapshot = Arc::new(Snapshot::new(parts, before.map(|before| &*before.snapshot)));

@@ -72,6 +72,7 @@ async fn snapshot_with(
         trust: Trust::new(issuers, Arc::clone(keeper.published()))
             .with_static_tokens(StaticTokens::new(config.static_tokens, None)),
         static_token_failures: config.static_token_failures,
+        dpop: config.dpop,
         oauth: own,
     };
     Ok((Snapshot::new(parts, None), failures))

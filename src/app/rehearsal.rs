@@ -186,6 +186,7 @@ fn snapshot(
         limit_rates: vec![UNLIMITED; config.limit_rates.len()],
         trust: Trust::new(issuers, revocations).with_static_tokens(signer::static_tokens(&config.static_tokens, facts)),
         static_token_failures: config.static_token_failures.clone(),
+        dpop: config.dpop,
         oauth,
     };
     Snapshot::new(parts, None)

@@ -53,6 +53,9 @@ reasons! {
     UnknownClient => "unknown_client", refusal;
     NotProven => "not_proven", refusal;
     NotBound => "not_bound", refusal;
+    InvalidProof => "invalid_proof", refusal;
+    ProofReplayed => "proof_replayed", refusal;
+    ProofNonce => "proof_nonce", refusal;
     StaticTokenEnded => "static_token_ended", refusal;
     UnknownStaticToken => "unknown_static_token", refusal;
     // The policy of a route.

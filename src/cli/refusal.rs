@@ -4,6 +4,7 @@
 use crate::oauth::discrepancy::Discrepancy;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::trust::failed_check::{FailedCheck, TokenError};
+use crate::trust::failed_proof::ProofError;
 
 /// A refused token, or its refusal by a route.
 #[derive(Debug)]
@@ -97,7 +98,14 @@ fn explain(reason: TokenError) -> (&'static str, &'static str) {
         TokenError::BadSignature => ("bad_signature", "the signature was not made with the issuer's key"),
         TokenError::UnknownClient => ("unknown_client", "it is a token of ours, and `oauth.clients` lacks its client"),
         TokenError::Revoked => ("revoked", "it was revoked"),
-        TokenError::NotProven => ("not_proven", "it is bound to a key, and the request does not prove its possession"),
+        TokenError::Proof(ProofError::Missing) => ("not_proven", "it is bound to a key, and the request has no proof"),
+        TokenError::Proof(ProofError::Invalid) => ("invalid_proof", "the DPoP proof is not for this request and token"),
+        TokenError::Proof(ProofError::Replayed) => ("proof_replayed", "the DPoP proof was used before"),
+        TokenError::Proof(ProofError::Nonce) => ("proof_nonce", "the DPoP proof lacks a current nonce"),
+        TokenError::Proof(ProofError::NoRoom) => ("overload", "no more DPoP proofs can be remembered just now"),
+        TokenError::NotProven => {
+            ("not_proven", "it is bound to a certificate, and the request does not prove its possession")
+        }
         TokenError::NotBound => ("not_bound", "it is not bound to a key as the route demands"),
         TokenError::StaticTokenEnded => ("static_token_ended", "it is a static token, and its `until` is past"),
         TokenError::UnknownStaticToken => ("unknown_static_token", "it is neither a JWT nor one of `static_tokens`"),

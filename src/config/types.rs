@@ -31,6 +31,7 @@ use crate::server::tls::MinTlsVersion;
 use crate::telemetry::admin::Hosts;
 use crate::trust::issuer::IssuerSettings;
 use crate::trust::key_source::KeySource;
+use crate::trust::proof_rules::DpopSettings;
 use crate::trust::revocation::RevocationEntry;
 use crate::trust::static_tokens::StaticTokenSettings;
 use crate::upstream::names::{DnsSettings, Name};
@@ -56,6 +57,8 @@ pub(crate) struct Config {
     /// The files that were read besides the configuration itself, or looked for.
     pub(crate) named_files: Vec<PathBuf>,
     pub(crate) oauth: Option<Oauth>,
+    /// The proofs of bound tokens, whoever has issued them.
+    pub(crate) dpop: DpopSettings,
     pub(crate) issuers: Vec<ExternalIssuer>,
     pub(crate) static_tokens: Vec<StaticTokenSettings>,
     /// The limit of values that are no static tokens. `None` without static tokens.

@@ -26,6 +26,8 @@ use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::jose::client_certificate::ClientCertificate;
 use crate::network::SourceAddress;
+use crate::oauth::bound::TokenBinding;
+use crate::oauth::confirmation::Confirmation;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
@@ -98,6 +100,11 @@ pub(crate) struct DecidedGrant<'c> {
 }
 
 impl DecidedGrant<'_> {
+    /// What the client's tokens must be bound to.
+    pub(crate) fn bound(&self) -> TokenBinding {
+        self.authenticated.client.bound
+    }
+
     pub(crate) fn client(&self) -> &Identity {
         &self.authenticated.client.id
     }
@@ -215,10 +222,17 @@ impl AuthorizationServer {
         Ok((self.authenticator.authenticate(presented, from, now).await?, parameters))
     }
 
-    pub(crate) async fn issue(&self, decided: DecidedGrant<'_>, now: UnixTime) -> Result<Issued, TokenRefusal> {
+    /// Makes the token, bound to the keys of `confirmation`.
+    pub(crate) async fn issue(
+        &self,
+        decided: DecidedGrant<'_>,
+        confirmation: Confirmation,
+        now: UnixTime,
+    ) -> Result<Issued, TokenRefusal> {
         let DecidedGrant { authenticated: Authenticated { client, credential }, grant } = decided;
         let token_id = token_id()?;
-        let claims = Value::Object(grant.claims(&self.settings.endpoints.issuer, client, now, &token_id)).to_string();
+        let issuer = &self.settings.endpoints.issuer;
+        let claims = Value::Object(grant.claims((issuer, client), &confirmation, now, &token_id)).to_string();
         let key = self.keys.signer(now);
         let key_id = key.key_id().to_owned();
         let signed = self.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
@@ -229,7 +243,7 @@ impl AuthorizationServer {
         let scope = grant.scope.to_string();
         let body = json!({
             "access_token": token,
-            "token_type": "Bearer",
+            "token_type": if confirmation.key.is_some() { "DPoP" } else { "Bearer" },
             "expires_in": grant.expires_in.as_secs(),
             "scope": scope,
         });

@@ -8,9 +8,11 @@ use serde_json::{Map, Value, json};
 use super::client::Client;
 use super::client_auth::claim::ClientFault;
 use crate::clock::UnixTime;
+use crate::oauth::confirmation::Confirmation;
 use crate::oauth::error::TokenErrorCode;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::{Scope, ScopeSet};
+use crate::trust::failed_proof::{FailedProof, ProofError};
 
 /// The content of a token.
 #[derive(Debug)]
@@ -50,6 +52,11 @@ pub(crate) enum GrantFault {
         asked: String,
         allowed: Vec<String>,
     },
+    /// The DPoP proof of the request is not good, or a proof of possession is missing.
+    Proof {
+        client: Identity,
+        failed: FailedProof,
+    },
     /// A client asks to revoke the token of another client.
     OthersToken {
         client: Identity,
@@ -62,8 +69,14 @@ impl Grant {
         Ok(Self { scope, audiences, expires_in: client.token_ttl })
     }
 
-    /// The claims of the access token (RFC 9068 §2.2).
-    pub(crate) fn claims(&self, issuer: &str, client: &Client, now: UnixTime, token_id: &str) -> Map<String, Value> {
+    /// The claims of the access token (RFC 9068 §2.2), which is bound to the keys of `confirmation`.
+    pub(crate) fn claims(
+        &self,
+        (issuer, client): (&str, &Client),
+        confirmation: &Confirmation,
+        now: UnixTime,
+        token_id: &str,
+    ) -> Map<String, Value> {
         let mut claims = client.claims.clone();
         let registered = [
             ("iss", json!(issuer)),
@@ -77,6 +90,7 @@ impl Grant {
             ("jti", json!(token_id)),
         ];
         claims.extend(registered.map(|(name, value)| (name.to_owned(), value)));
+        claims.extend(confirmation.to_claim().map(|value| ("cnf".to_owned(), value)));
         claims
     }
 
@@ -136,6 +150,11 @@ impl GrantFault {
             Self::Client(fault) => fault.code(),
             Self::InvalidScope { .. } => TokenErrorCode::InvalidScope,
             Self::InvalidTarget { .. } => TokenErrorCode::InvalidTarget,
+            Self::Proof { failed, .. } => match failed.reason {
+                ProofError::Missing | ProofError::Invalid | ProofError::Replayed => TokenErrorCode::InvalidDpopProof,
+                ProofError::Nonce => TokenErrorCode::UseDpopNonce,
+                ProofError::NoRoom => TokenErrorCode::TemporarilyUnavailable,
+            },
             Self::OthersToken { .. } => TokenErrorCode::InvalidGrant,
         }
     }
@@ -155,6 +174,7 @@ impl GrantFault {
             Self::InvalidScope { asked: Some(_), .. } => "a scope is not allowed for this client",
             Self::InvalidScope { asked: None, .. } => "the scope parameter is malformed",
             Self::InvalidTarget { .. } => "an audience or resource is not allowed for this client",
+            Self::Proof { failed, .. } => proof_description(failed.reason),
             Self::OthersToken { .. } => "the token was issued to another client",
         };
         text.into()
@@ -165,9 +185,10 @@ impl GrantFault {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant => None,
             Self::Client(fault) => fault.client(),
-            Self::InvalidScope { client, .. } | Self::InvalidTarget { client, .. } | Self::OthersToken { client } => {
-                Some(client.clone())
-            }
+            Self::InvalidScope { client, .. }
+            | Self::InvalidTarget { client, .. }
+            | Self::Proof { client, .. }
+            | Self::OthersToken { client } => Some(client.clone()),
         }
     }
 
@@ -176,13 +197,26 @@ impl GrantFault {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant => false,
             Self::Client(fault) => fault.is_authenticated(),
-            Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::OthersToken { .. } => true,
+            Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::Proof { .. } | Self::OthersToken { .. } => {
+                true
+            }
         }
     }
 
     /// True if the answer needs a Basic challenge (RFC 6749 §5.2).
     pub(crate) fn wants_challenge(&self) -> bool {
         matches!(self, Self::Client(fault) if fault.wants_challenge())
+    }
+}
+
+/// The public text about a proof, at the token endpoint and on routes.
+pub(crate) fn proof_description(reason: ProofError) -> &'static str {
+    match reason {
+        ProofError::Missing => "a DPoP proof is required",
+        ProofError::Invalid => "the DPoP proof is not valid for this request",
+        ProofError::Replayed => "the DPoP proof was used before",
+        ProofError::Nonce => "the DPoP proof needs the nonce of the field DPoP-Nonce",
+        ProofError::NoRoom => "no more DPoP proofs can be accepted just now",
     }
 }
 

@@ -15,6 +15,7 @@ use super::client_auth::ClientAuthMethod;
 use super::endpoints::Endpoints;
 use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;
+use crate::jose::dpop::PROOF_ALGORITHM_NAMES;
 use crate::oauth::scope::{Scope, ScopeSet};
 
 /// A document with its cache headers, made once.
@@ -67,6 +68,7 @@ pub(crate) fn metadata(endpoints: &Endpoints, algorithms: &[Algorithm], scopes: 
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": algorithms,
         "token_endpoint_auth_methods_supported": authentication,
+        "dpop_signing_alg_values_supported": PROOF_ALGORITHM_NAMES,
         "revocation_endpoint": endpoints.url(&endpoints.revocation),
         "revocation_endpoint_auth_methods_supported": authentication,
     });

@@ -109,7 +109,7 @@ fn confirmation(all: &Map<String, Value>) -> Result<Confirmation, ClaimsFault> {
 }
 
 /// `None` if the claim is absent.
-fn text<'c>(all: &'c Map<String, Value>, name: &str) -> Result<Option<&'c str>, ClaimsFault> {
+pub(super) fn text<'c>(all: &'c Map<String, Value>, name: &str) -> Result<Option<&'c str>, ClaimsFault> {
     match all.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -117,7 +117,7 @@ fn text<'c>(all: &'c Map<String, Value>, name: &str) -> Result<Option<&'c str>, 
     }
 }
 
-fn date(all: &Map<String, Value>, name: &str, bytes: &[u8]) -> Result<Option<NumericDate>, ClaimsFault> {
+pub(super) fn date(all: &Map<String, Value>, name: &str, bytes: &[u8]) -> Result<Option<NumericDate>, ClaimsFault> {
     const WANTED: &str = "a number of seconds in the years 1970 to 9999";
     let number = match all.get(name) {
         None | Some(Value::Null) => return Ok(None),

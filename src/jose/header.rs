@@ -57,7 +57,7 @@ impl JoseHeaderFault {
 const MAX_KEY_ID_BYTES: usize = 256;
 
 /// Extensions that change the meaning of the token (RFC 7515 §4.1.11, RFC 7797 §3). None is implemented.
-const REFUSED: [&str; 3] = ["crit", "b64", "zip"];
+pub(super) const REFUSED: [&str; 3] = ["crit", "b64", "zip"];
 
 impl Header {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, JoseHeaderFault> {

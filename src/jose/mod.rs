@@ -11,6 +11,7 @@ pub(crate) mod claims;
 pub(crate) mod client_certificate;
 mod der;
 pub(crate) mod distinguished_name;
+pub(crate) mod dpop;
 mod ed25519;
 pub(crate) mod header;
 pub(crate) mod jwk;

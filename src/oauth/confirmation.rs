@@ -43,6 +43,14 @@ impl Confirmation {
         Ok(confirmation)
     }
 
+    /// The value of `cnf`. `None` for a bearer token.
+    pub(crate) fn to_claim(self) -> Option<Value> {
+        let members = [(KEY, self.key), (CERTIFICATE, self.certificate)];
+        let members =
+            members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_base64url().into())));
+        Some(Value::Object(members.collect())).filter(|_| !self.is_none())
+    }
+
     /// True for a bearer token.
     pub(crate) fn is_none(&self) -> bool {
         *self == Self::default()
@@ -82,8 +90,14 @@ mod tests {
             (json!({"jkt": text, "x5t#S256": text}), Confirmation { key, certificate }),
         ] {
             assert_eq!(Confirmation::parse(&cnf), Ok(expected));
+            assert_eq!(expected.to_claim(), Some(cnf));
             assert!(!expected.is_none());
         }
+    }
+
+    #[test]
+    fn a_bearer_token_has_no_claim() {
+        assert_eq!(Confirmation::default().to_claim(), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The error codes that callers receive.
 
 /// The reason why a token or revocation request is refused (RFC 6749 §5.2, RFC 7009 §2.2.1; `invalid_target` from RFC
-/// 8707 §2).
+/// 8707 §2, those about proofs from RFC 9449 §5, §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenErrorCode {
     InvalidRequest,
@@ -10,6 +10,9 @@ pub(crate) enum TokenErrorCode {
     InvalidScope,
     InvalidTarget,
     UnsupportedGrantType,
+    InvalidDpopProof,
+    UseDpopNonce,
+    TemporarilyUnavailable,
 }
 
 impl TokenErrorCode {
@@ -21,6 +24,9 @@ impl TokenErrorCode {
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidDpopProof => "invalid_dpop_proof",
+            Self::UseDpopNonce => "use_dpop_nonce",
+            Self::TemporarilyUnavailable => "temporarily_unavailable",
         }
     }
 }

@@ -155,7 +155,7 @@ async fn answer(
         DecidedRequest::BuiltIn(endpoint, request) => {
             let body = &mut upload.incoming;
             // Boxed to keep the common future small.
-            Box::pin(built_in::answer(snapshot, endpoint, peer, open, &request, &head, body)).await
+            Box::pin(built_in::answer(snapshot, endpoint, peer, open, fields, (&request, &head), body)).await
         }
         DecidedRequest::Permitted(permitted) => {
             carry_out((worker, snapshot, peer), open, permitted, head, upload).await

@@ -15,11 +15,12 @@ use super::answer::response_fields::ResponseFields;
 use super::answer::switch::check_handshake;
 use super::answer::{built_in, fixed_answer, preflight};
 use super::observed::{observed_cors_and_upgrade, observed_form, observed_route};
-use super::policy::authenticate::authenticate;
+use super::policy::authenticate::{PresentedCaller, authenticate};
 use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
 use super::policy::current_snapshot::CurrentSnapshot;
 use super::policy::limits::LimitPhase;
-use super::policy::possession::{PresentedProofs, prove};
+use super::policy::possession::{PresentedProofs, ProvenCaller, prove, proven_key};
+use super::policy::proof_check::ProofRequest;
 use super::record::matched::MatchedRule;
 use super::record::open_request::OpenRequest;
 use super::record::request_log::RequestLog;
@@ -29,7 +30,7 @@ use super::request::canonical::CanonicalRequest;
 use super::request::headers::FieldFault;
 use super::request::peer::{AddressTrust, ListenerMode, Peer};
 use super::request::upgrade::{UpgradeHandshake, is_extended_connect};
-use super::routing::access::Access;
+use super::routing::access::{Access, AccessRule};
 use super::routing::cors::requested_method;
 use super::routing::route::Route;
 use super::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
@@ -39,6 +40,9 @@ use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::observer::{Observation, Observer, Room};
 use crate::server::received_request::ReceivedHead;
 use crate::trust::claimed_caller::ClaimedIssuer;
+use crate::trust::failed_check::{FailedCheck, TokenError};
+use crate::trust::failed_proof::ProofError;
+use crate::trust::passed_check::{self, report};
 
 /// The surroundings that decide a request.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +116,8 @@ pub(crate) async fn decide<'s>(
     if let (Some(requested), Some(cors)) = (requested, &route.cors) {
         return Ok(DecidedRequest::Answered(preflight::answer(cors, &requested, open, fields, &head.headers)));
     }
-    let permit = find_permit(&admitted, context, &mut open.log, &head.headers, observer).await?;
+    let (log, asked) = (&mut open.log, (&request, &head.headers));
+    let permit = find_permit(&admitted, context, log, fields, asked, observer).await?;
     count_by_caller(&permit, context, open, &head.headers, observer)?;
     let handshake = upgrade.map(|upgrade| check_handshake(upgrade, head, has_body)).transpose()?;
     let call = CallFacts::take(head, snapshot.trust.token_fields(), route.target.may_speak_http2())?;
@@ -168,7 +173,8 @@ async fn find_permit<'r>(
     admitted: &Admitted<'r>,
     DecideContext { current, snapshot, peer }: DecideContext<'_, '_>,
     log: &mut RequestLog,
-    headers: &HeaderMap,
+    fields: &mut ResponseFields,
+    (request, headers): (&CanonicalRequest, &HeaderMap),
     observer: &mut impl Observer,
 ) -> Result<Permit<'r>, Rejection> {
     let rule = match admitted.access() {
@@ -179,25 +185,50 @@ async fn find_permit<'r>(
         Access::Protected(rule) => rule,
     };
     let authenticated = authenticate(current, snapshot, rule, peer, headers, log.now, observer).await;
-    let certificate = peer.certificate().map(|certificate| certificate.thumbprint);
-    let proofs = PresentedProofs { certificate, ..PresentedProofs::default() };
-    let proven = authenticated
-        .and_then(|caller| prove(&caller, &proofs, rule.bound).map_err(|check| caller.refused(check).into()));
+    let proven = authenticated.and_then(|presented| {
+        let origin = peer.public_origin(&request.authority);
+        let proof = ProofRequest { rules: &snapshot.proofs, headers, request, origin, now: log.now };
+        let proven = prove_possession(&proof, &presented, rule, fields, observer);
+        proven.map_err(|check| presented.caller.refused(check).into())
+    });
     let caller = match proven {
         Ok(caller) => caller,
         Err(error) => {
             log.presented(headers);
             let foreign = admitted.only_reports(log.now) && !may_be_of_known_issuer(snapshot, headers);
             let reported = Permit::reported(admitted, &error, foreign, log.now);
-            return report(reported, error.into(), log);
+            return report_only(reported, error.into(), log);
         }
     };
     log.caller(caller.verified());
     let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
     authorize(admitted, rule, caller.clone(), own_clients, observer).or_else(|forbidden| {
         let reported = Permit::reported_caller(admitted, caller.into_verified(), &forbidden, log.now);
-        report(reported, forbidden.into(), log)
+        report_only(reported, forbidden.into(), log)
     })
+}
+
+/// Checks that the caller has the keys that its token is bound to, and that the token has the binding that the rule
+/// demands. Tells the client the nonce that it needs.
+fn prove_possession(
+    proof: &ProofRequest<'_>,
+    presented: &PresentedCaller<'_>,
+    rule: &AccessRule,
+    fields: &mut ResponseFields,
+    observer: &mut impl Observer,
+) -> Result<ProvenCaller, FailedCheck> {
+    let checked = proven_key(proof, presented);
+    fields.dpop_nonce = match &checked {
+        Ok(checked) => checked.as_ref().and_then(|checked| checked.next_nonce.clone()),
+        Err(check) if check.reason == TokenError::Proof(ProofError::Nonce) => proof.rules.nonces.current(proof.now),
+        Err(_) => None,
+    };
+    let proven = checked.and_then(|checked| {
+        let proofs = PresentedProofs { key: checked.map(|checked| checked.key), certificate: None };
+        prove(&presented.caller, &proofs, rule.bound)
+    });
+    let needs_none = proven.is_ok() && presented.caller.confirmation().is_none();
+    if needs_none { proven } else { report(observer, "proof of possession", proven, |_| passed_check::possession()) }
 }
 
 /// Whether `Authorization` may have a token of a configured issuer, broken as it may be. A word in the form of
@@ -217,7 +248,11 @@ fn may_be_of_known_issuer(snapshot: &Snapshot, headers: &HeaderMap) -> bool {
 }
 
 /// Records the refusal of a request that has a permit all the same, because its route only reports.
-fn report<'r>(permit: Option<Permit<'r>>, refusal: Rejection, log: &mut RequestLog) -> Result<Permit<'r>, Rejection> {
+fn report_only<'r>(
+    permit: Option<Permit<'r>>,
+    refusal: Rejection,
+    log: &mut RequestLog,
+) -> Result<Permit<'r>, Rejection> {
     let Some(permit) = permit else { return Err(refusal) };
     log.reported(refusal.reason(), found_and_wanted(&refusal));
     if let Some(identity) = refusal.identity() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::caller_claims::CallerFault;
 use super::claimed_caller::ClaimedCaller;
+use super::failed_proof::{FailedProof, ProofError};
 use super::issuer::TrustedIssuer;
 use super::revocation::{AppliedRevocation, RevokedTokens};
 use super::token_origin::NoEntry;
@@ -57,7 +58,9 @@ pub(crate) enum TokenError {
     Revoked,
     /// An own token whose client is not configured.
     UnknownClient,
-    /// A bound token without a proof that its caller has the key.
+    /// A token that is bound to a key, without a good DPoP proof of it.
+    Proof(ProofError),
+    /// A token that is bound to a certificate, which the connection does not have.
     NotProven,
     /// A token that is not bound as the route demands, or that came by the scheme of tokens of another binding.
     NotBound,
@@ -181,12 +184,21 @@ impl FailedCheck {
         Self::new(TokenError::Revoked, found, wanted)
     }
 
-    /// A bound token without the proof of one of its keys.
-    pub(crate) fn not_proven(confirmation: Confirmation) -> Self {
-        let key = confirmation.key.map(|_| "a DPoP proof of its key");
-        let certificate = confirmation.certificate.map(|_| "the client certificate that it is bound to");
-        let wanted: Vec<&str> = key.into_iter().chain(certificate).collect();
-        Self::new(TokenError::NotProven, "a bound token without proof of possession", wanted.join(", and "))
+    /// A token that is bound to a key, without a proof.
+    pub(crate) fn no_proof(found: &'static str) -> Self {
+        FailedProof::new(ProofError::Missing, found, "a DPoP proof of its key, and the scheme DPoP").into()
+    }
+
+    /// A token that is bound to a certificate, without a connection that has it.
+    pub(crate) fn no_certificate() -> Self {
+        let wanted = "the client certificate that it is bound to";
+        Self::new(TokenError::NotProven, "a bound token without proof of possession", wanted)
+    }
+
+    /// A token that is bound to no DPoP key, with the scheme of those that are.
+    pub(crate) fn not_for_dpop() -> Self {
+        let found = "a token that is bound to no DPoP key, by the scheme DPoP";
+        Self::new(TokenError::NotBound, found, "the scheme Bearer, or a token that is bound to a DPoP key")
     }
 
     /// A token without the binding that the route demands.
@@ -233,6 +245,12 @@ pub(super) fn key_text(key: &VerifyingKey) -> String {
 
 pub(super) fn time(seconds: u64) -> String {
     UnixTime::from_seconds(seconds).to_the_second()
+}
+
+impl From<FailedProof> for FailedCheck {
+    fn from(FailedProof { reason, values }: FailedProof) -> Self {
+        Self { reason: TokenError::Proof(reason), values }
+    }
 }
 
 impl From<ClaimsFault> for FailedCheck {

@@ -92,3 +92,7 @@ pub(super) fn key(key: &VerifyingKey) -> Discrepancy {
 pub(super) fn revocations() -> Discrepancy {
     Discrepancy::new("no revocation", "no revocation")
 }
+
+pub(crate) fn possession() -> Discrepancy {
+    Discrepancy::new("the keys that the token is bound to", "the keys that the token is bound to")
+}

@@ -94,7 +94,9 @@ impl TokenCache {
     }
 
     pub(crate) fn insert(&mut self, known: CachedToken) {
-        let weight = weight(known.token.0.len(), known.verified.claims()).max(MAX_BYTES / MAX_TOKENS);
+        let of_proof = if known.verified.confirmation().key.is_some() { PROOF_WEIGHT } else { 0 };
+        let weight = weight(known.token.0.len(), known.verified.claims()) + of_proof;
+        let weight = weight.max(MAX_BYTES / MAX_TOKENS);
         self.entries.insert(known.token.clone(), CacheEntry { known, weight });
     }
 
@@ -140,6 +142,9 @@ impl Weighter<TokenText, CacheEntry> for Weight {
 
 /// Of any token: its claims' tables, its part of audit lines and its header fields for upstreams.
 const FIXED_WEIGHT: u64 = 1536;
+
+/// Of a token that is bound to a key: what is known of its last proof.
+const PROOF_WEIGHT: u64 = 3072;
 
 /// A token contains its claims once, in base64. Parsed claims take about three times that size, plus a fixed part.
 /// Claims with many small objects take more, see [`build_weight`].

@@ -6,7 +6,7 @@
 
 pub(crate) mod checks;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use super::entry_choice::choose;
 use super::failed_check::{FailedCheck, RefusedToken};
 use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::KeyLookup;
+use super::known_proof::KnownProof;
 use super::passed_check::{self, report};
 use super::revocation::PublishedRevocations;
 use super::static_tokens::{StaticToken, StaticTokens};
@@ -112,6 +113,8 @@ pub(crate) struct VerifiedToken {
     pub(super) passed: Cell<u64>,
     /// For an own token: the position at which its client was last found.
     pub(crate) client_entry: Cell<Option<ClientEntry>>,
+    /// For a token that is bound to a key.
+    pub(crate) known_proof: RefCell<Option<Rc<KnownProof>>>,
 }
 
 /// The place of a client in a table of clients, so that a token's client is looked up once and not at every request.
@@ -211,6 +214,7 @@ impl Trust {
             revocations: Arc::clone(&self.revocations),
             passed: Cell::new(version),
             client_entry: Cell::new(None),
+            known_proof: RefCell::default(),
         };
         Ok(Verified::new(caller, Proof::Token(token)))
     }

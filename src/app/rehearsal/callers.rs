@@ -14,6 +14,7 @@ use crate::jose::BASE64URL;
 use crate::jose::signing::SigningKeyFault;
 use crate::jose::strict_json;
 use crate::oauth::caller::IssuerName;
+use crate::oauth::confirmation::Confirmation;
 use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::claimed_caller::ClaimedIssuer;
 use crate::trust::scope_claim::{AUTO, ClaimPath, ScopeClaim};
@@ -55,7 +56,8 @@ impl Rehearsal {
         };
         let grant = Grant::decide(client, &Wanted { scope: scopes, audiences: &[] });
         let grant = grant.map_err(|fault| NoCaller::NotGranted { client: id.to_owned(), fault: Box::new(fault) })?;
-        let claims = grant.claims(&own.server.endpoints().issuer, client, clock::now(), "rehearsal");
+        let (issuer, confirmation) = (&own.server.endpoints().issuer, Confirmation::default());
+        let claims = grant.claims((issuer, client), &confirmation, clock::now(), "rehearsal");
         Ok(self.signer.key.sign("at+jwt", Value::Object(claims).to_string().as_bytes())?)
     }
 

@@ -63,7 +63,8 @@ fn of_check(check: TokenError, wanted: &str, facts: &TokenFacts<'_>) -> &'static
         TokenError::BadSignature => "its signature is wrong: no configuration accepts it",
         TokenError::UnknownClient => "its client has to be in `oauth.clients` again, with a secret of its own",
         TokenError::Revoked => "it was revoked: only a new token can be accepted",
-        TokenError::NotProven => "it is bound to a key: its caller has to prove the possession with each request",
+        TokenError::Proof(_) => "it is bound to a key: its caller has to prove the possession with each request",
+        TokenError::NotProven => "it is bound to a certificate: its caller has to present it with each connection",
         TokenError::NotBound => {
             "the route demands a token that is bound to a key: its caller has to request such a token"
         }

@@ -47,6 +47,7 @@ fn of_check(check: TokenError, refusal: &Refusal, facts: &TokenFacts<'_>) -> Vec
         | TokenError::BadSignature
         | TokenError::Revoked
         | TokenError::UnknownClient
+        | TokenError::Proof(_)
         | TokenError::NotProven
         | TokenError::NotBound
         | TokenError::StaticTokenEnded

@@ -21,6 +21,7 @@ use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
 use crate::pipeline::routing::access::{Access, AccessRule};
 use crate::pipeline::routing::table::RouteTable;
+use crate::trust::proof_rules::DpopSettings;
 
 pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut Changes) {
     let subject = ChangeSubject::named(&["oauth"]);
@@ -49,8 +50,22 @@ pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut 
             }
         }
     }
+    compare_proofs(old.dpop, new.dpop, changes);
     let [before, after] = [&old.oauth, &new.oauth].map(|oauth| Clients::of(oauth.as_ref()));
     compare_clients((old, &before), (new, &after), changes);
+}
+
+fn compare_proofs(old: DpopSettings, new: DpopSettings, changes: &mut Changes) {
+    let DpopSettings { nonce, max_age } = new;
+    let subject = ChangeSubject::named(&["oauth", "dpop"]);
+    if old.nonce != nonce {
+        let (direction, needs) =
+            if nonce { (Direction::Narrower, "need") } else { (Direction::Wider, "no longer need") };
+        changes.add(direction, &subject, format!("DPoP proofs {needs} a nonce of the gateway"));
+    }
+    if let Some(direction) = of_times(old.max_age, max_age) {
+        changes.add(direction, &subject, format!("DPoP proofs are good for {max_age:?}, before for {:?}", old.max_age));
+    }
 }
 
 fn compare_server(old: &ServerSettings, new: &ServerSettings, changes: &mut Changes) {

@@ -16,6 +16,7 @@ use crate::pipeline::routing::table::RouteTable;
 use crate::server::limits::Limits;
 use crate::trust::issuer::IssuerSettings;
 use crate::trust::key_source::KeySource;
+use crate::trust::proof_rules::DpopSettings;
 use crate::trust::revocation::RevocationEntry;
 use crate::trust::static_tokens::StaticTokenSettings;
 use crate::upstream::names::DnsSettings;
@@ -28,6 +29,7 @@ pub(crate) struct AccessView<'c> {
     pub(super) limits: &'c Limits,
     pub(super) trusted_proxies: &'c Networks,
     pub(super) oauth: Option<OauthView<'c>>,
+    pub(super) dpop: DpopSettings,
     pub(super) issuers: Vec<(&'c IssuerSettings, &'c KeySource)>,
     pub(super) upstreams: &'c [Arc<Upstream>],
     pub(super) routes: &'c RouteTable,
@@ -79,6 +81,7 @@ impl<'c> AccessView<'c> {
             trusted_proxies,
             shutdown: _,
             oauth,
+            dpop,
             issuers,
             upstreams,
             routes,
@@ -107,6 +110,7 @@ impl<'c> AccessView<'c> {
             limits,
             trusted_proxies,
             oauth: oauth.as_ref().map(OauthView::of),
+            dpop: *dpop,
             issuers: issuers.iter().map(|ExternalIssuer { settings, source, watch: _ }| (settings, source)).collect(),
             upstreams,
             routes,
@@ -136,6 +140,7 @@ impl<'c> AccessView<'c> {
             limits: &snapshot.limits,
             trusted_proxies: &snapshot.trusted_proxies,
             oauth,
+            dpop: snapshot.proofs.settings,
             issuers: issuers.iter().map(|(settings, source)| (settings, source)).collect(),
             upstreams: &snapshot.upstreams,
             routes: &snapshot.routes,

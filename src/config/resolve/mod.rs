@@ -11,6 +11,7 @@ mod claim_rules;
 mod client_certificates;
 mod config_tests;
 mod cors;
+mod dpop;
 mod fetch_access;
 mod folders;
 mod header_rules;
@@ -115,6 +116,7 @@ impl Resolver<'_> {
         if let Some(oauth) = &raw.oauth {
             self.warn_of_no_token_listener(&oauth.value, &listeners);
         }
+        let dpop = raw.oauth.as_ref().map(|oauth| self.dpop(&oauth.value.dpop)).unwrap_or_default();
         let state = &raw.state_directory;
         let takes_certificates = listeners.iter().any(|listener| listener.takes_certificates());
         let callers = (&names.issuers_of_callers()[..], takes_certificates);
@@ -157,6 +159,7 @@ impl Resolver<'_> {
             reload,
             named_files: self.source.named_files(),
             oauth,
+            dpop,
             issuers,
             static_tokens,
             static_token_failures,

@@ -11,11 +11,14 @@ use tokio::time::timeout;
 use super::content::Content;
 use super::count_limits::count_client;
 use super::rejection::Rejection;
+use super::response_fields::ResponseFields;
+use super::token_binding::confirmation;
 use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::EndpointRequest;
 use crate::issuer::metadata::CachedDocument;
 use crate::issuer::revocation::Revoked;
 use crate::oauth::observer::Unobserved;
+use crate::pipeline::policy::proof_check::ProofRequest;
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
@@ -46,14 +49,14 @@ pub(crate) async fn answer(
     (oauth, built_in): (&OwnIssuer, BuiltIn),
     peer: &Peer,
     open: &mut OpenRequest,
-    request: &CanonicalRequest,
-    head: &ReceivedHead,
+    fields: &mut ResponseFields,
+    (request, head): (&CanonicalRequest, &ReceivedHead),
     body: &mut Option<ClientBody>,
 ) -> Result<Response<Content>, Rejection> {
     match built_in {
         BuiltIn::Jwks => Ok(document(head, oauth.server.jwks(), open)),
         BuiltIn::Metadata => Ok(document(head, oauth.server.metadata(), open)),
-        BuiltIn::Token => token(snapshot, oauth, peer, open, request, head, body).await,
+        BuiltIn::Token => token((snapshot, oauth), peer, open, fields, (request, head), body).await,
         BuiltIn::Revocation => revoke(snapshot, oauth, peer, open, request, head, body).await,
     }
 }
@@ -76,12 +79,11 @@ fn document(head: &ReceivedHead, document: CachedDocument, open: &mut OpenReques
 }
 
 async fn token(
-    snapshot: &Snapshot,
-    oauth: &OwnIssuer,
+    (snapshot, oauth): (&Snapshot, &OwnIssuer),
     peer: &Peer,
     open: &mut OpenRequest,
-    request: &CanonicalRequest,
-    head: &ReceivedHead,
+    fields: &mut ResponseFields,
+    (request, head): (&CanonicalRequest, &ReceivedHead),
     body: &mut Option<ClientBody>,
 ) -> Result<Response<Content>, Rejection> {
     // A token is not issued if its audit record cannot be written.
@@ -92,7 +94,15 @@ async fn token(
     let grant = oauth.server.decide(endpoint_request(snapshot, peer, request, head, &body, now)).await?;
     open.log.client(grant.client().clone());
     count_client(snapshot, grant.client(), open, &mut Unobserved)?;
-    let issued = oauth.server.issue(grant, now).await?;
+    let proof = ProofRequest {
+        rules: &snapshot.proofs,
+        headers: &head.headers,
+        request,
+        origin: peer.public_origin(&request.authority),
+        now,
+    };
+    let confirmation = confirmation(&grant, &proof, None, fields)?;
+    let issued = oauth.server.issue(grant, confirmation, now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     open.granted(issued);
     open.commit(response.status()).await?;

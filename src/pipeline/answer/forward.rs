@@ -20,6 +20,7 @@ use crate::http1::field_block::FieldBlock;
 use crate::network::counted_network;
 use crate::oauth::caller::Digest;
 use crate::pipeline::policy::authorize::Permit;
+use crate::pipeline::policy::proof_check::DPOP;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::headers::{
     FieldFault, X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_REQUEST_ID, strip_request,
@@ -267,6 +268,7 @@ fn prepare_header(headers: &mut HeaderMap, permit: &Permit<'_>, context: &Forwar
     if !permit.forwards_token() {
         if !permit.passes_credentials() {
             headers.remove(AUTHORIZATION);
+            headers.remove(DPOP);
         }
         // On public routes too: a service may believe the field without verifying the token.
         context.trust.token_fields().remove_from(headers);

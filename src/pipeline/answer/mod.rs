@@ -42,5 +42,7 @@ pub(crate) mod mirror;
 pub(crate) mod forward;
 // Forwarding with a switch of the protocol.
 pub(crate) mod switch;
+// The keys that an issued token is bound to.
+mod token_binding;
 // Our own endpoints.
 pub(crate) mod built_in;

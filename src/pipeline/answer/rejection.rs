@@ -29,7 +29,8 @@ use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
 use crate::pipeline::routing::access::{Forbidden, missing_scope};
 use crate::pipeline::routing::rate_limit::seconds;
 use crate::pipeline::routing::route::Route;
-use crate::trust::failed_check::TokenError;
+use crate::trust::failed_check::{RefusedToken, TokenError};
+use crate::trust::failed_proof::ProofError;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 
@@ -209,6 +210,11 @@ impl Rejection {
             {
                 Some(LATER)
             }
+            Self::Unauthenticated(AuthenticateError::Refused(refused))
+                if refused.reason == TokenError::Proof(ProofError::NoRoom) =>
+            {
+                Some(LATER)
+            }
             Self::Token(TokenRefusal::NotRevoked(NotRevoked::Busy)) => Some(SOON),
             Self::Token(TokenRefusal::TooManyFailures { wait, .. })
             | Self::Unauthenticated(AuthenticateError::TooManyFailures { wait }) => Some(seconds(*wait).max(1).into()),
@@ -283,6 +289,15 @@ const TOO_MANY_FAILURES: (StatusCode, &str, &str) =
     (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many failures; see Retry-After");
 pub(super) const INVALID_TOKEN: &str = "the access token is invalid or expired";
 
+fn proof_status(reason: ProofError) -> StatusCode {
+    match reason {
+        ProofError::Missing | ProofError::Invalid | ProofError::Replayed | ProofError::Nonce => {
+            StatusCode::UNAUTHORIZED
+        }
+        ProofError::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
 impl Public<'_> {
     fn bad_request(description: String) -> Self {
         Self { status: StatusCode::BAD_REQUEST, error: "invalid_request", description: description.into() }
@@ -305,6 +320,10 @@ impl Public<'_> {
                 "temporarily_unavailable",
                 "the token's issuer can't be reached just now",
             ),
+            AuthenticateError::Refused(RefusedToken { reason: TokenError::Proof(reason), .. }) => {
+                let (error, description) = challenge::proof_error(*reason);
+                (proof_status(*reason), error, description)
+            }
             AuthenticateError::Refused(_) => (StatusCode::UNAUTHORIZED, "invalid_token", INVALID_TOKEN),
         };
         Self { status, error, description: description.into() }

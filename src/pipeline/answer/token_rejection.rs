@@ -14,6 +14,7 @@ use crate::oauth::discrepancy::Discrepancy;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::routing::access::AddressList;
 use crate::trust::failed_check::TokenError;
+use crate::trust::failed_proof::ProofError;
 use crate::trust::revocation_keeper::NotRevoked;
 
 pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
@@ -26,9 +27,11 @@ pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
             | ClientFault::Elsewhere { .. },
         ) => StatusCode::UNAUTHORIZED,
         GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        GrantFault::Proof { failed, .. } if failed.reason == ProofError::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
         GrantFault::InvalidRequest(_)
         | GrantFault::Client(ClientFault::InvalidRequest(_))
         | GrantFault::UnsupportedGrant
+        | GrantFault::Proof { .. }
         | GrantFault::InvalidScope { .. }
         | GrantFault::InvalidTarget { .. }
         | GrantFault::OthersToken { .. } => StatusCode::BAD_REQUEST,
@@ -47,6 +50,7 @@ pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
             ("another address".to_owned(), format!("an address {}", AddressList::AllowedByClient))
         }
         GrantFault::Client(ClientFault::Assertion { refused, .. }) => return Some((*refused.values).clone()),
+        GrantFault::Proof { failed, .. } => return Some((*failed.values).clone()),
         GrantFault::OthersToken { .. } => ("a token of another client".to_owned(), "a token of the client".to_owned()),
         GrantFault::InvalidRequest(_)
         | GrantFault::UnsupportedMediaType
@@ -87,6 +91,7 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
             },
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
+            GrantFault::Proof { failed, .. } => proof_refused(failed.reason),
             GrantFault::OthersToken { .. } => Reason::ClientNotAllowed,
             GrantFault::Client(ClientFault::Elsewhere { .. }) => Reason::AddressNotAllowed,
         },
@@ -120,9 +125,20 @@ fn failed_check(error: TokenError) -> Reason {
         TokenError::BadSignature => Reason::BadSignature,
         TokenError::Revoked => Reason::Revoked,
         TokenError::UnknownClient => Reason::UnknownClient,
+        TokenError::Proof(error) => proof_refused(error),
         TokenError::NotProven => Reason::NotProven,
         TokenError::NotBound => Reason::NotBound,
         TokenError::StaticTokenEnded => Reason::StaticTokenEnded,
         TokenError::UnknownStaticToken => Reason::UnknownStaticToken,
+    }
+}
+
+fn proof_refused(error: ProofError) -> Reason {
+    match error {
+        ProofError::Missing => Reason::NotProven,
+        ProofError::Invalid => Reason::InvalidProof,
+        ProofError::Replayed => Reason::ProofReplayed,
+        ProofError::Nonce => Reason::ProofNonce,
+        ProofError::NoRoom => Reason::Overload,
     }
 }

@@ -56,18 +56,32 @@ impl AuthenticateError {
 }
 
 /// The cause of a refusal may be a mistake or an attack. The caller learns in neither case which check failed.
-pub(crate) async fn authenticate(
+pub(crate) async fn authenticate<'h>(
     current: &CurrentSnapshot,
-    snapshot: &Snapshot,
+    snapshot: &'h Snapshot,
     rule: &AccessRule,
     peer: &Peer,
-    headers: &HeaderMap,
+    headers: &'h HeaderMap,
+    now: UnixTime,
+    observer: &mut impl Observer,
+) -> Result<PresentedCaller<'h>, AuthenticateError> {
+    let presented = presented(snapshot, headers, now);
+    observer.observe(|| observed_credentials(&presented));
+    let presented = presented?;
+    let Presented { token, scheme, .. } = presented;
+    let caller = find_caller((current, snapshot), rule, peer, presented, now, observer).await?;
+    Ok(PresentedCaller { caller, token, scheme })
+}
+
+async fn find_caller(
+    (current, snapshot): (&CurrentSnapshot, &Snapshot),
+    rule: &AccessRule,
+    peer: &Peer,
+    presented: Presented<'_>,
     now: UnixTime,
     observer: &mut impl Observer,
 ) -> Result<Rc<Verified>, AuthenticateError> {
-    let presented = presented(snapshot, headers, now);
-    observer.observe(|| observed_credentials(&presented));
-    let Presented { token, field } = presented?;
+    let Presented { token, field, .. } = presented;
     let (expected, connection) = (rule.expectations(), &*peer.cache);
     if !snapshot.trust.static_tokens().is_empty() {
         match PresentedStatic::of(snapshot.trust.static_tokens(), token, field) {
@@ -99,7 +113,7 @@ pub(crate) async fn authenticate(
         };
     }
     // Boxed to keep the common future small: most tokens are known.
-    let verified = Rc::new(Box::pin(verify(snapshot, Presented { token, field }, expected, now, observer)).await?);
+    let verified = Rc::new(Box::pin(verify(snapshot, presented, expected, now, observer)).await?);
     current.remember(token, Rc::clone(&verified));
     Ok(verified)
 }
@@ -128,6 +142,7 @@ fn is_final(reason: TokenError) -> bool {
         | TokenError::NotYetValid
         | TokenError::KeysUnavailable
         | TokenError::BadSignature
+        | TokenError::Proof(_)
         | TokenError::NotProven
         | TokenError::NotBound
         | TokenError::StaticTokenEnded
@@ -168,10 +183,28 @@ impl From<RefusedToken> for AuthenticateError {
     }
 }
 
+/// A verified caller, with the credentials as the request has them. Whether it has the key of the token is not checked.
+#[derive(Debug)]
+pub(crate) struct PresentedCaller<'h> {
+    pub(crate) caller: Rc<Verified>,
+    pub(crate) token: &'h [u8],
+    pub(crate) scheme: TokenScheme,
+}
+
+/// How a token is presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenScheme {
+    /// As a bearer token, also in a field of its own.
+    Bearer,
+    /// With a proof (RFC 9449 §7.1).
+    Dpop,
+}
+
 /// A token, before its characters are checked, and its field. `None`: `Authorization`.
 #[derive(Clone, Copy, Debug)]
 struct Presented<'h> {
     token: &'h [u8],
+    scheme: TokenScheme,
     field: Option<&'h HeaderName>,
 }
 
@@ -181,17 +214,14 @@ fn presented<'h>(
     now: UnixTime,
 ) -> Result<Presented<'h>, AuthenticateError> {
     let (fields, max_bytes) = (snapshot.trust.token_fields(), snapshot.limits.token_bytes);
-    let presented = if fields.is_empty() {
-        Presented { token: bearer_token(headers, max_bytes)?, field: None }
-    } else {
-        only_token(fields, headers, max_bytes)?
-    };
+    let presented =
+        if fields.is_empty() { of_authorization(headers, max_bytes)? } else { only_token(fields, headers, max_bytes)? };
     if now.is_plausible() { Ok(presented) } else { Err(AuthenticateError::Clock) }
 }
 
 async fn verify(
     snapshot: &Snapshot,
-    Presented { token, field }: Presented<'_>,
+    Presented { token, field, .. }: Presented<'_>,
     expected: Expectations<'_>,
     now: UnixTime,
     observer: &mut impl Observer,
@@ -217,7 +247,7 @@ async fn verify(
 /// The credentials of a request. The token is not shown.
 fn observed_credentials(presented: &Result<Presented<'_>, AuthenticateError>) -> Observation {
     match presented {
-        Ok(Presented { token, field }) => {
+        Ok(Presented { token, field, .. }) => {
             let name = field.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
             Observation::noted(Room::Authenticate, "credentials", format!("a token of {} bytes in {name}", token.len()))
         }
@@ -235,11 +265,11 @@ fn only_token<'h>(
     headers: &'h HeaderMap,
     max_bytes: usize,
 ) -> Result<Presented<'h>, AuthenticateError> {
-    let bearer = bearer_token(headers, max_bytes);
+    let authorization = of_authorization(headers, max_bytes);
     let mut present = fields.present(headers);
     let Some(field) = present.next() else {
-        return match bearer {
-            Ok(token) => Ok(Presented { token, field: None }),
+        return match authorization {
+            Ok(presented) => Ok(presented),
             Err(AuthenticateError::Missing { found, .. }) => {
                 Err(AuthenticateError::Missing { found, fields: fields.clone() })
             }
@@ -248,31 +278,34 @@ fn only_token<'h>(
     };
     let mut values = headers.get_all(field).iter();
     let token = values.next().map(HeaderValue::as_bytes).unwrap_or_default();
-    let has_bearer = !matches!(bearer, Err(AuthenticateError::Missing { .. }));
-    if let Some(other) = present.next().or(has_bearer.then_some(&AUTHORIZATION)) {
+    let has_other = !matches!(authorization, Err(AuthenticateError::Missing { .. }));
+    if let Some(other) = present.next().or(has_other.then_some(&AUTHORIZATION)) {
         return Err(ambiguous(format!("credentials in {field} and {other}")));
     }
     if values.next().is_some() {
         return Err(ambiguous(format!("more than one {field}")));
     }
-    Ok(Presented { token: of_legal_length(token, max_bytes)?, field: Some(field) })
+    Ok(Presented { token: of_legal_length(token, max_bytes)?, scheme: TokenScheme::Bearer, field: Some(field) })
 }
 
-/// The token of a `Bearer` credential (RFC 6750 §2.1), before its characters are checked.
-fn bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<&[u8], AuthenticateError> {
+/// The token of a `Bearer` or `DPoP` credential (RFC 6750 §2.1, RFC 9449 §7.1), before its characters are checked.
+fn of_authorization(headers: &HeaderMap, max_bytes: usize) -> Result<Presented<'_>, AuthenticateError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or_else(|| missing("no Authorization"))?.as_bytes();
     if values.next().is_some() {
         return Err(ambiguous("more than one Authorization"));
     }
-    let scheme = value.split(|byte| *byte == b' ').next().unwrap_or_default();
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
+    let name = value.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let scheme = match name {
+        name if name.eq_ignore_ascii_case(b"bearer") => TokenScheme::Bearer,
+        name if name.eq_ignore_ascii_case(b"dpop") => TokenScheme::Dpop,
         // Credentials of another scheme, such as the service's own Basic login, count as none.
-        return Err(missing(other_credentials(scheme)));
-    }
-    let after = value.get(scheme.len()..).unwrap_or_default();
+        other => return Err(missing(other_credentials(other))),
+    };
+    let after = value.get(name.len()..).unwrap_or_default();
     let spaces = after.iter().take_while(|byte| **byte == b' ').count();
-    of_legal_length(after.get(spaces..).unwrap_or_default(), max_bytes)
+    let token = of_legal_length(after.get(spaces..).unwrap_or_default(), max_bytes)?;
+    Ok(Presented { token, scheme, field: None })
 }
 
 fn of_legal_length(token: &[u8], max_bytes: usize) -> Result<&[u8], AuthenticateError> {
@@ -288,10 +321,9 @@ fn of_legal_length(token: &[u8], max_bytes: usize) -> Result<&[u8], Authenticate
 
 /// Names the scheme only if it is a known one: without a scheme, the first word may be the token itself.
 fn other_credentials(scheme: &[u8]) -> &'static str {
-    const KNOWN: [(&str, &str); 6] = [
+    const KNOWN: [(&str, &str); 5] = [
         ("basic", "Authorization of the scheme Basic"),
         ("digest", "Authorization of the scheme Digest"),
-        ("dpop", "Authorization of the scheme DPoP"),
         ("negotiate", "Authorization of the scheme Negotiate"),
         ("ntlm", "Authorization of the scheme NTLM"),
         ("token", "Authorization of the scheme Token"),

@@ -14,6 +14,8 @@ pub(crate) mod static_callers;
 pub(crate) mod current_snapshot;
 // The caller of a request.
 pub(crate) mod authenticate;
+// The DPoP proof of a request.
+pub(crate) mod proof_check;
 // The proof that a caller has the key that its token is bound to.
 pub(crate) mod possession;
 // The permit to use a route.

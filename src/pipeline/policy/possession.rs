@@ -5,6 +5,8 @@
 
 use std::rc::Rc;
 
+use super::authenticate::{PresentedCaller, TokenScheme};
+use super::proof_check::{CheckedProof, ProofRequest};
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::confirmation::{Confirmation, Thumbprint};
 use crate::trust::failed_check::FailedCheck;
@@ -24,6 +26,19 @@ pub(crate) struct PresentedProofs {
 #[derive(Clone, Debug)]
 pub(crate) struct ProvenCaller(Rc<Verified>);
 
+/// The key of the DPoP proof of a request, where its token needs one. A proof beside a bearer token does not count.
+pub(crate) fn proven_key(
+    proof: &ProofRequest<'_>,
+    PresentedCaller { caller, token, scheme }: &PresentedCaller<'_>,
+) -> Result<Option<CheckedProof>, FailedCheck> {
+    match (scheme, caller.token().zip(caller.confirmation().key)) {
+        (TokenScheme::Bearer, None) => Ok(None),
+        (TokenScheme::Bearer, Some(_)) => Err(FailedCheck::no_proof("a bound token as a bearer token")),
+        (TokenScheme::Dpop, None) => Err(FailedCheck::not_for_dpop()),
+        (TokenScheme::Dpop, Some((verified, key))) => Ok(Some(proof.check_for(verified, token, key)?)),
+    }
+}
+
 /// `bound` is the binding that the route demands.
 pub(crate) fn prove(
     caller: &Rc<Verified>,
@@ -32,8 +47,11 @@ pub(crate) fn prove(
 ) -> Result<ProvenCaller, FailedCheck> {
     let confirmation = caller.confirmation();
     let is_proven = |wanted: Option<Thumbprint>, proof: Option<Thumbprint>| wanted.is_none() || wanted == proof;
-    if !is_proven(confirmation.key, proofs.key) || !is_proven(confirmation.certificate, proofs.certificate) {
-        return Err(FailedCheck::not_proven(confirmation));
+    if !is_proven(confirmation.key, proofs.key) {
+        return Err(FailedCheck::no_proof("a bound token without proof of possession"));
+    }
+    if !is_proven(confirmation.certificate, proofs.certificate) {
+        return Err(FailedCheck::no_certificate());
     }
     check_binding(confirmation, bound)?;
     Ok(ProvenCaller(Rc::clone(caller)))

@@ -32,6 +32,8 @@ pub(crate) mod trailers;
 pub(crate) mod forwarded;
 // Scheme, host and port as the public sees them.
 pub(crate) mod public_origin;
+// Whether the URL of a DPoP proof is that of the request.
+pub(crate) mod proof_url;
 // Request ids.
 pub(crate) mod request_id;
 // Requests in flight from one address.

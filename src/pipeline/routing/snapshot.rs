@@ -10,10 +10,12 @@ use super::rate_limit::{ClientLimits, LimitRate, RateLimit};
 use super::series::{SeriesId, SeriesNames, SeriesTable};
 use super::table::RouteTable;
 use crate::audit::ledger::Rules;
+use crate::clock;
 use crate::issuer::authorization_server::AuthorizationServer;
 use crate::network::Networks;
 use crate::oauth::identity::Identity;
 use crate::server::limits::Limits;
+use crate::trust::proof_rules::{DpopSettings, ProofRules};
 use crate::trust::revocation_keeper::Revoker;
 use crate::trust::verify::Trust;
 use crate::upstream::service::Upstream;
@@ -39,6 +41,7 @@ pub(crate) struct Snapshot {
     pub(crate) trust: Trust,
     /// Counts values that are no static tokens, by address. `None` without static tokens.
     pub(crate) static_token_failures: Option<RateLimit>,
+    pub(crate) proofs: ProofRules,
     pub(crate) oauth: Option<OwnIssuer>,
 }
 
@@ -56,6 +59,7 @@ pub(crate) struct SnapshotParts {
     pub(crate) limit_rates: Vec<LimitRate>,
     pub(crate) trust: Trust,
     pub(crate) static_token_failures: Option<RateLimit>,
+    pub(crate) dpop: DpopSettings,
     pub(crate) oauth: Option<OwnIssuer>,
 }
 
@@ -92,7 +96,7 @@ impl Snapshot {
     /// Compiles the parts. Buckets and series of the snapshot `before` go on where they are about the same.
     pub(crate) fn new(parts: SnapshotParts, before: Option<&Self>) -> Self {
         let SnapshotParts { config, open_streams, limits, audit, trusted_proxies, upstreams, .. } = parts;
-        let SnapshotParts { routes, limit_rates, trust, static_token_failures, oauth, .. } = parts;
+        let SnapshotParts { routes, limit_rates, trust, static_token_failures, dpop, oauth, .. } = parts;
         let none = ClientLimits::default();
         let token_limits = oauth.as_ref().map_or(&[][..], |oauth| &oauth.token_limits);
         let client_limits = oauth.as_ref().map_or(&none, |oauth| &oauth.client_limits);
@@ -118,6 +122,7 @@ impl Snapshot {
             series,
             trust,
             static_token_failures,
+            proofs: ProofRules::following(dpop, before.map(|before| &before.proofs), clock::now()),
             oauth,
         }
     }

@@ -1,33 +1,39 @@
 //! The challenge of a refusal: how to authenticate (RFC 9110 §11.6.1).
 //!
-//! One exhaustive match. A refusal has one challenge at most.
+//! One exhaustive match. A refusal has one challenge at most: `Bearer`, or `DPoP` alone where the route demands proofs,
+//! or where one was not good (RFC 9449 §7.1).
 #![deny(clippy::wildcard_enum_match_arm)]
+
+use std::fmt::Write as _;
 
 use http::HeaderValue;
 
 use super::{INVALID_TOKEN, Rejection};
 use crate::issuer::authorization_server::TokenRefusal;
+use crate::issuer::grant::proof_description;
+use crate::jose::dpop::PROOF_ALGORITHM_NAMES;
+use crate::oauth::bound::TokenBinding;
 use crate::pipeline::policy::authenticate::AuthenticateError;
-use crate::pipeline::routing::access::Forbidden;
+use crate::pipeline::routing::access::{Access, Forbidden};
 use crate::pipeline::routing::route::Route;
 use crate::trust::failed_check::TokenError;
+use crate::trust::failed_proof::ProofError;
 
 const REALM: &str = "portcullis";
 
+/// A scheme and its parameters.
+struct Challenge(String);
+
 /// The value of `WWW-Authenticate`.
-pub(crate) fn challenge(rejection: &Rejection, _route: Option<&Route>) -> Option<HeaderValue> {
-    let text = match rejection {
-        Rejection::Unauthenticated(AuthenticateError::Missing { .. }) => format!("Bearer realm=\"{REALM}\""),
-        Rejection::Unauthenticated(AuthenticateError::Refused(refused))
-            if refused.reason != TokenError::KeysUnavailable =>
-        {
-            format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\"")
-        }
+pub(crate) fn challenge(rejection: &Rejection, route: Option<&Route>) -> Option<HeaderValue> {
+    let challenge = match rejection {
+        Rejection::Unauthenticated(AuthenticateError::Missing { .. }) => Challenge::of_token(demands_proofs(route)),
+        Rejection::Unauthenticated(AuthenticateError::Refused(refused)) => of_refused(refused.reason, route)?,
         Rejection::Forbidden(Forbidden::MissingScope { all_of, any_of, .. }) => {
-            let scope = all_of.union(any_of);
-            format!("Bearer realm=\"{REALM}\", error=\"insufficient_scope\", scope=\"{scope}\"")
+            let scope = all_of.union(any_of).to_string();
+            Challenge::of_token(demands_proofs(route)).with("error", "insufficient_scope").with("scope", &scope)
         }
-        Rejection::Token(TokenRefusal::Fault(fault)) if fault.wants_challenge() => format!("Basic realm=\"{REALM}\""),
+        Rejection::Token(TokenRefusal::Fault(fault)) if fault.wants_challenge() => Challenge::new("Basic"),
         Rejection::Overload
         | Rejection::Wire(_)
         | Rejection::Ambiguous(_)
@@ -38,10 +44,7 @@ pub(crate) fn challenge(rejection: &Rejection, _route: Option<&Route>) -> Option
         | Rejection::MethodNotAllowed(_)
         | Rejection::RateLimited(_)
         | Rejection::Unauthenticated(
-            AuthenticateError::Ambiguous(_)
-            | AuthenticateError::Refused(_)
-            | AuthenticateError::TooManyFailures { .. }
-            | AuthenticateError::Clock,
+            AuthenticateError::Ambiguous(_) | AuthenticateError::TooManyFailures { .. } | AuthenticateError::Clock,
         )
         | Rejection::Forbidden(
             Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed(_) | Forbidden::AddressNotAllowed { .. },
@@ -53,5 +56,77 @@ pub(crate) fn challenge(rejection: &Rejection, _route: Option<&Route>) -> Option
         | Rejection::Token(_)
         | Rejection::Upstream(_) => return None,
     };
-    HeaderValue::try_from(text).ok()
+    HeaderValue::try_from(challenge.0).ok()
+}
+
+/// The challenge after a token that is refused. `None` where the token may be good.
+fn of_refused(reason: TokenError, route: Option<&Route>) -> Option<Challenge> {
+    let (by_proofs, (error, description)) = match reason {
+        TokenError::KeysUnavailable | TokenError::Proof(ProofError::NoRoom) => return None,
+        TokenError::Proof(proof) => (true, proof_error(proof)),
+        TokenError::NotBound => (demands_proofs(route) || takes_proofs(route), ("invalid_token", INVALID_TOKEN)),
+        TokenError::Malformed
+        | TokenError::TooManyScopes
+        | TokenError::UnknownIssuer
+        | TokenError::IssuerNotAllowed
+        | TokenError::TypeNotAllowed
+        | TokenError::AlgNotAllowed
+        | TokenError::MissingClaim
+        | TokenError::BadAudience
+        | TokenError::Expired
+        | TokenError::NotYetValid
+        | TokenError::UnknownKid
+        | TokenError::BadSignature
+        | TokenError::Revoked
+        | TokenError::UnknownClient
+        | TokenError::NotProven
+        | TokenError::StaticTokenEnded
+        | TokenError::UnknownStaticToken => (demands_proofs(route), ("invalid_token", INVALID_TOKEN)),
+    };
+    Some(Challenge::of_token(by_proofs).with("error", error).with("error_description", description))
+}
+
+/// The code and the public text of a proof that is refused.
+pub(super) fn proof_error(reason: ProofError) -> (&'static str, &'static str) {
+    let error = match reason {
+        ProofError::Missing => "invalid_token",
+        ProofError::Invalid | ProofError::Replayed => "invalid_dpop_proof",
+        ProofError::Nonce => "use_dpop_nonce",
+        ProofError::NoRoom => "temporarily_unavailable",
+    };
+    (error, proof_description(reason))
+}
+
+/// Whether every token at this route is bound to a DPoP key.
+fn demands_proofs(route: Option<&Route>) -> bool {
+    binding(route) == TokenBinding::Dpop
+}
+
+/// Whether tokens must be bound here, and may be so to a DPoP key.
+fn takes_proofs(route: Option<&Route>) -> bool {
+    binding(route) == TokenBinding::Either
+}
+
+fn binding(route: Option<&Route>) -> TokenBinding {
+    match route.map(|route| &route.access) {
+        Some(Access::Protected(rule)) => rule.bound,
+        Some(Access::Public) | None => TokenBinding::None,
+    }
+}
+
+impl Challenge {
+    fn new(scheme: &str) -> Self {
+        Self(format!("{scheme} realm=\"{REALM}\""))
+    }
+
+    /// How to present a token: with a proof or as a bearer token.
+    fn of_token(by_proofs: bool) -> Self {
+        if by_proofs { Self::new("DPoP").with("algs", &PROOF_ALGORITHM_NAMES.join(" ")) } else { Self::new("Bearer") }
+    }
+
+    /// The value has no quotation mark and no backslash.
+    fn with(mut self, name: &str, value: &str) -> Self {
+        let _ = write!(self.0, ", {name}=\"{value}\"");
+        self
+    }
 }

@@ -1,0 +1,44 @@
+//! The keys that a token is bound to when it is issued: those that the token request proves the possession of.
+
+use super::rejection::Rejection;
+use super::response_fields::ResponseFields;
+use crate::issuer::authorization_server::{DecidedGrant, TokenRefusal};
+use crate::issuer::grant::GrantFault;
+use crate::oauth::bound::TokenBinding;
+use crate::oauth::confirmation::{Confirmation, Thumbprint};
+use crate::pipeline::policy::proof_check::ProofRequest;
+use crate::trust::failed_proof::{FailedProof, ProofError};
+
+/// `certificate` is the one that the token is bound to. A proof binds the token of any client (RFC 9449 §5).
+pub(super) fn confirmation(
+    grant: &DecidedGrant<'_>,
+    proof: &ProofRequest<'_>,
+    certificate: Option<Thumbprint>,
+    fields: &mut ResponseFields,
+) -> Result<Confirmation, Rejection> {
+    let refused = |failed| {
+        let fault = GrantFault::Proof { client: grant.client().clone(), failed };
+        Rejection::Token(TokenRefusal::Fault(fault))
+    };
+    let checked = proof.check();
+    fields.dpop_nonce = match &checked {
+        Ok(checked) => checked.as_ref().and_then(|checked| checked.next_nonce.clone()),
+        Err(failed) if failed.reason == ProofError::Nonce => proof.rules.nonces.current(proof.now),
+        Err(_) => None,
+    };
+    let key = checked.map_err(refused)?.map(|checked| checked.key);
+    let confirmation = Confirmation { key, certificate };
+    if !grant.bound().holds(&confirmation) {
+        return Err(refused(missing(grant.bound())));
+    }
+    Ok(confirmation)
+}
+
+fn missing(bound: TokenBinding) -> FailedProof {
+    let wanted = match bound {
+        TokenBinding::None | TokenBinding::Dpop => "a field DPoP with a proof",
+        TokenBinding::Mtls => "a client certificate",
+        TokenBinding::Either => "a field DPoP with a proof, or a client certificate",
+    };
+    FailedProof::new(ProofError::Missing, "no proof of possession", wanted)
+}

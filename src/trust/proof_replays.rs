@@ -1,0 +1,176 @@
+//! The DPoP proofs that were used in this process, so that none is accepted twice (RFC 9449 §11.1).
+//!
+//! Takes the digest of a proof's key and `jti`. Says whether this is its first use. What was used is known for as long
+//! as the proof could be accepted, and longer. The memory is bounded; when it is full, it says so, and the proof must be
+//! refused. All workers share it, and every configuration of the process.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use foldhash::HashSet;
+
+use crate::clock::UnixTime;
+use crate::oauth::confirmation::Thumbprint;
+
+#[derive(Debug)]
+pub(crate) struct ProofReplays {
+    shards: Vec<Mutex<ReplayShard>>,
+    /// The seconds for which a use is known at least. It never shrinks.
+    window: AtomicU64,
+    /// Proofs of this second and of earlier ones may have been used and forgotten.
+    forgotten: AtomicU64,
+}
+
+/// The uses since `began`, and those of the window before.
+#[derive(Debug, Default)]
+struct ReplayShard {
+    current: HashSet<ProofDigest>,
+    previous: HashSet<ProofDigest>,
+    began: u64,
+}
+
+type ProofDigest = [u8; 16];
+
+/// Whether a proof was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProofUse {
+    First,
+    Repeated,
+    /// It cannot be known: there is no room to note the use.
+    NoRoom,
+}
+
+const SHARDS: usize = 256;
+/// In one window, over all shards: 4,194,304.
+const USES_PER_SHARD: usize = 16_384;
+/// Seconds that the `iat` of a proof may be ahead.
+pub(crate) const MAX_AHEAD: u64 = 30;
+
+impl ProofReplays {
+    /// `max_age` is in seconds, as in the other functions.
+    pub(crate) fn new(max_age: u64) -> Self {
+        let shards = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
+        Self { shards, window: AtomicU64::new(max_age + MAX_AHEAD), forgotten: AtomicU64::new(0) }
+    }
+
+    /// Proofs are accepted up to this age from now on.
+    pub(crate) fn set_max_age(&self, max_age: u64, now: UnixTime) {
+        let before = self.window.fetch_max(max_age + MAX_AHEAD, Ordering::Relaxed);
+        if max_age + MAX_AHEAD > before {
+            // What was used longer ago than the former window is forgotten.
+            let forgotten = (now.seconds() + MAX_AHEAD).saturating_sub(before);
+            self.forgotten.fetch_max(forgotten, Ordering::Relaxed);
+        }
+    }
+
+    /// The latest `iat` of a proof whose use may be forgotten, although it is young enough.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Notes the use of the proof with this key and `jti`.
+    pub(crate) fn use_once(&self, key: Thumbprint, id: &str, now: UnixTime) -> ProofUse {
+        let digest = proof_digest(key, id);
+        let Some(shard) = self.shards.get(usize::from(digest[0]) % SHARDS) else { return ProofUse::NoRoom };
+        let window = self.window.load(Ordering::Relaxed);
+        // A thread that panicked has left a set that is whole.
+        shard.lock().unwrap_or_else(PoisonError::into_inner).use_once(digest, now.seconds(), window)
+    }
+}
+
+impl ReplayShard {
+    fn use_once(&mut self, digest: ProofDigest, now: u64, window: u64) -> ProofUse {
+        let age = now.saturating_sub(self.began);
+        if age > window {
+            self.previous = std::mem::take(&mut self.current);
+            self.began = now;
+        }
+        if age > 2 * window {
+            self.previous = HashSet::default();
+        }
+        if self.current.contains(&digest) || self.previous.contains(&digest) {
+            return ProofUse::Repeated;
+        }
+        if self.current.len() >= USES_PER_SHARD {
+            return ProofUse::NoRoom;
+        }
+        self.current.insert(digest);
+        ProofUse::First
+    }
+}
+
+/// The key has a fixed length, so that no two pairs are one text.
+fn proof_digest(key: Thumbprint, id: &str) -> ProofDigest {
+    let mut context = Context::new(&SHA256);
+    context.update(&key.0);
+    context.update(id.as_bytes());
+    let mut digest = ProofDigest::default();
+    digest.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+    const KEY: Thumbprint = Thumbprint([1; 32]);
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::from_seconds(seconds)
+    }
+
+    #[test]
+    fn a_proof_counts_once_for_its_key() {
+        let replays = ProofReplays::new(60);
+        assert_eq!(replays.use_once(KEY, "a", at(NOW)), ProofUse::First);
+        assert_eq!(replays.use_once(KEY, "a", at(NOW)), ProofUse::Repeated);
+        assert_eq!(replays.use_once(KEY, "b", at(NOW)), ProofUse::First);
+        assert_eq!(replays.use_once(Thumbprint([2; 32]), "a", at(NOW)), ProofUse::First);
+    }
+
+    #[test]
+    fn a_use_is_known_for_the_window_and_forgotten_after_two() {
+        for (first, again, expected) in [
+            (NOW, NOW + 90, ProofUse::Repeated),
+            (NOW + 89, NOW + 179, ProofUse::Repeated),
+            (NOW + 89, NOW + 92, ProofUse::Repeated),
+            (NOW, NOW + 181, ProofUse::First),
+            (NOW, NOW - 3600, ProofUse::Repeated),
+        ] {
+            let mut shard = ReplayShard::default();
+            shard.use_once([1; 16], NOW, 90);
+            assert_eq!(shard.use_once([2; 16], first, 90), ProofUse::First);
+            assert_eq!(shard.use_once([2; 16], again, 90), expected, "{again}");
+        }
+    }
+
+    #[test]
+    fn a_full_shard_accepts_no_proof() {
+        let mut shard = ReplayShard::default();
+        let digest = |number: u32| {
+            let mut digest = ProofDigest::default();
+            digest[..4].copy_from_slice(&number.to_be_bytes());
+            digest
+        };
+        let full = u32::try_from(USES_PER_SHARD).unwrap();
+        assert!((0..full).all(|number| shard.use_once(digest(number), NOW, 90) == ProofUse::First));
+        assert_eq!(shard.use_once(digest(full), NOW, 90), ProofUse::NoRoom);
+        assert_eq!(shard.use_once(digest(0), NOW, 90), ProofUse::Repeated);
+        assert_eq!(shard.use_once(digest(full), NOW + 91, 90), ProofUse::First);
+    }
+
+    #[test]
+    fn a_longer_age_does_not_revive_proofs_that_were_forgotten() {
+        let replays = ProofReplays::new(60);
+        replays.set_max_age(30, at(NOW));
+        assert_eq!(replays.forgotten(), 0);
+        replays.set_max_age(300, at(NOW));
+        // A proof of that time could have been used 90 s ago.
+        assert_eq!(replays.forgotten(), NOW - 60);
+        replays.set_max_age(60, at(NOW + 9));
+        replays.set_max_age(300, at(NOW + 9));
+        assert_eq!(replays.forgotten(), NOW - 60);
+    }
+}
