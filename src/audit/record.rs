@@ -69,6 +69,10 @@ pub(crate) struct Described<'r> {
     pub(crate) scope: Option<&'r str>,
     pub(crate) token_id: Option<&'r str>,
     pub(crate) key_id: Option<&'r str>,
+    /// Of a grant: how its client was authenticated.
+    pub(crate) auth_method: Option<&'r str>,
+    /// The key of the client's assertion.
+    pub(crate) auth_key_id: Option<&'r str>,
 }
 
 /// Lines about the process, its keys, an operator's action or the log itself, and not about a request.
@@ -208,7 +212,9 @@ impl Described<'_> {
             .optional("oauth.subject", self.subject)
             .optional("oauth.scope", self.scope)
             .optional("oauth.jti", self.token_id)
-            .optional("oauth.kid", self.key_id);
+            .optional("oauth.kid", self.key_id)
+            .optional("oauth.auth_method", self.auth_method)
+            .optional("oauth.auth_kid", self.auth_key_id);
         if !self.verified {
             line.boolean("oauth.verified", false);
         }

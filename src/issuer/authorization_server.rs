@@ -15,7 +15,7 @@ use tracing::error;
 use super::client::{Client, Clients};
 use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
 use super::client_auth::claim::ClientFault;
-use super::client_auth::{Credential, PresentedCredentials};
+use super::client_auth::{ClientAuthMethod, ComparedBy, Credential, PresentedCredentials};
 use super::endpoints::Endpoints;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::issuer_keys::{IssuerKeys, PublishedKeys};
@@ -27,10 +27,11 @@ use crate::jose::BASE64URL;
 use crate::jose::client_certificate::ClientCertificate;
 use crate::network::SourceAddress;
 use crate::oauth::bound::TokenBinding;
-use crate::oauth::confirmation::Confirmation;
+use crate::oauth::confirmation::{Confirmation, Thumbprint};
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
+use crate::trust::replay::Replay;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::{Trust, Verified};
 
@@ -56,6 +57,10 @@ pub(crate) struct AuthorizationServer {
     keys: Arc<IssuerKeys>,
     /// All scopes of the clients; `None` if they are too many for one document.
     scopes: Option<ScopeSet>,
+    /// The methods that some client can use; never empty.
+    methods: Vec<ClientAuthMethod>,
+    /// The audiences that an assertion may have.
+    audiences: Vec<String>,
     metadata: ArcSwap<PublishedMetadata>,
 }
 
@@ -86,6 +91,7 @@ pub(crate) struct Issued {
     /// The answer's body (RFC 6749 §5.1).
     pub(crate) body: Bytes,
     pub(crate) client: Identity,
+    pub(crate) method: ClientAuthMethod,
     pub(crate) credential: Credential,
     pub(crate) scope: String,
     pub(crate) token_id: String,
@@ -103,6 +109,17 @@ impl DecidedGrant<'_> {
     /// What the client's tokens must be bound to.
     pub(crate) fn bound(&self) -> TokenBinding {
         self.authenticated.client.bound
+    }
+
+    /// The certificate that the token is bound to, of the one that the request has: always that of a client that it
+    /// authenticates, else where the client's tokens must be bound. `has_key` tells whether the token is bound to a key.
+    pub(crate) fn certificate(&self, presented: Option<Thumbprint>, has_key: bool) -> Option<Thumbprint> {
+        let is_wanted = match (&self.authenticated.credential, self.bound()) {
+            (Credential::Certificate, _) | (_, TokenBinding::Mtls) => true,
+            (_, TokenBinding::Either) => !has_key,
+            (_, TokenBinding::None | TokenBinding::Dpop) => false,
+        };
+        presented.filter(|_| is_wanted)
     }
 
     pub(crate) fn client(&self) -> &Identity {
@@ -143,9 +160,10 @@ impl AuthorizationServer {
         clients: Arc<Clients>,
         keys: Arc<IssuerKeys>,
         offloads: Offloads,
+        replay: Replay,
     ) -> Self {
         let Offloads { signatures, passwords } = offloads;
-        Self::with(settings, ClientAuthenticator::new(clients, passwords), keys, signatures)
+        Self::with(settings, ClientAuthenticator::new(clients, passwords, replay), keys, signatures)
     }
 
     /// A server with other settings and clients, and with the keys, queues and counted failures of this one.
@@ -160,8 +178,11 @@ impl AuthorizationServer {
         signatures: Offload,
     ) -> Self {
         let scopes = authenticator.clients().scopes();
-        let metadata = PublishedMetadata::new(keys.published(), &settings.endpoints, scopes.as_ref());
-        Self { settings, authenticator, signatures, keys, scopes, metadata: ArcSwap::from_pointee(metadata) }
+        let methods = authenticator.clients().methods();
+        let audiences = settings.endpoints.assertion_audiences();
+        let metadata = PublishedMetadata::new(keys.published(), &settings.endpoints, scopes.as_ref(), &methods);
+        let metadata = ArcSwap::from_pointee(metadata);
+        Self { settings, authenticator, signatures, keys, scopes, methods, audiences, metadata }
     }
 
     /// The client to which an own token was issued; `None` if it is not configured.
@@ -193,7 +214,8 @@ impl AuthorizationServer {
         if Arc::ptr_eq(&known.keys, &keys) {
             return known.document.clone();
         }
-        let metadata = PublishedMetadata::new(keys, &self.settings.endpoints, self.scopes.as_ref());
+        let (scopes, methods) = (self.scopes.as_ref(), &self.methods);
+        let metadata = PublishedMetadata::new(keys, &self.settings.endpoints, scopes, methods);
         let document = metadata.document.clone();
         self.metadata.store(Arc::new(metadata));
         document
@@ -218,8 +240,10 @@ impl AuthorizationServer {
     ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
         let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
         let credentials = std::mem::take(&mut parameters.credentials);
-        let presented = PresentedCredentials::read(headers, credentials, certificate, |iss| trust.has_external(iss))?;
-        Ok((self.authenticator.authenticate(presented, from, now).await?, parameters))
+        let external = |iss: &str| trust.has_external(iss);
+        let presented = PresentedCredentials::read(headers, credentials, certificate, external)?;
+        let by = ComparedBy { audiences: &self.audiences, now };
+        Ok((self.authenticator.authenticate(presented, from, by).await?, parameters))
     }
 
     /// Makes the token, bound to the keys of `confirmation`.
@@ -229,7 +253,7 @@ impl AuthorizationServer {
         confirmation: Confirmation,
         now: UnixTime,
     ) -> Result<Issued, TokenRefusal> {
-        let DecidedGrant { authenticated: Authenticated { client, credential }, grant } = decided;
+        let DecidedGrant { authenticated: Authenticated { client, method, credential }, grant } = decided;
         let token_id = token_id()?;
         let issuer = &self.settings.endpoints.issuer;
         let claims = Value::Object(grant.claims((issuer, client), &confirmation, now, &token_id)).to_string();
@@ -247,13 +271,26 @@ impl AuthorizationServer {
             "expires_in": grant.expires_in.as_secs(),
             "scope": scope,
         });
-        Ok(Issued { body: body.to_string().into(), client: client.id.clone(), credential, scope, token_id, key_id })
+        Ok(Issued {
+            body: body.to_string().into(),
+            client: client.id.clone(),
+            method,
+            credential,
+            scope,
+            token_id,
+            key_id,
+        })
     }
 }
 
 impl PublishedMetadata {
-    fn new(keys: Arc<PublishedKeys>, endpoints: &Endpoints, scopes: Option<&ScopeSet>) -> Self {
-        let document = metadata::metadata(endpoints, &keys.algorithms(), scopes);
+    fn new(
+        keys: Arc<PublishedKeys>,
+        endpoints: &Endpoints,
+        scopes: Option<&ScopeSet>,
+        methods: &[ClientAuthMethod],
+    ) -> Self {
+        let document = metadata::metadata(endpoints, &keys.algorithms(), scopes, methods);
         Self { document: CachedDocument::new(&document, keys.max_age), keys }
     }
 }
@@ -282,6 +319,8 @@ impl From<ClientRefusal> for TokenRefusal {
         match refusal {
             ClientRefusal::Fault(fault) => fault.into(),
             ClientRefusal::Busy(busy) => busy.into(),
+            ClientRefusal::ReplayUnavailable => Self::ReplayUnavailable,
+            ClientRefusal::KeysUnavailable { client, values } => Self::KeysUnavailable { client, values },
             ClientRefusal::TooManyFailures { client, wait } => Self::TooManyFailures { client, wait },
         }
     }

@@ -9,7 +9,7 @@ use aws_lc_rs::hmac;
 use foldhash::quality::RandomState;
 use serde_json::{Map, Value};
 
-use super::client_auth::KeptCredentials;
+use super::client_auth::{ClientAuthMethod, KeptCredentials};
 use crate::network::Networks;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::identity::Identity;
@@ -100,6 +100,13 @@ impl Clients {
         all.sort_unstable();
         all.dedup();
         ScopeSet::from_list(all.into_iter()).ok()
+    }
+
+    /// The ways to authenticate that some client has, in the order of the metadata; never empty.
+    pub(crate) fn methods(&self) -> Vec<ClientAuthMethod> {
+        let used: Vec<_> = self.all.iter().flat_map(|client| client.credentials.methods()).collect();
+        let methods: Vec<_> = ClientAuthMethod::ALL.iter().copied().filter(|method| used.contains(method)).collect();
+        if methods.is_empty() { vec![ClientAuthMethod::SecretBasic, ClientAuthMethod::SecretPost] } else { methods }
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Client> {

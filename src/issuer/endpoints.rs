@@ -55,6 +55,16 @@ impl Endpoints {
         self.mtls_origin.as_ref().map(|origin| format!("{origin}{path}"))
     }
 
+    /// The URLs of the token endpoint.
+    pub(crate) fn token_urls(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.url(&self.token)).chain(self.mtls_url(&self.token))
+    }
+
+    /// The audiences that the assertion of a client may have (RFC 7523 §3).
+    pub(crate) fn assertion_audiences(&self) -> Vec<String> {
+        std::iter::once(self.issuer.clone()).chain(self.token_urls()).collect()
+    }
+
     /// Every path, which no route may have.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         [&self.token, &self.revocation, &self.jwks].into_iter().chain(&self.metadata).map(String::as_str)

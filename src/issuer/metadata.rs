@@ -56,8 +56,14 @@ const ETAG_BYTES: usize = 16;
 /// - `id_token_signing_alg_values_supported`: the gateway issues no ID tokens. Verifiers take the algorithms that they
 ///   accept from this member, so it has those of the access tokens.
 /// - `scopes_supported` is optional. It is left out if the clients have more scopes than one token could have.
-pub(crate) fn metadata(endpoints: &Endpoints, algorithms: &[Algorithm], scopes: Option<&ScopeSet>) -> Value {
-    let authentication: Vec<&str> = ClientAuthMethod::ALL.iter().map(|method| method.as_str()).collect();
+/// - `token_endpoint_auth_signing_alg_values_supported` is required where clients sign assertions, and only there.
+pub(crate) fn metadata(
+    endpoints: &Endpoints,
+    algorithms: &[Algorithm],
+    scopes: Option<&ScopeSet>,
+    methods: &[ClientAuthMethod],
+) -> Value {
+    let authentication: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
     let algorithms: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
     let mut metadata = json!({
         "issuer": endpoints.issuer,
@@ -72,6 +78,12 @@ pub(crate) fn metadata(endpoints: &Endpoints, algorithms: &[Algorithm], scopes: 
         "revocation_endpoint": endpoints.url(&endpoints.revocation),
         "revocation_endpoint_auth_methods_supported": authentication,
     });
+    if methods.contains(&ClientAuthMethod::PrivateKeyJwt) {
+        for endpoint in ["token", "revocation"] {
+            let member = format!("{endpoint}_endpoint_auth_signing_alg_values_supported");
+            metadata[member] = Algorithm::ALL.into_iter().map(Algorithm::as_str).collect();
+        }
+    }
     if endpoints.takes_certificates {
         metadata["tls_client_certificate_bound_access_tokens"] = true.into();
     }
@@ -107,7 +119,7 @@ mod tests {
     fn the_metadata_has_no_empty_list() {
         let endpoints = Endpoints::new("https://gateway.example.com", None);
         for scopes in [None, Some(ScopeSet::default()), Some(ScopeSet::parse("a b").unwrap())] {
-            let metadata = metadata(&endpoints, &[Algorithm::Es256], scopes.as_ref());
+            let metadata = metadata(&endpoints, &[Algorithm::Es256], scopes.as_ref(), ClientAuthMethod::ALL);
             let lists =
                 metadata.as_object().unwrap().iter().filter_map(|(name, value)| Some((name, value.as_array()?)));
             for (name, list) in lists {

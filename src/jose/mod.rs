@@ -17,6 +17,7 @@ pub(crate) mod header;
 pub(crate) mod jwk;
 pub(crate) mod key_set;
 pub(crate) mod numeric_date;
+pub(crate) mod public_key_pem;
 mod roca;
 pub(crate) mod signing;
 pub(crate) mod strict_json;

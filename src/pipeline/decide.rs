@@ -36,6 +36,7 @@ use super::routing::route::Route;
 use super::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
 use super::routing::table::RouteMatch;
 use crate::http1::target::RequestTarget;
+use crate::oauth::confirmation::Thumbprint;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::observer::{Observation, Observer, Room};
 use crate::server::received_request::ReceivedHead;
@@ -188,7 +189,8 @@ async fn find_permit<'r>(
     let proven = authenticated.and_then(|presented| {
         let origin = peer.public_origin(&request.authority);
         let proof = ProofRequest { rules: &snapshot.proofs, headers, request, origin, now: log.now };
-        let proven = prove_possession(&proof, &presented, rule, fields, observer);
+        let certificate = peer.certificate().map(|certificate| certificate.thumbprint);
+        let proven = prove_possession(&proof, certificate, &presented, rule, fields, observer);
         proven.map_err(|check| presented.caller.refused(check).into())
     });
     let caller = match proven {
@@ -212,6 +214,7 @@ async fn find_permit<'r>(
 /// demands. Tells the client the nonce that it needs.
 fn prove_possession(
     proof: &ProofRequest<'_>,
+    certificate: Option<Thumbprint>,
     presented: &PresentedCaller<'_>,
     rule: &AccessRule,
     fields: &mut ResponseFields,
@@ -224,7 +227,7 @@ fn prove_possession(
         Err(_) => None,
     };
     let proven = checked.and_then(|checked| {
-        let proofs = PresentedProofs { key: checked.map(|checked| checked.key), certificate: None };
+        let proofs = PresentedProofs { key: checked.map(|checked| checked.key), certificate };
         prove(&presented.caller, &proofs, rule.bound)
     });
     let needs_none = proven.is_ok() && presented.caller.confirmation().is_none();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::bound::{added_and_removed, direction, listed, of_bounds};
 use super::change::{ChangeSubject, Changes, Direction};
+use super::client_keys;
 use super::issuers::compare_settings;
 use super::limits::compare_limits;
 use super::process::of_times;
@@ -242,7 +243,8 @@ fn compare_credentials(
     new: &KeptCredentials,
     changes: &mut Changes,
 ) {
-    let KeptCredentials { secrets, certificates } = new;
+    let KeptCredentials { secrets, keys, certificates } = new;
+    client_keys::compare((id, subject), &old.keys, keys, changes);
     let other = |names: &[CertificateName], of: &[CertificateName]| names.iter().filter(|name| !of.contains(name)).count();
     let (added, removed) = (other(certificates, &old.certificates), other(&old.certificates, certificates));
     if added + removed > 0 {

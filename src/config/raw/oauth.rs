@@ -16,6 +16,7 @@ use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, seconds};
 use super::certificate_name::RawCertificateName;
 use super::claim::RawClaim;
+use super::client_key::RawClientKey;
 use super::rate_limit::{RawClientLimit, RawLimitUse};
 use crate::clock::UnixTime;
 use crate::network::Network;
@@ -70,7 +71,8 @@ mirror! {
 
 mirror! {
     struct RawClient {
-        secrets: Required<OneOrMore<RawSecret>>,
+        secrets: Option<At<OneOrMore<RawSecret>>>,
+        keys: Vec<At<RawClientKey>>,
         /// The names of its certificates, for `tls_client_auth`.
         certificates: Option<At<OneOrMore<RawCertificateName>>>,
         scopes: Required<OneOrMore<String>>,
@@ -87,9 +89,14 @@ mirror! {
 }
 
 impl RawClient {
-    /// The secrets that could be read.
+    /// Empty without `secrets`.
     pub(crate) fn secrets(&self) -> &[At<RawSecret>] {
         self.secrets.as_ref().map_or(&[], |list| &list.value.items)
+    }
+
+    /// Whether nothing could authenticate the client.
+    pub(crate) fn has_no_credential(&self) -> bool {
+        self.secrets.is_none() && self.keys.is_empty() && self.certificates.is_none()
     }
 }
 

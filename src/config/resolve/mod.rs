@@ -9,6 +9,7 @@ mod authorization;
 mod buffering;
 mod claim_rules;
 mod client_certificates;
+mod client_keys;
 mod config_tests;
 mod cors;
 mod dpop;

@@ -18,8 +18,15 @@ const DAY: u64 = 24 * 3600;
 impl Resolver<'_> {
     /// The data by which the gateway authenticates a client.
     pub(super) fn credentials(&mut self, name: &At<String>, client: &RawClient) -> KeptCredentials {
-        let certificates = self.certificate_names(client.certificates.as_ref());
-        KeptCredentials { secrets: self.secrets(name, client.secrets()), certificates }
+        if client.has_no_credential() {
+            let quoted = self.source.quote_key(name.span).unwrap_or_else(|| "this client".to_owned());
+            let message = format!(
+                "{quoted} has no way to authenticate: add `secrets`, as `portcullis client new` prints them, `keys` or `certificates`"
+            );
+            self.faults.at(name.span, message);
+        }
+        let (secrets, keys) = (self.secrets(name, client.secrets()), self.client_keys(name, &client.keys));
+        KeptCredentials { secrets, keys, certificates: self.certificate_names(client.certificates.as_ref()) }
     }
 
     fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>]) -> Vec<KeptSecret> {

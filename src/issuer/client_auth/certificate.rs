@@ -9,6 +9,7 @@ use super::claim::{Claim, Standing};
 use crate::clock::UnixTime;
 use crate::jose::client_certificate::ClientCertificate;
 use crate::jose::distinguished_name::DistinguishedName;
+use crate::oauth::discrepancy::{Discrepancy, one_of};
 
 /// A certificate, and the client that it is presented for.
 #[derive(Debug)]
@@ -37,11 +38,21 @@ impl CertificateName {
 }
 
 impl PresentedCertificate {
-    /// Whether the certificate has a name of the client.
-    pub(crate) fn is_of(&self, claim: Claim<'_, &[CertificateName]>, now: UnixTime) -> bool {
+    /// Checks that the certificate has a name of the client. Gives what was found and wanted, for the audit log.
+    pub(super) fn check(&self, claim: Claim<'_, &[CertificateName]>, now: UnixTime) -> Result<(), Box<Discrepancy>> {
         let Claim { standing, kept, .. } = claim;
         let has_name = kept.iter().any(|name| name.is_of(&self.certificate));
-        has_name && standing != Standing::Unknown && !self.certificate.has_ended(now)
+        let wanted = match standing {
+            Standing::Unknown => "a client with this id",
+            Standing::Good | Standing::Elsewhere if kept.is_empty() => "another way to authenticate the client",
+            Standing::Good | Standing::Elsewhere if !has_name => "a certificate with a name of `certificates`",
+            Standing::Good | Standing::Elsewhere if self.certificate.has_ended(now) => "a certificate that has not ended",
+            Standing::Good | Standing::Elsewhere => return Ok(()),
+        };
+        let [uris, dns_names] = [("san_uri", &self.certificate.uris), ("san_dns", &self.certificate.dns_names)]
+            .map(|(name, values)| one_of(name, values.iter().map(String::as_str)));
+        let found = format!("a certificate with {uris}, {dns_names}, x5t#S256={:?}", self.certificate.thumbprint);
+        Err(Box::new(Discrepancy::new(found, wanted)))
     }
 }
 
@@ -60,7 +71,7 @@ mod tests {
     }
 
     fn is_of(presented: &PresentedCertificate, kept: &[CertificateName], standing: Standing) -> bool {
-        presented.is_of(Claim { id: "app", standing, kept, from: Ipv4Addr::LOCALHOST.into() }, NOW)
+        presented.check(Claim { id: "app", standing, kept, from: Ipv4Addr::LOCALHOST.into() }, NOW).is_ok()
     }
 
     fn subject(text: &str) -> CertificateName {

@@ -17,6 +17,14 @@ pub(crate) struct Claim<'c, Kept> {
     pub(crate) from: IpAddr,
 }
 
+impl<'c, Kept> Claim<'c, Kept> {
+    /// The same claim with another part of the credentials.
+    pub(crate) fn with<Part>(self, kept: Part) -> Claim<'c, Part> {
+        let Self { id, standing, from, .. } = self;
+        Claim { id, standing, kept, from }
+    }
+}
+
 /// The effect of credentials that are right. The work is the same in each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -49,6 +57,11 @@ pub(crate) enum ClientFault {
         /// As the request names it; `None` if it names none.
         client: Option<String>,
         refused: RefusedAssertion,
+    },
+    /// A certificate that is not the client's. The answer does not say why.
+    Certificate {
+        client: String,
+        values: Box<Discrepancy>,
     },
     /// The right credentials from an address that the client may not use. Answered like wrong ones.
     Elsewhere {
@@ -101,6 +114,7 @@ impl ClientFault {
             | Self::Malformed { .. }
             | Self::WrongCredentials { .. }
             | Self::Assertion { .. }
+            | Self::Certificate { .. }
             | Self::Elsewhere { .. } => TokenErrorCode::InvalidClient,
         }
     }
@@ -110,9 +124,10 @@ impl ClientFault {
         match self {
             Self::InvalidRequest(text) | Self::Malformed { description: text, .. } => text,
             Self::NoCredentials { .. } => "no client credentials",
-            Self::WrongCredentials { .. } | Self::Assertion { .. } | Self::Elsewhere { .. } => {
-                "client authentication failed"
-            }
+            Self::WrongCredentials { .. }
+            | Self::Assertion { .. }
+            | Self::Certificate { .. }
+            | Self::Elsewhere { .. } => "client authentication failed",
         }
     }
 
@@ -123,7 +138,7 @@ impl ClientFault {
             Self::NoCredentials { client } | Self::Assertion { client, .. } => {
                 client.as_deref().and_then(|id| Identity::parse(id).ok())
             }
-            Self::WrongCredentials { client, .. } => Identity::parse(client).ok(),
+            Self::WrongCredentials { client, .. } | Self::Certificate { client, .. } => Identity::parse(client).ok(),
             Self::Elsewhere { client, .. } => Some(client.clone()),
         }
     }
@@ -136,7 +151,10 @@ impl ClientFault {
     /// True if the answer needs a Basic challenge (RFC 6749 §5.2).
     pub(crate) fn wants_challenge(&self) -> bool {
         match self {
-            Self::InvalidRequest(_) | Self::NoCredentials { .. } | Self::Assertion { .. } => false,
+            Self::InvalidRequest(_)
+            | Self::NoCredentials { .. }
+            | Self::Assertion { .. }
+            | Self::Certificate { .. } => false,
             Self::Malformed { basic, .. } | Self::WrongCredentials { basic, .. } | Self::Elsewhere { basic, .. } => {
                 *basic
             }

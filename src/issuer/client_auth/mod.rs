@@ -9,16 +9,22 @@ pub(crate) mod authenticator;
 pub(crate) mod back_off;
 pub(crate) mod certificate;
 pub(crate) mod claim;
+pub(crate) mod client_keys;
+mod private_key_jwt;
 pub(crate) mod secret;
+mod stand_in_keys;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use self::assertion::{ClientAssertion, PresentedAssertion};
+use self::assertion::{AssertionKind, ClientAssertion, PresentedAssertion};
 use self::certificate::{CertificateName, PresentedCertificate};
-use self::claim::{Claim, ClientFault};
+use self::claim::{Claim, ClientFault, RefusedAssertion};
+use self::client_keys::ClientKeys;
+use self::private_key_jwt::{AssertionFault, AssertionVerifier};
 use self::secret::hash::ClientSecret;
 use self::secret::kept_secret::KeptSecret;
 use self::secret::passwords::Passwords;
@@ -26,6 +32,10 @@ use self::secret::presented::PresentedSecret;
 use super::offload::{Busy, Offload};
 use crate::clock::UnixTime;
 use crate::jose::client_certificate::ClientCertificate;
+use crate::jose::jwk::VerifyingKey;
+use crate::oauth::discrepancy::{Discrepancy, one_of};
+use crate::trust::failed_check::{FailedCheck, TokenError};
+use crate::trust::replay::Replay;
 
 /// A row is the variant, and its name in the registry "OAuth Token Endpoint Authentication Methods".
 macro_rules! methods {
@@ -78,22 +88,49 @@ pub(crate) enum PresentedCredentials {
 pub(crate) struct KeptCredentials {
     /// Several may be valid at the same time, so that a secret can be replaced without downtime.
     pub(crate) secrets: Vec<KeptSecret>,
+    /// Of its assertions.
+    pub(crate) keys: ClientKeys,
     /// The names that its certificates have.
     pub(crate) certificates: Vec<CertificateName>,
 }
 
 /// The credential that authenticated a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Credential {
     /// The position of the secret, from 1.
     Secret(usize),
+    /// The key of its assertion.
+    Key(Arc<VerifyingKey>),
+    /// The certificate of its connection.
     Certificate,
+}
+
+/// Why presented credentials do not authenticate a client.
+#[derive(Debug)]
+pub(crate) enum Mismatch {
+    /// They are wrong.
+    Wrong,
+    Assertion(RefusedAssertion),
+    Certificate(Box<Discrepancy>),
+    /// They could not be compared.
+    Busy(Busy),
+    KeysUnavailable(Box<Discrepancy>),
+    ReplayUnavailable,
 }
 
 /// Compares presented credentials with kept ones.
 #[derive(Debug)]
 pub(crate) struct CredentialVerifier {
     passwords: Passwords,
+    assertions: AssertionVerifier,
+}
+
+/// What presented credentials are compared by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ComparedBy<'s> {
+    /// The audiences that an assertion may have.
+    pub(crate) audiences: &'s [String],
+    pub(crate) now: UnixTime,
 }
 
 impl CredentialParameters {
@@ -162,6 +199,15 @@ impl KeptCredentials {
         }
     }
 
+    /// The methods that these credentials allow.
+    pub(crate) fn methods(&self) -> impl Iterator<Item = ClientAuthMethod> {
+        let of_secrets = [ClientAuthMethod::SecretBasic, ClientAuthMethod::SecretPost];
+        let secrets = of_secrets.into_iter().filter(|_| !self.secrets.is_empty());
+        let keys = (!self.keys.is_empty()).then_some(ClientAuthMethod::PrivateKeyJwt);
+        let certificates = (!self.certificates.is_empty()).then_some(ClientAuthMethod::TlsClientAuth);
+        secrets.chain(keys).chain(certificates)
+    }
+
     /// The end of each secret, by its place.
     pub(crate) fn expiries(&self) -> impl Iterator<Item = Option<UnixTime>> {
         self.secrets.iter().map(|secret| secret.validity.expires_at)
@@ -170,17 +216,25 @@ impl KeptCredentials {
 
 impl Credential {
     /// The position of a secret, from 1, for the metrics.
-    pub(crate) fn secret(self) -> Option<usize> {
+    pub(crate) fn secret(&self) -> Option<usize> {
         match self {
-            Self::Secret(position) => Some(position),
-            Self::Certificate => None,
+            Self::Secret(position) => Some(*position),
+            Self::Key(_) | Self::Certificate => None,
+        }
+    }
+
+    /// The id of the key, or its thumbprint if it has none.
+    pub(crate) fn key_id(&self) -> Option<&str> {
+        match self {
+            Self::Secret(_) | Self::Certificate => None,
+            Self::Key(key) => Some(key.key_id.as_deref().unwrap_or(&key.thumbprint)),
         }
     }
 }
 
 impl CredentialVerifier {
-    pub(crate) fn new(passwords: Offload) -> Self {
-        Self { passwords: Passwords::new(passwords) }
+    pub(crate) fn new(passwords: Offload, replay: Replay) -> Self {
+        Self { passwords: Passwords::new(passwords), assertions: AssertionVerifier::new(replay) }
     }
 
     /// The currently valid credential of the client that matches.
@@ -188,21 +242,45 @@ impl CredentialVerifier {
         &self,
         claim: Claim<'_, &KeptCredentials>,
         presented: PresentedCredentials,
-        now: UnixTime,
-    ) -> Result<Option<Credential>, Busy> {
+        by: ComparedBy<'_>,
+    ) -> Result<Credential, Mismatch> {
         match presented {
             PresentedCredentials::Secret(secret) => {
-                let Claim { id, standing, kept, from } = claim;
-                let claim = Claim { id, standing, kept: &kept.secrets[..], from };
-                let found = self.passwords.matching(claim, secret.into_secrets(), now).await?;
-                Ok(found.map(|position| Credential::Secret(position + 1)))
+                let claim = claim.with(&claim.kept.secrets[..]);
+                let found = self.passwords.matching(claim, secret.into_secrets(), by.now).await;
+                let found = found.map_err(Mismatch::Busy)?.ok_or(Mismatch::Wrong)?;
+                Ok(Credential::Secret(found + 1))
             }
-            PresentedCredentials::Assertion(_) => Ok(None),
             PresentedCredentials::Certificate(presented) => {
-                let Claim { id, standing, kept, from } = claim;
-                let claim = Claim { id, standing, kept: &kept.certificates[..], from };
-                Ok(presented.is_of(claim, now).then_some(Credential::Certificate))
+                let claim = claim.with(&claim.kept.certificates[..]);
+                presented.check(claim, by.now).map(|()| Credential::Certificate).map_err(Mismatch::Certificate)
             }
+            PresentedCredentials::Assertion(assertion) => match assertion.kind {
+                AssertionKind::OfClient => {
+                    let claim = claim.with(&claim.kept.keys);
+                    let signer = self.assertions.matching(claim, &assertion, by.audiences, by.now).await;
+                    Ok(Credential::Key(signer?))
+                }
+                AssertionKind::Federated => Err(Mismatch::Assertion(not_federated(&assertion))),
+            },
+        }
+    }
+}
+
+/// No issuer may vouch for a client.
+fn not_federated(assertion: &PresentedAssertion) -> RefusedAssertion {
+    let claims = &assertion.token.claims;
+    let text = |name: &str, value: &Option<String>| one_of(name, value.as_deref());
+    let found = format!("{}, {}", text("iss", &claims.issuer), text("sub", &claims.subject));
+    FailedCheck::new(TokenError::UnknownIssuer, found, "iss and sub that both are the id of the client").into()
+}
+
+impl From<AssertionFault> for Mismatch {
+    fn from(fault: AssertionFault) -> Self {
+        match fault {
+            AssertionFault::Refused(refused) => Self::Assertion(refused),
+            AssertionFault::KeysUnavailable(values) => Self::KeysUnavailable(values),
+            AssertionFault::ReplayUnavailable => Self::ReplayUnavailable,
         }
     }
 }

@@ -101,7 +101,8 @@ async fn token(
         origin: peer.public_origin(&request.authority),
         now,
     };
-    let confirmation = confirmation(&grant, &proof, None, fields)?;
+    let certificate = peer.certificate().map(|certificate| certificate.thumbprint);
+    let confirmation = confirmation(&grant, &proof, certificate, fields)?;
     let issued = oauth.server.issue(grant, confirmation, now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     open.granted(issued);

@@ -309,6 +309,8 @@ impl RequestLog {
                 scope: Some(&issued.scope),
                 token_id: Some(&issued.token_id),
                 key_id: Some(&issued.key_id),
+                auth_method: Some(issued.method.as_str()),
+                auth_key_id: issued.credential.key_id(),
             },
         };
         Written::Described(described)
@@ -369,5 +371,6 @@ fn describe(verified: &Verified) -> Described<'_> {
         scope: verified.caller.scope_header.to_str().ok(),
         token_id: verified.token().and_then(|token| token.claims.token_id.as_deref()),
         key_id: verified.token().and_then(|token| token.key.key_id.as_deref()),
+        ..Described::default()
     }
 }
