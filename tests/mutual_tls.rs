@@ -1,7 +1,7 @@
 //! Client certificates: the handshake that asks for them, sessions that are resumed, new authorities, and proxies that
 //! state the certificates of their clients.
 
-mod clients;
+mod authentication;
 mod statements;
 mod tokens;
 

@@ -15,22 +15,23 @@ struct Behind {
 impl Behind {
     /// `asks` is the TLS of the listener.
     async fn start(trusted: &str, listener: &str) -> Self {
-        let key = Key::es256("one");
+        let key = Key::new("one", "ES256");
         let issuer = Issuer::start(&[&key]).await;
         let sections = format!(
             "listeners: [{listener}]\ntrusted_proxies: [{trusted}]\n\
-             issuers: {{idp: {{issuer: \"{}\", audiences: [api], jwks_uri: \"{}\"}}}}",
+             issuers: {{idp: {{issuer: \"{}\", audiences: [https://api.example.com]}}}}",
             issuer.issuer,
-            issuer.jwks_uri()
         );
         let mutual = Mutual::with_listeners(&["path: /bound, access: {issuers: [idp]}"], &sections).await;
+        mutual.gateway.log_line("fetched the JWK Set\",\"issuer.name\":\"idp\"");
         Self { mutual, key, issuer }
     }
 
     /// A request with a token that is bound to this certificate.
     fn bound_to(&self, issued: &Issued) -> Request<Full<Bytes>> {
-        let claims = json!({"cnf": {"x5t#S256": thumbprint(issued)}});
-        with_bearer(&self.issuer.token(&self.key, claims))
+        let mut claims = self.issuer.claims();
+        claims["cnf"] = json!({"x5t#S256": thumbprint(issued)});
+        with_bearer(&self.key.sign(&claims))
     }
 }
 
@@ -88,7 +89,7 @@ async fn a_statement_that_is_not_believed_is_removed() {
         let request = with_header(behind.bound_to(&one), "client-cert", &statement(&one));
         assert_eq!(ask(behind.mutual.asking(), &by, request).await.unwrap().status, 401, "{trusted}");
         // Not even read: a token of another kind passes, and the service sees nothing of it.
-        let bearer = with_bearer(&behind.issuer.token(&behind.key, json!({})));
+        let bearer = with_bearer(&behind.key.sign(&behind.issuer.claims()));
         let bearer = with_header(bearer, "client-cert", "no certificate");
         let bearer = with_header(bearer, "client-cert-chain", "no certificate");
         assert_eq!(ask(behind.mutual.asking(), &by, bearer).await.unwrap().status, 200, "{trusted}");
