@@ -33,6 +33,7 @@ mod deadlines;
 mod demo;
 mod diff;
 mod documentation;
+mod dpop;
 mod events;
 mod exhaustion;
 mod expect_continue;
