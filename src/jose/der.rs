@@ -6,7 +6,6 @@ pub(super) struct DerReader<'d>(&'d [u8]);
 
 pub(super) const BOOLEAN: u8 = 0x01;
 pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OBJECT_ID: u8 = 0x06;
 pub(super) const UTF8_STRING: u8 = 0x0c;

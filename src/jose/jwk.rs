@@ -58,7 +58,7 @@ pub(crate) enum UnusableKey {
 
 impl VerifyingKey {
     pub(crate) fn from_jwk(value: &Value, allowed: &[Algorithm]) -> Result<Self, UnusableKey> {
-        if PRIVATE_MEMBERS.iter().any(|name| value.get(name).is_some()) {
+        if has_private_members(value) {
             return Err(UnusableKey::Private);
         }
         let jwk = JwkMembers::deserialize(value).map_err(|_| UnusableKey::Malformed)?;
@@ -113,6 +113,10 @@ impl std::fmt::Debug for VerifyingKey {
 /// RFC 7638 over SHA-256, in base64url.
 pub(crate) fn thumbprint(jwk: &Jwk) -> Result<Box<str>, UnusableKey> {
     jwk.thumbprint(ThumbprintHash::SHA256).map(Into::into).map_err(|_| UnusableKey::Malformed)
+}
+
+pub(super) fn has_private_members(jwk: &Value) -> bool {
+    PRIVATE_MEMBERS.iter().any(|name| jwk.get(name).is_some())
 }
 
 /// Private members of RSA, EC and OKP keys (RFC 7518 §6).

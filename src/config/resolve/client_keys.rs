@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::json;
 use url::Url;
 
 use super::super::lint::Lint;
@@ -15,9 +15,9 @@ use super::Resolver;
 use super::key_sources::DEFAULT_STALE;
 use crate::issuer::client_auth::client_keys::{ClientKeySource, ClientKeys, FetchedClientKeys};
 use crate::jose::algorithm::Algorithm;
-use crate::jose::jwk::{UnusableKey, VerifyingKey};
-use crate::jose::key_set::{KeySet, KeySetFault};
-use crate::jose::public_key_pem::{PublicKeyPemFault, is_pem, jwk};
+use crate::jose::jwk::VerifyingKey;
+use crate::jose::key_set::KeySet;
+use crate::jose::public_key_file::{PublicKeyFault, public_jwks};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::fetch::{ClearText, is_loopback, without_bom};
 use crate::trust::fetch_access::FetchAccess;
@@ -31,10 +31,8 @@ const MAX_PLACES: usize = 8;
 enum ClientKeyFileFault {
     #[error(transparent)]
     Read(#[from] KeyFileError),
-    #[error("`{path}` cannot be used: {fault}")]
-    Pem { path: PathBuf, fault: PublicKeyPemFault },
-    #[error("the key in `{path}` cannot be used: {reason}")]
-    Key { path: PathBuf, reason: UnusableKey },
+    #[error("the keys of `{path}` cannot be used: {fault}")]
+    Content { path: PathBuf, fault: PublicKeyFault },
 }
 
 impl Resolver<'_> {
@@ -109,20 +107,8 @@ impl Resolver<'_> {
 /// The keys of a file: PEM, a JWK, or a JWK Set.
 fn keys_of(path: &Path, document: &[u8]) -> Result<LocalKeys, ClientKeyFileFault> {
     let path = path.to_owned();
-    if is_pem(document) {
-        let jwk = jwk(document).map_err(|fault| ClientKeyFileFault::Pem { path: path.clone(), fault })?;
-        return one_key(path, &jwk);
-    }
-    match serde_json::from_slice::<Value>(without_bom(document)) {
-        Ok(jwk) if jwk.get("kty").is_some() => one_key(path, &jwk),
-        Ok(_) => Ok(LocalKeys::parse(path, document, &Algorithm::ALL)?),
-        Err(_) => Err(KeyFileError::Keys { path, left_aside: Vec::new(), source: KeySetFault::Malformed }.into()),
-    }
-}
-
-fn one_key(path: PathBuf, jwk: &Value) -> Result<LocalKeys, ClientKeyFileFault> {
-    let key = VerifyingKey::from_jwk(jwk, &Algorithm::ALL);
-    let key = key.map_err(|reason| ClientKeyFileFault::Key { path: path.clone(), reason })?;
-    let keys = Arc::new(KeySet::from_keys(vec![Arc::new(key)]));
-    Ok(LocalKeys { file: Some(path), keys, left_aside: Vec::new() })
+    let jwks = public_jwks(without_bom(document));
+    let jwks = jwks.map_err(|fault| ClientKeyFileFault::Content { path: path.clone(), fault })?;
+    let set = json!({ "keys": jwks }).to_string();
+    Ok(LocalKeys::parse(path, set.as_bytes(), &Algorithm::ALL)?)
 }
