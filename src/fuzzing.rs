@@ -155,7 +155,7 @@ pub fn token_json(data: &[u8]) {
 fn token_request(content_type: &'static str, body: &[u8]) {
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
     if let Ok(parameters) = Parameters::read(&headers, None, body, true) {
-        let _ = PresentedCredentials::read(&headers, parameters.credentials, |_| false);
+        let _ = PresentedCredentials::read(&headers, parameters.credentials, None, |_| false);
     }
 }
 
@@ -165,7 +165,7 @@ pub fn basic(data: &[u8]) {
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, form), (AUTHORIZATION, value)]);
     if let Ok(parameters) = Parameters::read(&headers, None, b"", true) {
-        let _ = PresentedCredentials::read(&headers, parameters.credentials, |_| false);
+        let _ = PresentedCredentials::read(&headers, parameters.credentials, None, |_| false);
     }
 }
 
@@ -204,7 +204,7 @@ pub fn forwarded_by(data: &[u8]) {
     if let Ok(chain) = forwarded::chain(&headers, &trusted) {
         assert!(chain.hops.len() <= 17);
     }
-    let believed = BelievedParts { scheme: true, host: true, port: true };
+    let believed = BelievedParts { scheme: true, host: true, port: true, client_certificate: false };
     if let Ok(Some(stated)) = StatedOrigin::read(&headers, believed, &trusted, "https") {
         let authority = Authority::parse(b"inner.example", "https").expect("the authority is valid");
         let sent = PublicOrigin::new("https", &authority, Some(&stated)).authority().expect("there is a host");

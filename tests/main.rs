@@ -62,6 +62,7 @@ mod lints;
 mod listeners;
 mod map_responses;
 mod mirroring;
+mod mutual_tls;
 mod outside;
 mod outside_callers;
 mod outside_issuer;

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 use tracing::{error, info, warn};
 
@@ -21,7 +22,8 @@ use crate::clock::{self, UnixTime};
 use crate::config::upstream_certificates::{CertificateEnd, UpstreamCertificates, UpstreamCertificatesError, read_ca};
 use crate::file_watch::FileWatch;
 use crate::server::certificate::{self, CertificateError, CertificateFiles};
-use crate::server::tls::ServedCertificate;
+use crate::server::mutual_tls::MutualTls;
+use crate::server::tls::{ListenerTls, MinTlsVersion, ServedCertificate};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::key_source::IssuerCa;
 use crate::upstream;
@@ -45,9 +47,16 @@ pub(super) struct CertificateSet {
 #[derive(Debug)]
 struct RenewedCertificate {
     of: Arc<WatchedCertificate>,
-    pair: Arc<CertifiedKey>,
-    end: Option<UnixTime>,
+    content: RenewedContent,
+    ends: Vec<CertificateEnd>,
     watch: FileWatch,
+}
+
+#[derive(Debug)]
+enum RenewedContent {
+    Pair(Arc<CertifiedKey>),
+    /// With other authorities for client certificates.
+    Tls(Box<ServerConfig>),
 }
 
 /// Certificate files that are used together, for metrics.
@@ -71,6 +80,8 @@ struct WatchedCertificate {
 #[derive(Debug)]
 enum CertificateUser {
     Listeners { files: CertificateFiles, served: Arc<ServedCertificate> },
+    /// The authorities of one listener's clients.
+    Clients { mutual_tls: MutualTls, tls: Arc<ListenerTls> },
     Upstream(UpstreamCertificates),
     Issuer(IssuerCa),
 }
@@ -84,6 +95,8 @@ pub(crate) enum RenewalError {
     Pair(#[from] CertificateError),
     #[error(transparent)]
     Upstream(#[from] UpstreamCertificatesError),
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
     #[error("the certificate `{path}` ended at {}", end.to_the_second())]
     Ended { path: PathBuf, end: UnixTime },
 }
@@ -98,12 +111,20 @@ impl Certificates {
 
     /// Takes a set into use.
     pub(super) fn replace(&self, set: CertificateSet) {
-        for RenewedCertificate { of, pair, end, watch } in set.renewed {
-            if let CertificateUser::Listeners { files, served } = &of.user {
-                served.replace(pair);
-                of.status.set(CertificateState { ends: vec![(files.cert.clone(), end)], is_current: true });
-                *of.watch() = watch;
+        for RenewedCertificate { of, content, ends, watch } in set.renewed {
+            match (&of.user, content) {
+                (CertificateUser::Listeners { served, .. }, RenewedContent::Pair(pair)) => served.replace(pair),
+                (CertificateUser::Clients { tls, .. }, RenewedContent::Tls(config)) => tls.replace(*config),
+                (
+                    CertificateUser::Listeners { .. }
+                    | CertificateUser::Clients { .. }
+                    | CertificateUser::Upstream(_)
+                    | CertificateUser::Issuer(_),
+                    RenewedContent::Pair(_) | RenewedContent::Tls(_),
+                ) => continue,
             }
+            of.status.set(CertificateState { ends, is_current: true });
+            *of.watch() = watch;
         }
         self.0.store(Arc::new(set.watched));
     }
@@ -148,7 +169,8 @@ impl CertificateSet {
             if !known.watch().has_same_content(&watch) {
                 let pair = files.load()?;
                 let end = known.user.check_end(&known.status.state().ends, &pair, clock::now())?;
-                self.renewed.push(RenewedCertificate { of: Arc::clone(&known), pair, end, watch });
+                let (of, ends) = (Arc::clone(&known), vec![(files.cert.clone(), end)]);
+                self.renewed.push(RenewedCertificate { of, content: RenewedContent::Pair(pair), ends, watch });
             }
             self.watched.push(known);
             return Ok(served);
@@ -161,6 +183,51 @@ impl CertificateSet {
         Ok(served)
     }
 
+    /// The TLS of a new listener, or of one with other settings.
+    pub(super) fn tls(
+        &mut self,
+        certificates: &[CertificateFiles],
+        min_version: MinTlsVersion,
+        mutual_tls: Option<&MutualTls>,
+    ) -> Result<Arc<ListenerTls>, RenewalError> {
+        let served = certificates.iter().map(|files| self.serve(files)).collect::<Result<_, _>>()?;
+        let Some(mutual_tls) = mutual_tls else { return Ok(ListenerTls::new(served, min_version, None)?) };
+        let watch = FileWatch::new(vec![mutual_tls.ca.clone()]);
+        let authorities = mutual_tls.load()?;
+        let ends = vec![(mutual_tls.ca.clone(), authorities.ends_at())];
+        let tls = ListenerTls::new(served, min_version, Some(authorities))?;
+        let user = CertificateUser::Clients { mutual_tls: mutual_tls.clone(), tls: Arc::clone(&tls) };
+        self.watched.push(WatchedCertificate::new(user, watch, ends));
+        Ok(tls)
+    }
+
+    /// Keeps the TLS of a listener whose settings have not changed: it resumes the sessions that it has begun, unless its
+    /// files have new content.
+    pub(super) fn keep_tls(
+        &mut self,
+        certificates: &[CertificateFiles],
+        tls: &Arc<ListenerTls>,
+    ) -> Result<(), RenewalError> {
+        for files in certificates {
+            self.serve(files)?;
+        }
+        let is_of_listener = |known: &&Arc<WatchedCertificate>| match &known.user {
+            CertificateUser::Clients { tls: known, .. } => Arc::ptr_eq(known, tls),
+            CertificateUser::Listeners { .. } | CertificateUser::Upstream(_) | CertificateUser::Issuer(_) => false,
+        };
+        let Some(known) = self.before.iter().find(is_of_listener).cloned() else { return Ok(()) };
+        let watch = known.watch().afresh();
+        if !known.watch().has_same_content(&watch)
+            && let CertificateUser::Clients { mutual_tls, .. } = &known.user
+        {
+            let (config, ends) = renewed_tls(mutual_tls, tls)?;
+            let (of, content) = (Arc::clone(&known), RenewedContent::Tls(Box::new(config)));
+            self.renewed.push(RenewedCertificate { of, content, ends, watch });
+        }
+        self.watched.push(known);
+        Ok(())
+    }
+
     /// Adds the certificates of these upstreams. `new` are those that the configuration has read.
     pub(super) fn add_upstreams(&mut self, upstreams: &[Arc<Upstream>], new: Vec<UpstreamCertificates>) {
         let configs = upstreams.iter().flat_map(|upstream| &upstream.servers).filter_map(|server| server.tls.as_ref());
@@ -168,7 +235,7 @@ impl CertificateSet {
         let is_used = |current: &Arc<CurrentClientConfig>| in_use.contains(&Arc::as_ptr(current));
         let kept = self.before.iter().filter(|known| match &known.user {
             CertificateUser::Upstream(certificates) => is_used(&certificates.current),
-            CertificateUser::Listeners { .. } | CertificateUser::Issuer(_) => false,
+            CertificateUser::Listeners { .. } | CertificateUser::Clients { .. } | CertificateUser::Issuer(_) => false,
         });
         self.watched.extend(kept.cloned());
         for mut certificates in new.into_iter().filter(|certificates| is_used(&certificates.current)) {
@@ -186,7 +253,7 @@ impl CertificateSet {
         };
         let kept = self.before.iter().filter(|known| match &known.user {
             CertificateUser::Issuer(ca) => is_used(ca),
-            CertificateUser::Listeners { .. } | CertificateUser::Upstream(_) => false,
+            CertificateUser::Listeners { .. } | CertificateUser::Clients { .. } | CertificateUser::Upstream(_) => false,
         });
         self.watched.extend(kept.cloned());
         for (ca, watch) in new.into_iter().filter(|(ca, _)| is_used(ca)) {
@@ -241,6 +308,10 @@ impl CertificateUser {
                 let end = self.check_end(before, &pair, now)?;
                 Ok((Box::new(move || served.replace(pair)), vec![(files.cert.clone(), end)]))
             }
+            Self::Clients { mutual_tls, tls } => {
+                let (config, ends) = renewed_tls(mutual_tls, tls)?;
+                Ok((Box::new(move || tls.replace(config)), ends))
+            }
             Self::Issuer(ca) => {
                 let pem = read_ca(ca.path())?;
                 let ends = vec![(ca.path().to_owned(), upstream::tls::last_end(&pem))];
@@ -271,7 +342,7 @@ impl CertificateUser {
     fn served_from(&self, wanted: &CertificateFiles) -> Option<Arc<ServedCertificate>> {
         match self {
             Self::Listeners { files, served } if files == wanted => Some(Arc::clone(served)),
-            Self::Listeners { .. } | Self::Upstream(_) | Self::Issuer(_) => None,
+            Self::Listeners { .. } | Self::Clients { .. } | Self::Upstream(_) | Self::Issuer(_) => None,
         }
     }
 
@@ -279,10 +350,18 @@ impl CertificateUser {
     fn name(&self) -> std::path::Display<'_> {
         match self {
             Self::Listeners { files, .. } => files.cert.display(),
+            Self::Clients { mutual_tls, .. } => mutual_tls.ca.display(),
             Self::Issuer(ca) => ca.path().display(),
             Self::Upstream(certificates) => certificates.ends.first().map_or(Path::new(""), |(path, _)| path).display(),
         }
     }
+}
+
+/// The configuration with the present authorities of client certificates.
+fn renewed_tls(mutual_tls: &MutualTls, tls: &ListenerTls) -> Result<(ServerConfig, Vec<CertificateEnd>), RenewalError> {
+    let authorities = mutual_tls.load()?;
+    let ends = vec![(mutual_tls.ca.clone(), authorities.ends_at())];
+    Ok((tls.with_authorities(&authorities)?, ends))
 }
 
 impl CertificateStatus {
@@ -300,77 +379,4 @@ impl CertificateStatus {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use tempfile::tempdir;
-
-    use super::*;
-
-    /// So early that every change counts as recent.
-    const NOW: UnixTime = UnixTime::from_seconds(0);
-
-    fn chain(served: &ServedCertificate) -> Vec<u8> {
-        served.current().cert[0].to_vec()
-    }
-
-    #[test]
-    fn listeners_of_the_same_files_share_their_certificate() {
-        let folder = tempdir().unwrap();
-        let files = |name: &str| CertificateFiles {
-            cert: folder.path().join(format!("{name}.crt")),
-            key: folder.path().join(format!("{name}.key")),
-            self_signed: true,
-        };
-        let certificates = Certificates::default();
-        let mut set = certificates.next();
-        let served = set.serve(&files("a")).unwrap();
-        assert!(Arc::ptr_eq(&served, &set.serve(&files("a")).unwrap()));
-        certificates.replace(set);
-        let all = certificates.0.load_full();
-        let [watched] = &all[..] else { panic!("one certificate") };
-        let first = chain(&served);
-        files("b").make().unwrap();
-        let look = |expected_to_be_current| {
-            watched.look(NOW);
-            watched.look(NOW);
-            assert_eq!(watched.status.state().is_current, expected_to_be_current);
-            chain(&served)
-        };
-        fs::copy(files("b").cert, files("a").cert).unwrap();
-        assert_eq!(look(false), first, "the key is of the other certificate");
-        fs::copy(files("b").key, files("a").key).unwrap();
-        let second = look(true);
-        assert_ne!(second, first);
-        fs::remove_file(files("a").cert).unwrap();
-        assert_eq!(look(false), second);
-        fs::copy(files("b").cert, files("a").cert).unwrap();
-        assert_eq!(look(true), second);
-    }
-
-    #[test]
-    fn the_next_configuration_shares_and_renews_certificates() {
-        let folder = tempdir().unwrap();
-        let files = |name: &str| CertificateFiles {
-            cert: folder.path().join(format!("{name}.crt")),
-            key: folder.path().join(format!("{name}.key")),
-            self_signed: true,
-        };
-        let certificates = Certificates::default();
-        let mut first = certificates.next();
-        let served = first.serve(&files("a")).unwrap();
-        certificates.replace(first);
-        let before = chain(&served);
-        files("b").make().unwrap();
-        fs::copy(files("b").cert, files("a").cert).unwrap();
-        assert!(certificates.next().serve(&files("a")).is_err(), "the key is of the other certificate");
-        fs::copy(files("b").key, files("a").key).unwrap();
-        let mut second = certificates.next();
-        assert!(Arc::ptr_eq(&served, &second.serve(&files("a")).unwrap()));
-        assert_eq!(chain(&served), before, "not in use yet");
-        certificates.replace(second);
-        assert_ne!(chain(&served), before);
-        certificates.replace(certificates.next());
-        assert!(certificates.states().is_empty());
-    }
-}
+mod tests;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 
 use super::certificates::CertificateSet;
 use super::start_error::StartError;
@@ -20,7 +19,7 @@ use crate::server::accept;
 use crate::server::connection::ListenerTransport;
 use crate::server::inherited_sockets::{InheritedSockets, ListenSockets, QueueOwner};
 use crate::server::listener::{ListenError, ListenerId};
-use crate::server::tls;
+use crate::server::tls::ListenerTls;
 
 /// A listener that is served.
 #[derive(Clone, Debug)]
@@ -101,17 +100,16 @@ impl OpenedListener {
     ) -> Result<Self, StartError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = same.as_ref().map_or_else(|| ListenerId(NEXT.fetch_add(1, Ordering::Relaxed)), |same| same.id);
-        let mut runtime = listener_runtime(id, listener, certificates)?;
+        // The same configuration of TLS resumes the sessions that it has begun.
+        let unchanged = same.as_ref().filter(|same| same.configured.kind == listener.kind);
+        let unchanged = unchanged.and_then(|same| same.runtime.load().transport.tls.clone());
+        let runtime = listener_runtime(id, listener, unchanged, certificates)?;
         let Some(same) = same else {
             let ListenSockets { sockets, queue } = open_sockets()?;
             let in_use = Arc::new(ArcSwap::from_pointee(runtime.clone()));
             let listener = ListenerInUse { id, configured: listener.clone(), runtime: in_use };
             return Ok(Self { listener, runtime, sockets, queue });
         };
-        if same.configured.kind == listener.kind {
-            // The same configuration of TLS resumes the sessions that it has begun.
-            runtime.transport.tls.clone_from(&same.runtime.load().transport.tls);
-        }
         let listener = ListenerInUse { id, configured: listener.clone(), runtime: same.runtime };
         Ok(Self { listener, runtime, sockets: Vec::new(), queue: QueueOwner::default() })
     }
@@ -120,13 +118,16 @@ impl OpenedListener {
 fn listener_runtime(
     id: ListenerId,
     listener: &Listener,
+    unchanged: Option<Arc<ListenerTls>>,
     certificates: &mut CertificateSet,
 ) -> Result<ListenerRuntime, StartError> {
     let (tls, listener_mode) = match &listener.kind {
-        ListenerKind::Tls { certificates: files, min_version } => {
-            let served = files.iter().map(|files| certificates.serve(files)).collect::<Result<_, _>>()?;
-            let config: ServerConfig = tls::server_config(served, *min_version)?;
-            (Some(Arc::new(config)), ListenerMode::Tls)
+        ListenerKind::Tls { certificates: files, min_version, mutual_tls } => {
+            let tls = match unchanged {
+                Some(tls) => certificates.keep_tls(files, &tls).map(|()| tls),
+                None => certificates.tls(files, *min_version, mutual_tls.as_ref()),
+            };
+            (Some(tls?), ListenerMode::Tls)
         }
         ListenerKind::Plain => (None, ListenerMode::Plain { loopback: listener.address.ip().is_loopback() }),
         ListenerKind::Redirect { origin } => (None, ListenerMode::Redirect { origin: origin.clone() }),

@@ -4,6 +4,7 @@
 //! issuers, algorithms) are still text here. [`super::resolve`] parses them and checks what involves several keys.
 
 pub(crate) mod authorization;
+pub(crate) mod certificate_name;
 pub(crate) mod claim;
 pub(crate) mod client_key;
 pub(crate) mod config_test;

@@ -27,6 +27,7 @@ use crate::pipeline::routing::table::RouteTable;
 use crate::server::certificate::CertificateFiles;
 use crate::server::drain::Shutdown;
 use crate::server::limits::Limits;
+use crate::server::mutual_tls::MutualTls;
 use crate::server::tls::MinTlsVersion;
 use crate::telemetry::admin::Hosts;
 use crate::trust::issuer::IssuerSettings;
@@ -106,6 +107,8 @@ pub(crate) enum ListenerKind {
     Tls {
         certificates: Vec<CertificateFiles>,
         min_version: MinTlsVersion,
+        /// `None`: it asks for no client certificates.
+        mutual_tls: Option<MutualTls>,
     },
     Plain,
     /// To this origin, without a trailing slash.
@@ -123,6 +126,12 @@ impl Listener {
             ListenerKind::Plain => self.address.ip().is_loopback() || self.believed.scheme,
             ListenerKind::Redirect { .. } => false,
         }
+    }
+
+    /// Whether clients can present certificates here: in the handshake, or by a trusted proxy that states them.
+    pub(crate) fn takes_certificates(&self) -> bool {
+        let by_handshake = matches!(&self.kind, ListenerKind::Tls { mutual_tls: Some(_), .. });
+        by_handshake || self.believed.client_certificate
     }
 }
 

@@ -1,5 +1,6 @@
 //! The authorization server: has a client authenticated, decides its grant, signs its token.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +24,10 @@ use super::offload::{Busy, Offload};
 use super::request::Parameters;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
+use crate::jose::client_certificate::ClientCertificate;
 use crate::network::SourceAddress;
 use crate::oauth::bound::TokenBinding;
-use crate::oauth::confirmation::Confirmation;
+use crate::oauth::confirmation::{Confirmation, Thumbprint};
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
@@ -76,6 +78,8 @@ pub(crate) struct EndpointRequest<'r> {
     pub(crate) query: Option<&'r str>,
     pub(crate) body: &'r [u8],
     pub(crate) from: SourceAddress,
+    /// The client certificate of the connection, or the one that a proxy states.
+    pub(crate) certificate: Option<&'r Rc<ClientCertificate>>,
     /// The time after the body has arrived.
     pub(crate) now: UnixTime,
     pub(crate) trust: &'r Trust,
@@ -105,6 +109,17 @@ impl DecidedGrant<'_> {
     /// What the client's tokens must be bound to.
     pub(crate) fn bound(&self) -> TokenBinding {
         self.authenticated.client.bound
+    }
+
+    /// The certificate that the token is bound to, of the one that the request has: always that of a client that it
+    /// authenticates, else where the client's tokens must be bound. `has_key` tells whether the token is bound to a key.
+    pub(crate) fn certificate(&self, presented: Option<Thumbprint>, has_key: bool) -> Option<Thumbprint> {
+        let is_wanted = match (&self.authenticated.credential, self.bound()) {
+            (Credential::Certificate, _) | (_, TokenBinding::Mtls) => true,
+            (_, TokenBinding::Either) => !has_key,
+            (_, TokenBinding::None | TokenBinding::Dpop) => false,
+        };
+        presented.filter(|_| is_wanted)
     }
 
     pub(crate) fn client(&self) -> &Identity {
@@ -221,11 +236,12 @@ impl AuthorizationServer {
     /// Authenticates the client of a request. Also returns the parameters.
     pub(super) async fn client(
         &self,
-        EndpointRequest { headers, query, body, from, now, trust }: EndpointRequest<'_>,
+        EndpointRequest { headers, query, body, from, certificate, now, trust }: EndpointRequest<'_>,
     ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
         let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
         let credentials = std::mem::take(&mut parameters.credentials);
-        let presented = PresentedCredentials::read(headers, credentials, |iss| trust.has_external(iss))?;
+        let external = |iss: &str| trust.has_external(iss);
+        let presented = PresentedCredentials::read(headers, credentials, certificate, external)?;
         let by = ComparedBy { audiences: &self.audiences, now };
         Ok((self.authenticator.authenticate(presented, from, by).await?, parameters))
     }

@@ -23,6 +23,10 @@ pub(crate) struct Endpoints {
     pub(crate) authorization: String,
     pub(crate) jwks: String,
     pub(crate) metadata: Vec<String>,
+    /// Whether clients can present certificates.
+    pub(crate) takes_certificates: bool,
+    /// The origin at which they do, where it is another than that of the issuer.
+    pub(crate) mtls_origin: Option<String>,
     origin_bytes: usize,
 }
 
@@ -38,6 +42,8 @@ impl Endpoints {
             token,
             jwks: format!("{below}{JWKS}"),
             metadata: metadata_paths(below),
+            takes_certificates: false,
+            mtls_origin: None,
             issuer: issuer.to_owned(),
             origin_bytes,
         }
@@ -48,9 +54,19 @@ impl Endpoints {
         format!("{}{path}", &self.issuer[..self.origin_bytes])
     }
 
+    /// The URL of one of the paths for clients with certificates, where that is another (RFC 8705 §5).
+    pub(crate) fn mtls_url(&self, path: &str) -> Option<String> {
+        self.mtls_origin.as_ref().map(|origin| format!("{origin}{path}"))
+    }
+
+    /// The URLs of the token endpoint.
+    pub(crate) fn token_urls(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.url(&self.token)).chain(self.mtls_url(&self.token))
+    }
+
     /// The audiences that the assertion of a client may have (RFC 7523 §3).
     pub(crate) fn assertion_audiences(&self) -> Vec<String> {
-        vec![self.issuer.clone(), self.url(&self.token)]
+        std::iter::once(self.issuer.clone()).chain(self.token_urls()).collect()
     }
 
     /// Every path, which no route may have.
@@ -101,6 +117,15 @@ mod tests {
             assert_eq!(endpoints.url(&endpoints.jwks), "https://gateway.example.com/.well-known/jwks.json");
             assert_eq!(endpoints.issuer, issuer);
         }
+    }
+
+    #[test]
+    fn clients_with_certificates_have_urls_of_their_own() {
+        let mut endpoints = Endpoints::new("https://g.example/auth", None);
+        assert_eq!(endpoints.mtls_url(&endpoints.token), None);
+        endpoints.mtls_origin = Some("https://mtls.g.example:8443".to_owned());
+        let expected = "https://mtls.g.example:8443/auth/oauth/token";
+        assert_eq!(endpoints.mtls_url(&endpoints.token).as_deref(), Some(expected));
     }
 
     #[test]

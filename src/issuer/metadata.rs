@@ -87,6 +87,14 @@ pub(crate) fn metadata(
             metadata[member] = Algorithm::ALL.into_iter().map(Algorithm::as_str).collect();
         }
     }
+    if endpoints.takes_certificates {
+        metadata["tls_client_certificate_bound_access_tokens"] = true.into();
+    }
+    if let (Some(token), Some(revocation)) =
+        (endpoints.mtls_url(&endpoints.token), endpoints.mtls_url(&endpoints.revocation))
+    {
+        metadata["mtls_endpoint_aliases"] = json!({ "token_endpoint": token, "revocation_endpoint": revocation });
+    }
     if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) {
         metadata["scopes_supported"] = scopes.iter().map(Scope::as_str).collect();
     }

@@ -8,6 +8,10 @@ pub(super) const BOOLEAN: u8 = 0x01;
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OBJECT_ID: u8 = 0x06;
+pub(super) const UTF8_STRING: u8 = 0x0c;
+pub(super) const NUMERIC_STRING: u8 = 0x12;
+pub(super) const PRINTABLE_STRING: u8 = 0x13;
+pub(super) const IA5_STRING: u8 = 0x16;
 pub(super) const UTC_TIME: u8 = 0x17;
 pub(super) const GENERALIZED_TIME: u8 = 0x18;
 pub(super) const BMP_STRING: u8 = 0x1e;
@@ -63,4 +67,16 @@ impl<'d> DerReader<'d> {
             }
         }
     }
+
+    /// Whether all elements have been read. False if reading has stopped at something that is no element.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A number in groups of seven bits, the highest first; all but the last have the eighth bit set (X.690 §8.19.2).
+pub(super) fn base128(number: u32) -> impl Iterator<Item = u8> {
+    let groups = (0..5).rev().map(move |group| (number >> (7 * group)) as u8 & 0x7f);
+    let first = groups.clone().take(4).take_while(|group| *group == 0).count();
+    groups.enumerate().skip(first).map(|(at, group)| if at < 4 { group | 0x80 } else { group })
 }

@@ -8,8 +8,10 @@
 pub(crate) mod algorithm;
 pub(crate) mod certificate_facts;
 pub(crate) mod claims;
+pub(crate) mod client_certificate;
 pub(crate) mod client_proofs;
 mod der;
+pub(crate) mod distinguished_name;
 pub(crate) mod dpop;
 mod ed25519;
 pub(crate) mod header;

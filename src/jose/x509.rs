@@ -53,6 +53,22 @@ pub(crate) fn certify(pkcs8: &[u8], algorithm: Algorithm, common_name: &str) -> 
     Ok(params.self_signed(&key)?.der().to_vec())
 }
 
+/// A certificate of a client, in DER, that ends at the begin of this year. Its subject has an organization and a common
+/// name, if they are not empty.
+#[cfg(test)]
+pub(crate) fn client_certificate(subject: [&str; 2], dns_names: &[&str], uris: &[&str], end: i32) -> Vec<u8> {
+    let mut params = CertificateParams::new(dns_names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    for (kind, value) in [DnType::OrganizationName, DnType::CommonName].into_iter().zip(subject) {
+        if !value.is_empty() {
+            params.distinguished_name.push(kind, value);
+        }
+    }
+    params.not_after = rcgen::date_time_ymd(end, 1, 1);
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::signing::SigningKey;

@@ -14,6 +14,7 @@ use crate::server::accept::Accepted;
 use crate::server::connection::{ListenerTransport, Session, serve_connection};
 use crate::server::connection_end::ConnectionEnd;
 use crate::server::exchange_guard::ExchangeGuard;
+use crate::server::mutual_tls::TlsClient;
 use crate::server::proxy_header::ProxyHeader;
 use crate::server::received_request::Received;
 use crate::server::watch::TimeoutKind;
@@ -23,7 +24,7 @@ use crate::server::watch::TimeoutKind;
 pub(crate) struct ListenerRuntime {
     pub(crate) transport: ListenerTransport,
     pub(crate) listener_mode: ListenerMode,
-    /// The parts of the public origin that `trusted_proxies` may state.
+    /// The statements of `trusted_proxies` that count.
     pub(crate) believed: BelievedParts,
 }
 
@@ -42,12 +43,13 @@ pub(crate) fn serve(
         let snapshot = snapshot.clone();
         move |address: IpAddr| snapshot.trusted_proxies.contains(address)
     };
-    let begin_session = move |socket: IpAddr, header: Option<ProxyHeader>| {
+    let begin_session = move |socket: IpAddr, header: Option<ProxyHeader>, tls_client: Option<TlsClient>| {
         let trusted = &snapshot.trusted_proxies;
-        let mut peer = match header {
+        let peer = match header {
             Some(header) => Peer::from_proxy_header(socket, header, listener_mode, trusted),
             None => Peer::new(socket, listener_mode, trusted),
         };
+        let mut peer = peer.with_tls_client(tls_client);
         (peer.listener, peer.believed) = (listener, believed);
         let peer = peer.counted_in(&worker.in_flight, trusted);
         let record_end = {

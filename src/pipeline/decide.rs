@@ -36,6 +36,7 @@ use super::routing::route::Route;
 use super::routing::snapshot::{BuiltInEndpoint, Snapshot};
 use super::routing::table::RouteMatch;
 use crate::http1::target::RequestTarget;
+use crate::oauth::confirmation::Thumbprint;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::observer::{Observation, Observer, Room};
 use crate::server::received_request::ReceivedHead;
@@ -91,6 +92,10 @@ pub(crate) async fn decide<'s>(
     observer.observe_all(|| observed_form(head, &request));
     let request = request.inspect_err(|_| open.log.presented(&head.headers))?;
     open.log.request(&request);
+    if peer.is_misdirected(request.authority.host()) {
+        open.log.presented(&head.headers);
+        return Err(Rejection::Misdirected);
+    }
     if let ListenerMode::Redirect { origin } = &peer.listener_mode {
         return redirect(origin, snapshot, &mut open.log, &request, head).map(DecidedRequest::Answered);
     }
@@ -124,13 +129,14 @@ pub(crate) async fn decide<'s>(
     Ok(DecidedRequest::Permitted(Permitted { permit, request, handshake, call, chosen_by }))
 }
 
-/// Refuses a request whose proxy contradicts itself, or states an origin that is not valid.
+/// Refuses a request whose proxy contradicts itself, or states an origin or a certificate that is not valid.
 fn check_peer(peer: &Peer) -> Result<(), Rejection> {
     match peer.address_trust {
         AddressTrust::Contradicted => return Err(Rejection::Header(FieldFault::Contradiction)),
         AddressTrust::Certain | AddressTrust::Uncertain => {}
     }
-    peer.stated.as_ref().map(drop).map_err(|fault| Rejection::Header((*fault).into()))
+    peer.stated.as_ref().map_err(|fault| Rejection::Header((*fault).into()))?;
+    peer.certificate.as_ref().map(drop).map_err(|fault| Rejection::Header(*fault))
 }
 
 /// The canonical form of a request. Forms of paths that services read in different ways need the consent of the route.
@@ -187,7 +193,8 @@ async fn find_permit<'r>(
     let proven = authenticated.and_then(|presented| {
         let origin = peer.public_origin(&request.authority);
         let proof = ProofRequest { rules: &snapshot.proofs, headers, request, origin, now: log.now };
-        let proven = prove_possession(&proof, &presented, rule, fields, observer);
+        let certificate = peer.certificate().map(|certificate| certificate.thumbprint);
+        let proven = prove_possession(&proof, certificate, &presented, rule, fields, observer);
         proven.map_err(|check| presented.caller.refused(check).into())
     });
     let caller = match proven {
@@ -211,6 +218,7 @@ async fn find_permit<'r>(
 /// demands. Tells the client the nonce that it needs.
 fn prove_possession(
     proof: &ProofRequest<'_>,
+    certificate: Option<Thumbprint>,
     presented: &PresentedCaller<'_>,
     rule: &AccessRule,
     fields: &mut ResponseFields,
@@ -223,7 +231,7 @@ fn prove_possession(
         Err(_) => None,
     };
     let proven = checked.and_then(|checked| {
-        let proofs = PresentedProofs { key: checked.map(|checked| checked.key), certificate: None };
+        let proofs = PresentedProofs { key: checked.map(|checked| checked.key), certificate };
         prove(&presented.caller, &proofs, rule.bound)
     });
     let needs_none = proven.is_ok() && presented.caller.confirmation().is_none();

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use http_body::Body;
-use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
@@ -22,18 +21,20 @@ use super::connection_limiter::ConnectionPermit;
 use super::exchange_guard::ExchangeGuard;
 use super::handshakes::HandshakeProgress;
 use super::listener::ListenerId;
+use super::mutual_tls::TlsClient;
 use super::protocols::Driven;
 use super::proxy_header::{self, ProxyHeader};
 use super::received_request::Received;
 use super::socket::Socket;
-use super::tls::HttpVersion;
+use super::tls::{HttpVersion, ListenerTls};
 use super::worker_connections::WorkerConnections;
+use crate::clock;
 
 /// The protocols below HTTP that the connections of a listener use.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerTransport {
     pub(crate) listener: ListenerId,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) tls: Option<Arc<ListenerTls>>,
     /// Every connection begins with a PROXY header, from a trusted proxy.
     pub(crate) proxy_protocol: bool,
 }
@@ -64,14 +65,14 @@ struct Established<E> {
 
 /// Serves one connection to its end.
 ///
-/// `is_trusted` is called for the sender of a PROXY header. `begin_session` gets the address of the socket, and the
-/// PROXY header if the listener requires one.
+/// `is_trusted` is called for the sender of a PROXY header. `begin_session` gets the address of the socket, the PROXY
+/// header if the listener requires one, and the client of the handshake if the listener asks for its certificate.
 pub(crate) fn serve_connection<A, E, Fut, B>(
     connections: Rc<WorkerConnections>,
     transport: ListenerTransport,
     accepted: Accepted,
     is_trusted: impl FnOnce(IpAddr) -> bool,
-    begin_session: impl FnOnce(IpAddr, Option<ProxyHeader>) -> Session<A, E>,
+    begin_session: impl FnOnce(IpAddr, Option<ProxyHeader>, Option<TlsClient>) -> Session<A, E>,
 ) -> impl Future<Output = ()>
 where
     A: FnOnce(ExchangeGuard, Received) -> Fut + Clone + 'static,
@@ -100,7 +101,7 @@ async fn establish<A, E, Fut, B>(
     transport: ListenerTransport,
     mut arrival: Arrival,
     is_trusted: impl FnOnce(IpAddr) -> bool,
-    begin_session: impl FnOnce(IpAddr, Option<ProxyHeader>) -> Session<A, E>,
+    begin_session: impl FnOnce(IpAddr, Option<ProxyHeader>, Option<TlsClient>) -> Session<A, E>,
 ) -> Option<Established<E>>
 where
     A: FnOnce(ExchangeGuard, Received) -> Fut + Clone + 'static,
@@ -110,21 +111,26 @@ where
 {
     let header = if transport.proxy_protocol { Some(arrival.read_proxy_header(is_trusted).await?) } else { None };
     let Arrival { stream, socket, permit, progress } = arrival;
-    let Session { answer, record_end } = begin_session(socket, header);
-    let (stream, protocol) = match transport.tls {
-        None => (ClientStream::Plain(Socket(stream)), HttpVersion::Http1),
-        Some(config) => {
+    let (stream, protocol, tls_client) = match transport.tls {
+        None => (ClientStream::Plain(Socket(stream)), HttpVersion::Http1, None),
+        Some(tls) => {
             progress.first_byte(&stream).await?;
             // Boxed to keep the futures small that it is moved through.
-            let accepted = TlsAcceptor::from(config).accept(Socket(stream)).await;
+            let accepted = TlsAcceptor::from(tls.current()).accept(Socket(stream)).await;
             let logged = accepted.inspect_err(|error| {
                 debug!(network.peer.address = %socket, %error, "a TLS handshake failed: closed");
             });
             let stream = Box::new(logged.ok()?);
-            let protocol = HttpVersion::agreed(stream.get_ref().1.alpn_protocol());
-            (ClientStream::Tls(stream), protocol)
+            let session = stream.get_ref().1;
+            let client = tls.asks_for_certificates().then(|| TlsClient::of(session, clock::now())).transpose();
+            let client = client.inspect_err(|fault| {
+                debug!(network.peer.address = %socket, error = %fault, "a TLS session was not resumed: closed");
+            });
+            let protocol = HttpVersion::agreed(session.alpn_protocol());
+            (ClientStream::Tls(stream), protocol, client.ok()?)
         }
     };
+    let Session { answer, record_end } = begin_session(socket, header, tls_client);
     let watch = connections.guard.watch(protocol == HttpVersion::Http2, transport.listener);
     let driven = connections.protocols().serve(stream, protocol, watch, answer);
     Some(Established { driven, record_end, permit })

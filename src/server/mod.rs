@@ -19,6 +19,7 @@ mod http2_connection;
 pub(crate) mod inherited_sockets;
 pub(crate) mod limits;
 pub(crate) mod listener;
+pub(crate) mod mutual_tls;
 pub(crate) mod output_backlog;
 mod protocols;
 pub(crate) mod proxy_header;

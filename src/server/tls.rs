@@ -1,4 +1,5 @@
-//! TLS 1.2 and 1.3 for clients: certificates by SNI, the HTTP version by ALPN, session resumption by tickets.
+//! TLS 1.2 and 1.3 for clients: certificates by SNI, the HTTP version by ALPN, session resumption by tickets, client
+//! certificates where the listener asks for them.
 
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, Res
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
+
+use super::mutual_tls::ClientAuthorities;
 
 /// The oldest TLS version that is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,19 +37,65 @@ const ALPN_HTTP10: &[u8] = b"http/1.0";
 #[derive(Debug)]
 pub(crate) struct ServedCertificate(ArcSwap<CertifiedKey>);
 
-/// The configuration of one listener, shared by all workers. `certificates` is not empty; the first is the default.
-pub(crate) fn server_config(
+/// The TLS of one listener, shared by all workers. New handshakes use the present configuration.
+#[derive(Debug)]
+pub(crate) struct ListenerTls {
+    /// Not empty; the first is the default.
     certificates: Vec<Arc<ServedCertificate>>,
     min_version: MinTlsVersion,
+    asks_for_certificates: bool,
+    current: ArcSwap<ServerConfig>,
+}
+
+impl ListenerTls {
+    /// With `authorities`, it asks for client certificates.
+    pub(crate) fn new(
+        certificates: Vec<Arc<ServedCertificate>>,
+        min_version: MinTlsVersion,
+        authorities: Option<ClientAuthorities>,
+    ) -> Result<Arc<Self>, rustls::Error> {
+        let config = server_config(&certificates, min_version, authorities.as_ref())?;
+        let current = ArcSwap::from_pointee(config);
+        let asks_for_certificates = authorities.is_some();
+        Ok(Arc::new(Self { certificates, min_version, asks_for_certificates, current }))
+    }
+
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        self.asks_for_certificates
+    }
+
+    /// A configuration with other authorities for client certificates. It resumes no session that began with another.
+    pub(crate) fn with_authorities(&self, authorities: &ClientAuthorities) -> Result<ServerConfig, rustls::Error> {
+        server_config(&self.certificates, self.min_version, Some(authorities))
+    }
+
+    pub(crate) fn replace(&self, config: ServerConfig) {
+        self.current.store(Arc::new(config));
+    }
+}
+
+/// Each configuration has its own key for tickets: a session that began with it is resumed by no other, so that none
+/// brings a client certificate that this one would refuse.
+fn server_config(
+    certificates: &[Arc<ServedCertificate>],
+    min_version: MinTlsVersion,
+    authorities: Option<&ClientAuthorities>,
 ) -> Result<ServerConfig, rustls::Error> {
     let versions: &[&SupportedProtocolVersion] = match min_version {
         MinTlsVersion::Tls12 => &[&TLS13, &TLS12],
         MinTlsVersion::Tls13 => &[&TLS13],
     };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(versions)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(ByServerName { certificates }));
+    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(versions)?;
+    let builder = match authorities {
+        Some(authorities) => builder.with_client_cert_verifier(authorities.verifier()),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(ByServerName { certificates: certificates.to_vec() }));
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec(), ALPN_HTTP10.to_vec()];
     // Tickets need no server state and work on every worker. Clients use one for each session.
     config.ticketer = aws_lc_rs::Ticketer::new()?;

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -49,6 +50,16 @@ impl Authority {
         self.issue_as(names, |params| {
             params.not_before = rcgen::date_time_ymd(2020, 1, 1);
             params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        })
+    }
+
+    /// For a client: with a subject `CN=common_name,O=Example`, a DNS name and a URI.
+    pub(crate) fn issue_to(&self, common_name: &str, dns_name: &str, uri: &str) -> Issued {
+        self.issue_as(&[dns_name], |params| {
+            params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::OrganizationName, "Example");
+            params.distinguished_name.push(DnType::CommonName, common_name);
         })
     }
 
@@ -97,6 +108,18 @@ impl Issued {
         let certificate =
             params_for(names).signed_by(&key, &Issuer::from_params(&params_for(names), &own_key)).unwrap();
         Self { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// The certificate in DER.
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
+    }
+
+    /// The certificate with its key, for TLS.
+    pub(crate) fn pair(&self) -> CertifiedKey {
+        let key = PrivatePkcs8KeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        CertifiedKey::from_der(vec![self.der()], PrivateKeyDer::Pkcs8(key), &provider).unwrap()
     }
 
     /// The TLS configuration of a service. It requests a certificate of `clients` if there is such an authority.

@@ -13,6 +13,7 @@ use super::view::{AccessView, OauthView};
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::client_auth::KeptCredentials;
+use crate::issuer::client_auth::certificate::CertificateName;
 use crate::issuer::client_auth::secret::kept_secret::KeptSecret;
 use crate::issuer::ring_store::RingSettings;
 use crate::issuer::rotation::RotationRules;
@@ -40,6 +41,7 @@ pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut 
         }
         (Some(before), Some(after)) => {
             compare_server(before.server, after.server, changes);
+            compare_mtls_origin(before.server, after.server, changes);
             compare_endpoints(&paths(before), &paths(after), changes);
             compare_settings(before.trust, after.trust, &subject, changes);
             compare_ring(before.ring, after.ring, changes);
@@ -75,6 +77,18 @@ fn compare_server(old: &ServerSettings, new: &ServerSettings, changes: &mut Chan
             if *json_requests { (Direction::Wider, "takes") } else { (Direction::Narrower, "no longer takes") };
         let subject = ChangeSubject::named(&["oauth", "json_requests"]);
         changes.add(direction, &subject, format!("the token endpoint {takes} JSON bodies"));
+    }
+}
+
+/// The listeners decide where certificates are taken. The origin only tells clients.
+fn compare_mtls_origin(old: &ServerSettings, new: &ServerSettings, changes: &mut Changes) {
+    let [before, after] = [old, new].map(|server| server.endpoints.mtls_origin.as_deref());
+    if before != after {
+        let text = match after {
+            Some(origin) => format!("clients with certificates are told to use {origin}"),
+            None => "clients with certificates are no longer told to use another origin".to_owned(),
+        };
+        changes.add(Direction::Changed, &ChangeSubject::named(&["oauth", "mtls_origin"]), text);
     }
 }
 
@@ -230,8 +244,15 @@ fn compare_credentials(
     new: &KeptCredentials,
     changes: &mut Changes,
 ) {
-    let KeptCredentials { secrets, keys } = new;
+    let KeptCredentials { secrets, keys, certificates } = new;
     client_keys::compare((id, subject), &old.keys, keys, changes);
+    let other = |names: &[CertificateName], of: &[CertificateName]| names.iter().filter(|name| !of.contains(name)).count();
+    let (added, removed) = (other(certificates, &old.certificates), other(&old.certificates, certificates));
+    if added + removed > 0 {
+        let direction = if added == 0 { Direction::Narrower } else { Direction::Unclear };
+        let text = format!("names of certificates of client `{id}` changed: {added} added, {removed} removed");
+        changes.add(direction, subject, text);
+    }
     let is_same = |one: &KeptSecret, other: &KeptSecret| one.hash.is_same(&other.hash);
     let added = secrets.iter().filter(|secret| !old.secrets.iter().any(|other| is_same(secret, other))).count();
     let removed = old.secrets.iter().filter(|secret| !secrets.iter().any(|other| is_same(secret, other))).count();

@@ -5,6 +5,7 @@ use super::change::{ChangeSubject, Changes, Direction};
 use super::view::AccessView;
 use crate::config::types::{Admin, Listener, ListenerKind};
 use crate::network::Networks;
+use crate::server::mutual_tls::{CertificateDemand, MutualTls};
 use crate::server::tls::MinTlsVersion;
 
 pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut Changes) {
@@ -59,8 +60,8 @@ fn compare_kind(
 ) {
     match (old, new) {
         (
-            ListenerKind::Tls { certificates: certificates_before, min_version: version_before },
-            ListenerKind::Tls { certificates, min_version },
+            ListenerKind::Tls { certificates: certificates_before, min_version: version_before, mutual_tls: mutual_before },
+            ListenerKind::Tls { certificates, min_version, mutual_tls },
         ) => {
             if certificates_before != certificates {
                 changes.add(Direction::Changed, subject, format!("{name} has other certificates"));
@@ -72,6 +73,7 @@ fn compare_kind(
                 };
                 changes.add(direction, subject, format!("{name} takes TLS from version {version} on"));
             }
+            compare_mutual_tls(mutual_before.as_ref(), mutual_tls.as_ref(), (name, subject), changes);
         }
         (ListenerKind::Plain, ListenerKind::Plain) => {}
         (ListenerKind::Redirect { origin: before }, ListenerKind::Redirect { origin }) => {
@@ -90,6 +92,32 @@ fn compare_kind(
             let text = format!("{name} becomes {}, before {}", kind_text(new), kind_text(old));
             changes.add(direction.unwrap_or(Direction::Unclear), subject, text);
         }
+    }
+}
+
+fn compare_mutual_tls(
+    old: Option<&MutualTls>,
+    new: Option<&MutualTls>,
+    (name, subject): (&str, &ChangeSubject),
+    changes: &mut Changes,
+) {
+    let strictness = |mutual_tls: Option<&MutualTls>| match mutual_tls.map(|mutual_tls| mutual_tls.demand) {
+        None => (0, "asks for no client certificate"),
+        Some(CertificateDemand::Optional) => (1, "asks for a client certificate"),
+        Some(CertificateDemand::Required) => (2, "requires a client certificate"),
+    };
+    let ((before, _), (after, text)) = (strictness(old), strictness(new));
+    // Where none was asked for, a certificate proves nothing; where one is asked for, a wrong one is refused.
+    let may_be_either = before.max(after) == 1;
+    let direction = direction(after >= before, before >= after);
+    if let Some(direction) = direction.map(|direction| if may_be_either { Direction::Unclear } else { direction }) {
+        changes.add(direction, subject, format!("{name} {text}"));
+    }
+    if let (Some(old), Some(new)) = (old, new)
+        && old.ca != new.ca
+    {
+        let text = format!("{name} takes client certificates of the authorities in {}", new.ca.display());
+        changes.add(Direction::Unclear, subject, format!("{text}, before in {}", old.ca.display()));
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Messages quote the text of the file, as far as [`Source`] permits, and never a value that may come from a variable.
 
+mod certificates;
 mod clear_text_tokens;
 mod hosts;
 mod issuers;
@@ -40,6 +41,7 @@ pub(super) fn warnings(input: &LintInput<'_>) -> Vec<Warning> {
         issuers::unbounded,
         limits::never_reached,
         clear_text_tokens::forwarded,
+        certificates::never_presented,
     ];
     lints.iter().flat_map(|lint| lint(input)).collect()
 }

@@ -9,7 +9,7 @@ use super::super::origin::UrlOrigin;
 use super::super::source::At;
 use super::super::values::{Hint, ScalarValue};
 use super::super::word::Word;
-use crate::pipeline::request::origin_part::OriginPart;
+use crate::pipeline::request::origin_part::ProxyStatement;
 
 mirror! {
     struct RawListener {
@@ -19,8 +19,9 @@ mirror! {
         redirect_to: Option<At<UrlOrigin>>,
         /// Every connection begins with a PROXY header, from one of `trusted_proxies`.
         proxy_protocol: At<bool> = false,
-        /// The parts of the public origin that `trusted_proxies` may state. Default: none.
-        believe: Option<At<OneOrMore<OriginPart>>>,
+        /// The parts of the public origin that `trusted_proxies` may state, and whether they may state client certificates.
+        /// Default: none.
+        believe: Option<At<OneOrMore<ProxyStatement>>>,
     }
 }
 
@@ -29,7 +30,24 @@ mirror! {
         /// Chosen by SNI; the first is the default.
         certificates: Required<OneOrMore<RawCertificate>>,
         min_version: At<RawMinVersion> = RawMinVersion::Tls12,
+        client_auth: Option<At<RawClientAuth>>,
     }
+}
+
+mirror! {
+    struct RawClientAuth {
+        /// Whether a client may have a certificate or must have one. Default: `none`.
+        mode: At<RawClientAuthMode> = RawClientAuthMode::None,
+        /// A PEM file with the authorities that issue client certificates.
+        ca: Option<At<PathBuf>>,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RawClientAuthMode {
+    None,
+    Optional,
+    Required,
 }
 
 mirror! {
@@ -49,9 +67,15 @@ pub(crate) enum RawMinVersion {
     Tls13,
 }
 
-impl Word for OriginPart {
+impl Word for ProxyStatement {
     fn words() -> Vec<(&'static str, Self)> {
-        Self::ALL.into_iter().map(|part| (part.as_str(), part)).collect()
+        Self::ALL.into_iter().map(|statement| (statement.as_str(), statement)).collect()
+    }
+}
+
+impl Word for RawClientAuthMode {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("none", Self::None), ("optional", Self::Optional), ("required", Self::Required)]
     }
 }
 

@@ -9,11 +9,12 @@ use super::super::decode::{Decode, Named, OneOrMore, Required, form_of, mirror};
 use super::super::diagnostics::Reported;
 use super::super::form::{KeyRule, ValueForm};
 use super::super::interpolate::MadeOf;
-use super::super::origin::IssuerUrl;
+use super::super::origin::{IssuerUrl, UrlOrigin};
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, seconds};
+use super::certificate_name::RawCertificateName;
 use super::claim::RawClaim;
 use super::client_key::RawClientKey;
 use super::rate_limit::{RawClientLimit, RawLimitUse};
@@ -24,6 +25,7 @@ use crate::oauth::bound::TokenBinding;
 mirror! {
     struct RawOauth {
         issuer: Required<IssuerUrl>,
+        mtls_origin: Option<At<UrlOrigin>>,
         /// The first is the default.
         audiences: Required<OneOrMore<String>>,
         /// Default: an hour.
@@ -71,6 +73,8 @@ mirror! {
     struct RawClient {
         secrets: Option<At<OneOrMore<RawSecret>>>,
         keys: Vec<At<RawClientKey>>,
+        /// The names of its certificates, for `tls_client_auth`.
+        certificates: Option<At<OneOrMore<RawCertificateName>>>,
         scopes: Required<OneOrMore<String>>,
         audiences: Option<At<OneOrMore<String>>>,
         /// The lifetime of the client's tokens.
@@ -92,7 +96,7 @@ impl RawClient {
 
     /// Whether nothing could authenticate the client.
     pub(crate) fn has_no_credential(&self) -> bool {
-        self.secrets.is_none() && self.keys.is_empty()
+        self.secrets.is_none() && self.keys.is_empty() && self.certificates.is_none()
     }
 }
 

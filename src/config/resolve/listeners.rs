@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::super::decode::{OneOrMore, Required};
 use super::super::diagnostics::Diagnostic;
 use super::super::lint::Lint;
-use super::super::raw::listener::{RawCertificate, RawListener, RawMinVersion, RawTls};
+use super::super::raw::listener::{RawCertificate, RawClientAuth, RawClientAuthMode, RawListener, RawMinVersion, RawTls};
 use super::super::source::At;
 use super::super::types::{Listener, ListenerKind};
 use super::Resolver;
@@ -13,6 +13,7 @@ use super::secrets::{WARN_BEFORE, remaining};
 use crate::clock::UnixTime;
 use crate::pipeline::request::origin_part::BelievedParts;
 use crate::server::certificate::{self, CertificateError, CertificateFiles};
+use crate::server::mutual_tls::{CertificateDemand, MutualTls};
 use crate::server::tls::MinTlsVersion;
 use crate::telemetry::error_chain::ErrorChain;
 
@@ -88,7 +89,34 @@ impl Resolver<'_> {
             RawMinVersion::Tls12 => MinTlsVersion::Tls12,
             RawMinVersion::Tls13 => MinTlsVersion::Tls13,
         };
-        ListenerKind::Tls { certificates, min_version }
+        let mutual_tls = raw.client_auth.as_ref().and_then(|client_auth| self.mutual_tls(client_auth));
+        ListenerKind::Tls { certificates, min_version, mutual_tls }
+    }
+
+    /// `mode: none` may keep its `ca`, so that an operator can switch back and forth.
+    fn mutual_tls(&mut self, raw: &At<RawClientAuth>) -> Option<MutualTls> {
+        let demand = match raw.value.mode.value {
+            RawClientAuthMode::None => return None,
+            RawClientAuthMode::Optional => CertificateDemand::Optional,
+            RawClientAuthMode::Required => CertificateDemand::Required,
+        };
+        let Some(ca) = &raw.value.ca else {
+            let message = "`ca` is missing: name the PEM file of the authorities that issue client certificates";
+            self.faults.at(raw.span, message);
+            return None;
+        };
+        let mutual_tls = MutualTls { demand, ca: self.source.locate_content(&ca.value) };
+        match mutual_tls.load() {
+            Ok(authorities) => {
+                self.named.add_file(authorities.certificates.iter().map(|der| &**der));
+                self.check_end(ca, authorities.ends_at());
+            }
+            Err(error) => {
+                let message = self.redact_path(ErrorChain(&error).to_string(), ca.span, &ca.value);
+                self.faults.at(ca.span, message);
+            }
+        }
+        Some(mutual_tls)
     }
 
     fn certificate(&mut self, raw: &RawCertificate) -> Option<CertificateFiles> {

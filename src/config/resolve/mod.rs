@@ -8,6 +8,7 @@ mod admin;
 mod authorization;
 mod buffering;
 mod claim_rules;
+mod client_certificates;
 mod client_keys;
 mod config_tests;
 mod cors;
@@ -121,7 +122,9 @@ impl Resolver<'_> {
         }
         let dpop = raw.oauth.as_ref().map(|oauth| self.dpop(&oauth.value.dpop)).unwrap_or_default();
         let state = &raw.state_directory;
-        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, &names.issuers_of_callers()));
+        let takes_certificates = listeners.iter().any(|listener| listener.takes_certificates());
+        let callers = (&names.issuers_of_callers()[..], takes_certificates);
+        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, callers));
         self.unlimited_audiences(&raw.issuers, &raw.routes);
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let (static_tokens, static_token_failures) = self.static_tokens(raw.static_tokens);

@@ -44,9 +44,13 @@ impl Resolver<'_> {
         &mut self,
         raw: RawOauth,
         state_directory: &At<PathBuf>,
-        issuers: &[String],
+        (issuers, takes_certificates): (&[String], bool),
     ) -> Resolved<Oauth> {
-        let endpoints = endpoints(&raw);
+        if let Some(origin) = &raw.mtls_origin {
+            self.mtls_origin(origin, &raw, takes_certificates);
+        }
+        let mut endpoints = endpoints(&raw);
+        endpoints.takes_certificates = takes_certificates;
         let issuer = raw.issuer.map(|issuer| self.own_issuer(&issuer));
         let audiences = raw.audiences.map(|list| self.texts(&list.value));
         let ttl = raw.token_ttl.map_or(DEFAULT_TTL, |ttl| self.ttl(&ttl));
@@ -299,5 +303,8 @@ const DEFAULT_TOKEN_RATE: LimitRate = {
 /// Of an issuer that cannot be read, which is reported elsewhere, the paths are those of an origin.
 pub(super) fn endpoints(raw: &RawOauth) -> Endpoints {
     let issuer = raw.issuer.as_ref().map_or("", |issuer| issuer.value.as_str());
-    Endpoints::new(issuer, raw.token_endpoint.path.as_ref().map(|path| path.value.as_str()))
+    let token_path = raw.token_endpoint.path.as_ref().map(|path| path.value.as_str());
+    let mut endpoints = Endpoints::new(issuer, token_path);
+    endpoints.mtls_origin = raw.mtls_origin.as_ref().map(|origin| origin.value.as_str().to_owned());
+    endpoints
 }

@@ -21,11 +21,12 @@ impl Resolver<'_> {
         if client.has_no_credential() {
             let quoted = self.source.quote_key(name.span).unwrap_or_else(|| "this client".to_owned());
             let message = format!(
-                "{quoted} has no way to authenticate: add `secrets`, as `portcullis client new` prints them, or `keys`"
+                "{quoted} has no way to authenticate: add `secrets`, as `portcullis client new` prints them, `keys` or `certificates`"
             );
             self.faults.at(name.span, message);
         }
-        KeptCredentials { secrets: self.secrets(name, client.secrets()), keys: self.client_keys(name, &client.keys) }
+        let (secrets, keys) = (self.secrets(name, client.secrets()), self.client_keys(name, &client.keys));
+        KeptCredentials { secrets, keys, certificates: self.certificate_names(client.certificates.as_ref()) }
     }
 
     fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>]) -> Vec<KeptSecret> {

@@ -115,6 +115,9 @@ impl ClientAuthenticator {
             (Err(Mismatch::Assertion(refused)), ..) => {
                 ClientFault::Assertion { client: Some(claim.id.to_owned()), refused }
             }
+            (Err(Mismatch::Certificate(values)), ..) => {
+                ClientFault::Certificate { client: claim.id.to_owned(), values }
+            }
             (Ok(_) | Err(Mismatch::Wrong), ..) => wrong,
         };
         // The right secret from a forbidden address counts as a failure, or the back-off would reveal that it is right.

@@ -58,6 +58,11 @@ pub(crate) enum ClientFault {
         client: Option<String>,
         refused: RefusedAssertion,
     },
+    /// A certificate that is not the client's. The answer does not say why.
+    Certificate {
+        client: String,
+        values: Box<Discrepancy>,
+    },
     /// The right credentials from an address that the client may not use. Answered like wrong ones.
     Elsewhere {
         client: Identity,
@@ -109,6 +114,7 @@ impl ClientFault {
             | Self::Malformed { .. }
             | Self::WrongCredentials { .. }
             | Self::Assertion { .. }
+            | Self::Certificate { .. }
             | Self::Elsewhere { .. } => TokenErrorCode::InvalidClient,
         }
     }
@@ -118,9 +124,10 @@ impl ClientFault {
         match self {
             Self::InvalidRequest(text) | Self::Malformed { description: text, .. } => text,
             Self::NoCredentials { .. } => "no client credentials",
-            Self::WrongCredentials { .. } | Self::Assertion { .. } | Self::Elsewhere { .. } => {
-                "client authentication failed"
-            }
+            Self::WrongCredentials { .. }
+            | Self::Assertion { .. }
+            | Self::Certificate { .. }
+            | Self::Elsewhere { .. } => "client authentication failed",
         }
     }
 
@@ -131,7 +138,7 @@ impl ClientFault {
             Self::NoCredentials { client } | Self::Assertion { client, .. } => {
                 client.as_deref().and_then(|id| Identity::parse(id).ok())
             }
-            Self::WrongCredentials { client, .. } => Identity::parse(client).ok(),
+            Self::WrongCredentials { client, .. } | Self::Certificate { client, .. } => Identity::parse(client).ok(),
             Self::Elsewhere { client, .. } => Some(client.clone()),
         }
     }
@@ -144,7 +151,10 @@ impl ClientFault {
     /// True if the answer needs a Basic challenge (RFC 6749 §5.2).
     pub(crate) fn wants_challenge(&self) -> bool {
         match self {
-            Self::InvalidRequest(_) | Self::NoCredentials { .. } | Self::Assertion { .. } => false,
+            Self::InvalidRequest(_)
+            | Self::NoCredentials { .. }
+            | Self::Assertion { .. }
+            | Self::Certificate { .. } => false,
             Self::Malformed { basic, .. } | Self::WrongCredentials { basic, .. } | Self::Elsewhere { basic, .. } => {
                 *basic
             }

@@ -7,17 +7,21 @@
 pub(crate) mod assertion;
 pub(crate) mod authenticator;
 pub(crate) mod back_off;
+pub(crate) mod certificate;
 pub(crate) mod claim;
 pub(crate) mod client_keys;
 mod private_key_jwt;
 pub(crate) mod secret;
 mod stand_in_keys;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 
 use self::assertion::{AssertionKind, ClientAssertion, PresentedAssertion};
+use self::certificate::{CertificateName, PresentedCertificate};
 use self::claim::{Claim, ClientFault, RefusedAssertion};
 use self::client_keys::ClientKeys;
 use self::private_key_jwt::{AssertionFault, AssertionVerifier};
@@ -27,6 +31,7 @@ use self::secret::passwords::Passwords;
 use self::secret::presented::PresentedSecret;
 use super::offload::{Busy, Offload};
 use crate::clock::UnixTime;
+use crate::jose::client_certificate::ClientCertificate;
 use crate::jose::jwk::VerifyingKey;
 use crate::oauth::discrepancy::{Discrepancy, one_of};
 use crate::trust::failed_check::{FailedCheck, TokenError};
@@ -57,6 +62,7 @@ methods! {
     SecretBasic => "client_secret_basic";
     SecretPost => "client_secret_post";
     PrivateKeyJwt => "private_key_jwt";
+    TlsClientAuth => "tls_client_auth";
 }
 
 /// The parameters of a body that belong to credentials.
@@ -74,6 +80,7 @@ pub(crate) enum PresentedCredentials {
     Secret(PresentedSecret),
     /// Boxed to keep the common case small.
     Assertion(Box<PresentedAssertion>),
+    Certificate(PresentedCertificate),
 }
 
 /// A client's credentials as the configuration keeps them.
@@ -83,6 +90,8 @@ pub(crate) struct KeptCredentials {
     pub(crate) secrets: Vec<KeptSecret>,
     /// Of its assertions.
     pub(crate) keys: ClientKeys,
+    /// The names that its certificates have.
+    pub(crate) certificates: Vec<CertificateName>,
 }
 
 /// The credential that authenticated a client.
@@ -92,6 +101,8 @@ pub(crate) enum Credential {
     Secret(usize),
     /// The key of its assertion.
     Key(Arc<VerifyingKey>),
+    /// The certificate of its connection.
+    Certificate,
 }
 
 /// Why presented credentials do not authenticate a client.
@@ -100,6 +111,7 @@ pub(crate) enum Mismatch {
     /// They are wrong.
     Wrong,
     Assertion(RefusedAssertion),
+    Certificate(Box<Discrepancy>),
     /// They could not be compared.
     Busy(Busy),
     KeysUnavailable(Box<Discrepancy>),
@@ -138,14 +150,23 @@ impl CredentialParameters {
 }
 
 impl PresentedCredentials {
-    /// `is_external` tells whether an external issuer has this `iss`.
+    /// `certificate` is that of the connection. It authenticates a client that presents nothing else. `is_external` tells
+    /// whether an external issuer has this `iss`.
     pub(crate) fn read(
         headers: &HeaderMap,
         mut body: CredentialParameters,
+        certificate: Option<&Rc<ClientCertificate>>,
         is_external: impl Fn(&str) -> bool,
     ) -> Result<Self, ClientFault> {
         if let Some(assertion) = PresentedAssertion::read(headers, &mut body, is_external)? {
             return Ok(Self::Assertion(Box::new(assertion)));
+        }
+        if !headers.contains_key(AUTHORIZATION)
+            && body.client_secret.is_none()
+            && let (Some(id), Some(certificate)) = (&body.client_id, certificate)
+        {
+            let (id, certificate) = (id.clone(), Rc::clone(certificate));
+            return Ok(Self::Certificate(PresentedCertificate { id, certificate }));
         }
         PresentedSecret::read(headers, body.client_id, body.client_secret).map(Self::Secret)
     }
@@ -155,6 +176,7 @@ impl PresentedCredentials {
             Self::Secret(PresentedSecret::Basic { .. }) => ClientAuthMethod::SecretBasic,
             Self::Secret(PresentedSecret::Post { .. }) => ClientAuthMethod::SecretPost,
             Self::Assertion(_) => ClientAuthMethod::PrivateKeyJwt,
+            Self::Certificate(_) => ClientAuthMethod::TlsClientAuth,
         }
     }
 
@@ -163,6 +185,7 @@ impl PresentedCredentials {
         match self {
             Self::Secret(secret) => secret.ids(),
             Self::Assertion(assertion) => (assertion.id(), None),
+            Self::Certificate(presented) => (&presented.id, None),
         }
     }
 }
@@ -180,7 +203,9 @@ impl KeptCredentials {
     pub(crate) fn methods(&self) -> impl Iterator<Item = ClientAuthMethod> {
         let of_secrets = [ClientAuthMethod::SecretBasic, ClientAuthMethod::SecretPost];
         let secrets = of_secrets.into_iter().filter(|_| !self.secrets.is_empty());
-        secrets.chain((!self.keys.is_empty()).then_some(ClientAuthMethod::PrivateKeyJwt))
+        let keys = (!self.keys.is_empty()).then_some(ClientAuthMethod::PrivateKeyJwt);
+        let certificates = (!self.certificates.is_empty()).then_some(ClientAuthMethod::TlsClientAuth);
+        secrets.chain(keys).chain(certificates)
     }
 
     /// The end of each secret, by its place.
@@ -194,14 +219,14 @@ impl Credential {
     pub(crate) fn secret(&self) -> Option<usize> {
         match self {
             Self::Secret(position) => Some(*position),
-            Self::Key(_) => None,
+            Self::Key(_) | Self::Certificate => None,
         }
     }
 
     /// The id of the key, or its thumbprint if it has none.
     pub(crate) fn key_id(&self) -> Option<&str> {
         match self {
-            Self::Secret(_) => None,
+            Self::Secret(_) | Self::Certificate => None,
             Self::Key(key) => Some(key.key_id.as_deref().unwrap_or(&key.thumbprint)),
         }
     }
@@ -225,6 +250,10 @@ impl CredentialVerifier {
                 let found = self.passwords.matching(claim, secret.into_secrets(), by.now).await;
                 let found = found.map_err(Mismatch::Busy)?.ok_or(Mismatch::Wrong)?;
                 Ok(Credential::Secret(found + 1))
+            }
+            PresentedCredentials::Certificate(presented) => {
+                let claim = claim.with(&claim.kept.certificates[..]);
+                presented.check(claim, by.now).map(|()| Credential::Certificate).map_err(Mismatch::Certificate)
             }
             PresentedCredentials::Assertion(assertion) => match assertion.kind {
                 AssertionKind::OfClient => {

@@ -11,6 +11,7 @@ pub(crate) fn broken_rule(rejection: &Rejection) -> Option<&'static str> {
         Rejection::Wire(fault) => Some(fault.name()),
         Rejection::Ambiguous(ambiguous) => Some(ambiguous.name()),
         Rejection::Header(fault) => Some(of_field(*fault)),
+        Rejection::Misdirected => Some("server_name"),
         Rejection::Upstream(fault) => fault.rule(),
         // Most refusals break no rule of HTTP.
         _ => None,
@@ -30,6 +31,7 @@ fn of_field(fault: FieldFault) -> &'static str {
             OriginFault::Invalid(OriginPart::Host) => "forwarded_host",
             OriginFault::Invalid(OriginPart::Port) => "forwarded_port",
         },
+        FieldFault::ClientCertificate => "client_cert",
         FieldFault::GrpcTimeout => "grpc_timeout",
         FieldFault::TooLarge => "field_too_large",
         FieldFault::Repeated => "repeated_field",

@@ -136,7 +136,8 @@ async fn token(
         origin: peer.public_origin(&request.authority),
         now,
     };
-    let confirmation = confirmation(&grant, &proof, None, fields)?;
+    let certificate = peer.certificate().map(|certificate| certificate.thumbprint);
+    let confirmation = confirmation(&grant, &proof, certificate, fields)?;
     let issued = oauth.server.issue(grant, confirmation, now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     open.granted(issued);
@@ -172,14 +173,14 @@ async fn revoke(
 
 fn endpoint_request<'r>(
     snapshot: &'r Snapshot,
-    peer: &Peer,
+    peer: &'r Peer,
     request: &'r CanonicalRequest,
     head: &'r ReceivedHead,
     body: &'r [u8],
     now: UnixTime,
 ) -> EndpointRequest<'r> {
-    let (from, trust) = (peer.source_address(), &snapshot.trust);
-    EndpointRequest { headers: &head.headers, query: request.query(), body, from, now, trust }
+    let (from, trust, certificate) = (peer.source_address(), &snapshot.trust, peer.certificate());
+    EndpointRequest { headers: &head.headers, query: request.query(), body, from, certificate, now, trust }
 }
 
 async fn collect(body: Option<ClientBody>) -> Result<Bytes, Rejection> {

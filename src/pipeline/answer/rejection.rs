@@ -43,6 +43,8 @@ pub(crate) enum Rejection {
     Wire(WireFault),
     Ambiguous(Ambiguous),
     Header(FieldFault),
+    /// The host is not the one for which the client has presented its certificate.
+    Misdirected,
     /// Credentials were sent in clear text, where others can read them.
     ClearText,
     NoRoute,
@@ -113,7 +115,9 @@ impl Rejection {
             | Self::Header(FieldFault::TooLarge)
             | Self::TooLarge => Reason::TooLarge,
             Self::Wire(fault) if fault.is_size() => Reason::TooLarge,
-            Self::Wire(_) | Self::Ambiguous(_) | Self::Header(_) | Self::ClearText => Reason::BadRequest,
+            Self::Wire(_) | Self::Ambiguous(_) | Self::Header(_) | Self::Misdirected | Self::ClearText => {
+                Reason::BadRequest
+            }
             Self::NoRoute => Reason::NoRoute,
             Self::MethodNotAllowed(_) => Reason::MethodNotAllowed,
             Self::RateLimited(_) => Reason::RateLimited,
@@ -151,6 +155,9 @@ impl Rejection {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "a header field is too large")
             }
             Self::Header(fault) => return Public::bad_request(fault.to_string()),
+            Self::Misdirected => {
+                (StatusCode::MISDIRECTED_REQUEST, "invalid_request", "the host is not the server name of the connection")
+            }
             Self::ClearText => {
                 (StatusCode::FORBIDDEN, "invalid_request", "credentials must not be sent in clear text; use https")
             }
@@ -233,6 +240,7 @@ impl Rejection {
             | Self::Wire(_)
             | Self::Ambiguous(_)
             | Self::Header(_)
+            | Self::Misdirected
             | Self::ClearText
             | Self::NoRoute
             | Self::MethodNotAllowed(_)
@@ -265,6 +273,7 @@ impl Rejection {
             | Self::Wire(_)
             | Self::Ambiguous(_)
             | Self::Header(_)
+            | Self::Misdirected
             | Self::ClearText
             | Self::NoRoute
             | Self::MethodNotAllowed(_)

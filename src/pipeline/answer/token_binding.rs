@@ -9,7 +9,7 @@ use crate::oauth::confirmation::{Confirmation, Thumbprint};
 use crate::pipeline::policy::proof_check::ProofRequest;
 use crate::trust::failed_proof::{FailedProof, ProofError};
 
-/// `certificate` is the one that the token is bound to. A proof binds the token of any client (RFC 9449 §5).
+/// `certificate` is the client certificate of the request. A proof binds the token of any client (RFC 9449 §5).
 pub(super) fn confirmation(
     grant: &DecidedGrant<'_>,
     proof: &ProofRequest<'_>,
@@ -27,7 +27,7 @@ pub(super) fn confirmation(
         Err(_) => None,
     };
     let key = checked.map_err(refused)?.map(|checked| checked.key);
-    let confirmation = Confirmation { key, certificate };
+    let confirmation = Confirmation { key, certificate: grant.certificate(certificate, key.is_some()) };
     if !grant.bound().holds(&confirmation) {
         return Err(refused(missing(grant.bound())));
     }

@@ -24,6 +24,7 @@ pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
             | ClientFault::Malformed { .. }
             | ClientFault::WrongCredentials { .. }
             | ClientFault::Assertion { .. }
+            | ClientFault::Certificate { .. }
             | ClientFault::Elsewhere { .. },
         ) => StatusCode::UNAUTHORIZED,
         GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -49,6 +50,7 @@ pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
         GrantFault::Client(ClientFault::Elsewhere { .. }) => {
             ("another address".to_owned(), format!("an address {}", AddressList::AllowedByClient))
         }
+        GrantFault::Client(ClientFault::Certificate { values, .. }) => return Some((**values).clone()),
         GrantFault::Client(ClientFault::Assertion { refused, .. }) => return Some((*refused.values).clone()),
         GrantFault::Proof { failed, .. } => return Some((*failed.values).clone()),
         GrantFault::OthersToken { .. } => ("a token of another client".to_owned(), "a token of the client".to_owned()),
@@ -81,6 +83,7 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
             GrantFault::Client(
                 ClientFault::NoCredentials { .. }
                 | ClientFault::Malformed { .. }
+                | ClientFault::Certificate { .. }
                 | ClientFault::WrongCredentials { .. },
             ) => Reason::InvalidClient,
             GrantFault::Client(ClientFault::Assertion { refused, .. }) => match refused.cause {

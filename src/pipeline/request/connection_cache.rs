@@ -9,6 +9,7 @@ use http::HeaderValue;
 use super::authority::Authority;
 use super::headers::X_FORWARDED_PREFIX;
 use crate::http1::field_block::FieldBlock;
+use crate::jose::client_certificate::ClientCertificate;
 use crate::trust::token_cache::LastToken;
 use crate::upstream::pinned::PinnedConnections;
 
@@ -28,6 +29,8 @@ pub(crate) struct ConnectionCache {
     pub(crate) last_caller: RefCell<Option<(u64, LastToken)>>,
     /// The fields by which upstreams know the connection's own peer, for the host of the last request.
     pub(crate) last_forwarding: RefCell<Option<KnownForwarding>>,
+    /// The client certificate that a proxy stated last, and the text of its statement.
+    pub(super) last_certificate: RefCell<Option<(Box<[u8]>, Rc<ClientCertificate>)>>,
     /// `X-Forwarded-Prefix` of the last request whose route removes a prefix.
     last_prefix: RefCell<Option<Rc<FieldBlock>>>,
     /// Upstream connections that carry the identity of this connection's client.

@@ -22,6 +22,8 @@ pub(crate) enum FieldFault {
     Contradiction,
     #[error(transparent)]
     PublicOrigin(#[from] OriginFault),
+    #[error("Client-Cert is not one byte sequence with a certificate")]
+    ClientCertificate,
     #[error("grpc-timeout is not a time, or there are several")]
     GrpcTimeout,
     #[error("the name of a header field is too long")]

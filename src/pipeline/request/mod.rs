@@ -18,7 +18,7 @@ pub(crate) mod authority;
 pub(crate) mod canonical;
 // Requests for a protocol other than HTTP.
 pub(crate) mod upgrade;
-// The parts of the public origin that a proxy may state.
+// The statements of a proxy that count.
 pub(crate) mod origin_part;
 // Header fields: passed on, removed or refused.
 pub(crate) mod headers;
@@ -40,5 +40,7 @@ pub(crate) mod request_id;
 pub(crate) mod in_flight;
 // Values that a connection keeps from one request to the next.
 pub(crate) mod connection_cache;
+// The client certificate that a proxy states.
+mod client_cert;
 // The other end of a connection.
 pub(crate) mod peer;

@@ -1,4 +1,5 @@
-//! The parts of the public origin that a trusted proxy may state, if its listener believes them.
+//! The statements of a trusted proxy that its listener believes: parts of the public origin, and the certificate of the
+//! client.
 
 use std::fmt;
 
@@ -10,12 +11,21 @@ pub(crate) enum OriginPart {
     Port,
 }
 
-/// The parts that a listener believes.
+/// A statement of a proxy about a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyStatement {
+    Origin(OriginPart),
+    /// The certificate that the client has presented to the proxy.
+    ClientCertificate,
+}
+
+/// The statements that a listener believes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BelievedParts {
     pub(crate) scheme: bool,
     pub(crate) host: bool,
     pub(crate) port: bool,
+    pub(crate) client_certificate: bool,
 }
 
 /// Why a statement of a trusted proxy is refused.
@@ -28,8 +38,6 @@ pub(crate) enum OriginFault {
 }
 
 impl OriginPart {
-    pub(crate) const ALL: [Self; 3] = [Self::Scheme, Self::Host, Self::Port];
-
     /// Its name in the configuration.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -46,27 +54,52 @@ impl fmt::Display for OriginPart {
     }
 }
 
+impl ProxyStatement {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Origin(OriginPart::Scheme),
+        Self::Origin(OriginPart::Host),
+        Self::Origin(OriginPart::Port),
+        Self::ClientCertificate,
+    ];
+
+    /// Its name in the configuration.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Origin(part) => part.as_str(),
+            Self::ClientCertificate => "client_cert",
+        }
+    }
+}
+
+impl fmt::Display for ProxyStatement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl BelievedParts {
-    /// False if the part was there already.
-    pub(crate) fn add(&mut self, part: OriginPart) -> bool {
-        let believed = match part {
-            OriginPart::Scheme => &mut self.scheme,
-            OriginPart::Host => &mut self.host,
-            OriginPart::Port => &mut self.port,
+    /// False if the statement was there already.
+    pub(crate) fn add(&mut self, statement: ProxyStatement) -> bool {
+        let believed = match statement {
+            ProxyStatement::Origin(OriginPart::Scheme) => &mut self.scheme,
+            ProxyStatement::Origin(OriginPart::Host) => &mut self.host,
+            ProxyStatement::Origin(OriginPart::Port) => &mut self.port,
+            ProxyStatement::ClientCertificate => &mut self.client_certificate,
         };
         !std::mem::replace(believed, true)
     }
 
     pub(crate) fn names(self) -> Vec<&'static str> {
-        let is_believed = |part: &OriginPart| match part {
-            OriginPart::Scheme => self.scheme,
-            OriginPart::Host => self.host,
-            OriginPart::Port => self.port,
+        let is_believed = |statement: &ProxyStatement| match statement {
+            ProxyStatement::Origin(OriginPart::Scheme) => self.scheme,
+            ProxyStatement::Origin(OriginPart::Host) => self.host,
+            ProxyStatement::Origin(OriginPart::Port) => self.port,
+            ProxyStatement::ClientCertificate => self.client_certificate,
         };
-        OriginPart::ALL.into_iter().filter(is_believed).map(OriginPart::as_str).collect()
+        ProxyStatement::ALL.into_iter().filter(is_believed).map(ProxyStatement::as_str).collect()
     }
 
-    pub(crate) fn is_empty(self) -> bool {
-        self == Self::default()
+    pub(crate) fn has_origin(self) -> bool {
+        self.scheme || self.host || self.port
     }
 }

@@ -10,15 +10,18 @@ use http::header::FORWARDED;
 use http::{HeaderMap, HeaderValue};
 
 use super::authority::Authority;
+use super::client_cert::stated_certificate;
 use super::connection_cache::{ConnectionCache, KnownForwarding};
 use super::forwarded;
-use super::headers::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP};
+use super::headers::{FieldFault, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP};
 use super::in_flight::{InFlightByAddress, InFlightCounter};
 use super::origin_part::{BelievedParts, OriginFault};
 use super::public_origin::{PublicOrigin, StatedOrigin};
 use crate::http1::field_block::FieldBlock;
+use crate::jose::client_certificate::ClientCertificate;
 use crate::network::{Networks, SourceAddress};
 use crate::server::listener::ListenerId;
+use crate::server::mutual_tls::TlsClient;
 use crate::server::proxy_header::ProxyHeader;
 
 /// The facts of one connection, or of one request that came through a proxy, with the header values that follow from
@@ -41,6 +44,11 @@ pub(crate) struct Peer {
     pub(crate) cache: Rc<ConnectionCache>,
     /// The believed statement of a proxy about the public origin.
     pub(crate) stated: Result<Option<Box<StatedOrigin>>, OriginFault>,
+    /// The client certificate of the request: that of a direct client's connection, or the one that a trusted proxy has
+    /// stated. The certificate of a proxy itself proves nothing about its clients.
+    pub(crate) certificate: Result<Option<Rc<ClientCertificate>>, FieldFault>,
+    /// The other end of the TLS connection, where the listener asks for client certificates.
+    tls_client: Option<TlsClient>,
     /// The client and every proxy behind it, where these are more than `address`.
     hops: Vec<IpAddr>,
     /// The other end of the socket, where `address` is another.
@@ -88,6 +96,8 @@ impl Peer {
             forwarded_for: joined(&[address]),
             cache: Rc::default(),
             stated: Ok(None),
+            certificate: Ok(None),
+            tls_client: None,
             hops: Vec::new(),
             socket: None,
             trusted_proxy: is_proxy.then_some(address),
@@ -120,7 +130,27 @@ impl Peer {
     pub(crate) fn without_trust(&self, trusted: &Networks) -> Option<Self> {
         let socket = self.trusted_proxy.filter(|proxy| !trusted.contains(*proxy))?;
         let listener_mode = self.listener_mode.clone();
-        Some(Self { listener: self.listener, ..Self::new(socket, listener_mode, trusted) })
+        let direct = Self { listener: self.listener, ..Self::new(socket, listener_mode, trusted) };
+        Some(direct.with_tls_client(self.tls_client.clone()))
+    }
+
+    /// The same with the client of its TLS connection.
+    pub(crate) fn with_tls_client(self, tls_client: Option<TlsClient>) -> Self {
+        let own = tls_client.as_ref().filter(|_| !self.is_proxy).and_then(|client| client.certificate.clone());
+        Self { certificate: Ok(own), tls_client, ..self }
+    }
+
+    /// The client certificate of the request.
+    pub(crate) fn certificate(&self) -> Option<&Rc<ClientCertificate>> {
+        self.certificate.as_ref().ok().and_then(Option::as_ref)
+    }
+
+    /// Whether a client with a certificate asks for another host than the one that it has opened the connection for. The
+    /// connections of a proxy are for many hosts.
+    pub(crate) fn is_misdirected(&self, host: &str) -> bool {
+        let with_certificate = self.tls_client.as_ref().filter(|client| client.certificate.is_some() && !self.is_proxy);
+        let server_name = with_certificate.and_then(|client| client.server_name.as_deref());
+        server_name.is_some_and(|name| !host.is_empty() && name.trim_end_matches('.') != host)
     }
 
     /// The client that this proxy names in a request with these headers.
@@ -133,6 +163,8 @@ impl Peer {
         hops.push(self.address);
         let address = hops.first().copied().unwrap_or(self.address);
         let own_socket = || Rc::from(self.text());
+        let certificate =
+            if self.believed.client_certificate { stated_certificate(headers, &self.cache) } else { Ok(None) };
         Self {
             address,
             address_trust,
@@ -145,6 +177,8 @@ impl Peer {
             cache: Rc::clone(&self.cache),
             stated: StatedOrigin::read(headers, self.believed, trusted, self.scheme()),
             socket: self.socket.clone().or_else(|| (address != self.address).then(own_socket)),
+            certificate,
+            tls_client: self.tls_client.clone(),
             trusted_proxy: self.trusted_proxy,
             hops,
         }
@@ -312,7 +346,7 @@ mod tests {
     fn a_stated_origin_describes_the_element_of_the_client() {
         let trusted: Networks = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
         let mode = ListenerMode::Plain { loopback: false };
-        let believed = BelievedParts { scheme: true, host: true, port: true };
+        let believed = BelievedParts { scheme: true, host: true, port: true, client_certificate: false };
         let proxy = Peer { believed, ..Peer::new("10.0.0.1".parse().unwrap(), mode, &trusted) };
         let headers = HeaderMap::from_iter([
             (X_FORWARDED_FOR, HeaderValue::from_static("unknown, 10.0.0.2")),

@@ -45,7 +45,7 @@ impl StatedOrigin {
         trusted: &Networks,
         scheme: &'static str,
     ) -> Result<Option<Box<Self>>, OriginFault> {
-        if believed.is_empty() {
+        if !believed.has_origin() {
             return Ok(None);
         }
         let standard = if headers.contains_key(FORWARDED) {

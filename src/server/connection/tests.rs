@@ -35,7 +35,7 @@ async fn serve(proxy_protocol: bool, trusted: bool, per_address: usize, input: &
     let permit = limiter.take(peer.ip(), 0).unwrap();
     let accepted = Accepted { stream, peer, permit, handshake: connections.handshakes.begin() };
     let (begun, ended) = (Cell::new(None), Rc::<Cell<Option<ConnectionEnd>>>::default());
-    let begin_session = |socket, header| {
+    let begin_session = |socket, header, _| {
         begun.set(Some((socket, header)));
         let ended = Rc::clone(&ended);
         let answer = async |_exchange: ExchangeGuard, received: Received| {

@@ -42,6 +42,7 @@ pub(crate) fn challenge(rejection: &Rejection, route: Option<&Route>) -> Option<
         | Rejection::Wire(_)
         | Rejection::Ambiguous(_)
         | Rejection::Header(_)
+        | Rejection::Misdirected
         | Rejection::ClearText
         | Rejection::NoRoute
         | Rejection::MethodNotAllowed(_)

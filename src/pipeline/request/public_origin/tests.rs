@@ -6,7 +6,7 @@ use super::super::headers::X_FORWARDED_FOR;
 use super::*;
 use crate::network::Network;
 
-const ALL: BelievedParts = BelievedParts { scheme: true, host: true, port: true };
+const ALL: BelievedParts = BelievedParts { scheme: true, host: true, port: true, client_certificate: false };
 
 /// The fields of a proxy in the order `Forwarded`, proto, host, port; an empty one is not sent.
 fn read(fields: [&str; 4], believed: BelievedParts) -> Result<Option<Box<StatedOrigin>>, OriginFault> {
@@ -64,7 +64,7 @@ fn a_part_that_is_not_believed_is_not_read() {
     let fields = ["for=1.1.1.1;proto=https;host=\"api.example:444\"", "", "", ""];
     let only = |part| {
         let mut believed = BelievedParts::default();
-        believed.add(part);
+        believed.add(ProxyStatement::Origin(part));
         believed
     };
     assert_eq!(seen(fields, only(OriginPart::Scheme)), "https inner.example 8080 Inner.example:8080");
