@@ -2,18 +2,20 @@
 //! with the MCP SDKs find everything by the first 401. As in `outside.rs`, a program that is not installed is left out.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::outside::{SECRET, installed, name_of, node, outside, python, runs, timed};
+use crate::support::authority::Authority;
 use crate::support::command::{run, run_with};
 use crate::support::gateway::{folder, program};
 use crate::support::port::free_port;
 use crate::support::{Gateway, Upstream};
 
-/// A gateway with a client that has a secret, and one that has a key.
+/// A gateway with a client that has a secret, one that has a key, and one that has a certificate.
 struct Callers {
     gateway: Gateway,
     _upstream: Upstream,
@@ -23,8 +25,12 @@ struct Callers {
 }
 
 impl Callers {
-    /// The client `signer` has the YAML and the key of `portcullis client new --key`.
     async fn start() -> Self {
+        Self::before(free_port()).await
+    }
+
+    /// With a tool server at this port. The client `signer` has the YAML and the key of `portcullis client new --key`.
+    async fn before(tools: u16) -> Self {
         let (folder, upstream) = (folder(), Upstream::start().await);
         let port = free_port();
         let origin = format!("https://localhost:{port}");
@@ -33,25 +39,31 @@ impl Callers {
         let made = run_with(program(&folder).args(new).arg(&key), "");
         let lines: Vec<&str> = made.stdout.lines().collect();
         let (entry, printed) = (lines[..3].join("\n"), lines[3..].join("\n"));
+        let authority = Authority::new();
+        fs::write(folder.join("clients.crt"), &authority.certificate).unwrap();
+        authority.issue(&["mutual.example.com"]).write(&folder, "mutual");
         let yaml = format!(
             r#"
 version: 1
 workers: 1
 listeners:
   - address: 127.0.0.1:{port}
-    tls: {{certificates: [{{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}}]}}
+    tls: {{certificates: [{{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}}], client_auth: {{mode: optional, ca: clients.crt}}}}
 allow_literal_secrets: true
 oauth:
   issuer: {origin}
-  audiences: [https://api.example.com]
+  audiences: [https://api.example.com, "{origin}/mcp"]
   signing_keys: {{algorithm: ES256}}
   token_endpoint: {{rate_limits: [{{rate: 10000/s, per: address}}]}}
   clients:
     app: {{secrets: [{{value: "{SECRET}"}}], scopes: [read:data]}}
+    mutual: {{certificates: [{{san_dns: mutual.example.com}}], scopes: [read:data]}}
 {entry}
-upstreams: {{legacy: "http://{}"}}
+resources: {{tools: {{url: "{origin}/mcp"}}}}
+upstreams: {{legacy: "http://{}", tools: "http://127.0.0.1:{tools}"}}
 routes:
   - {{path: /data, methods: [GET], upstream: legacy, access: {{scopes: [read:data]}}}}
+  - {{path: /mcp, upstream: tools, access: {{scopes: [read:data]}}, resource: tools}}
 audit: {{file: "-"}}
 "#,
             upstream.address
@@ -65,6 +77,8 @@ audit: {{file: "-"}}
         let ca = self.gateway.folder.join("certs/localhost.crt");
         command.current_dir(outside()).env("ORIGIN", &self.origin).env("CA", &ca);
         command.env("CLIENT_ID", "app").env("CLIENT_SECRET", SECRET).env("KEY", self.gateway.folder.join("signer.pem"));
+        command.env("CERTIFICATE", self.gateway.folder.join("mutual.crt"));
+        command.env("CERTIFICATE_KEY", self.gateway.folder.join("mutual.key")).env("ISSUER", &self.origin);
         command.env("REQUESTS_CA_BUNDLE", &ca).env("NODE_EXTRA_CA_CERTS", &ca).env("SSL_CERT_FILE", &ca);
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         let done = timed(&name_of(command), || run(command));
@@ -119,6 +133,72 @@ async fn openid_client_authenticates_by_a_key_and_binds_its_tokens() {
     let Some(mut script) = node("openid-client, private_key_jwt and DPoP", "openid_client_key.mjs") else { return };
     let callers = Callers::start().await;
     assert_eq!(callers.told(&mut script), json!({ "plain": ["bearer", 200], "bound": ["dpop", 200] }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oauth4webapi_authenticates_by_a_certificate() {
+    let Some(mut script) = node("oauth4webapi, tls_client_auth", "oauth4webapi_certificate.mjs") else { return };
+    let callers = Callers::start().await;
+    let expected = json!({ "methods": true, "bound": 200, "elsewhere": 401, "without": "invalid_client" });
+    assert_eq!(callers.told(&mut script), expected);
+}
+
+/// A tool server of an MCP SDK. Dropping it ends it.
+struct ToolServer(Child);
+
+impl ToolServer {
+    /// Starts the server at this port, and waits until it listens.
+    #[track_caller]
+    fn start(command: &mut Command, port: u16) -> Self {
+        command.current_dir(outside()).env("PORT", port.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let is_listening = lines.any(|line| line.contains(&format!("127.0.0.1:{port}")));
+        assert!(is_listening, "the tool server ended: {:?}", child.wait());
+        // It continues to print, and must not block on a pipe that is not read.
+        std::thread::spawn(move || lines.count());
+        Self(child)
+    }
+}
+
+impl Drop for ToolServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The client and the tool server of an MCP SDK, with the gateway between them.
+async fn calls_a_tool(mut server: Command, mut client: Command) {
+    let port = free_port();
+    let _server = ToolServer::start(&mut server, port);
+    let callers = Callers::before(port).await;
+    assert_eq!(callers.told(&mut client), json!({ "secret": ["5", "read:data"], "key": ["5", "read:data"] }));
+    let line = callers.gateway.audit_line(|line| line["gateway.reason"] == "no_token");
+    assert_eq!(line["url.path"], "/mcp", "the first request has no token: {line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_of_the_python_mcp_sdk_call_a_tool() {
+    let test = "MCP SDK for Python";
+    let (Some(server), Some(client)) = (python(test, "mcp_tool_server.py"), python(test, "mcp_client.py")) else {
+        return;
+    };
+    let has_package = runs(server.get_program().to_str().unwrap(), &["-c", "import mcp"]);
+    if installed(test, "the package mcp", has_package) {
+        calls_a_tool(server, client).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_of_the_typescript_mcp_sdk_call_a_tool() {
+    let test = "MCP SDK for TypeScript";
+    let (Some(server), Some(client)) = (node(test, "mcp_tool_server.mjs"), node(test, "mcp_client.mjs")) else {
+        return;
+    };
+    if installed(test, "its package", outside().join("node_modules/@modelcontextprotocol/sdk").exists()) {
+        calls_a_tool(server, client).await;
+    }
 }
 
 /// The packages of Debian's `golang-golang-x-oauth2-dev`.

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use crate::support::authority::Authority;
 use crate::support::client::{request, with_header};
 use crate::support::command::{Finished, run_with};
 use crate::support::gateway::{folder, program};
@@ -28,6 +29,9 @@ impl World {
     /// With these entries of `oauth.clients` beside `app`, and files in the folder of the gateway.
     async fn start(folder: PathBuf, clients: &str) -> Self {
         let upstream = Upstream::start().await;
+        let authority = Authority::new();
+        fs::write(folder.join("clients.crt"), &authority.certificate).unwrap();
+        authority.issue(&["mutual.example.com"]).write(&folder, "mutual");
         let port = free_port();
         let issuer = format!("https://localhost:{port}/auth");
         let yaml = format!(
@@ -36,7 +40,7 @@ version: 1
 workers: 1
 listeners:
   - address: 127.0.0.1:{port}
-    tls: {{certificates: [{{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}}]}}
+    tls: {{certificates: [{{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}}], client_auth: {{mode: optional, ca: clients.crt}}}}
 allow_literal_secrets: true
 oauth:
   issuer: {issuer}
@@ -45,6 +49,7 @@ oauth:
   token_endpoint: {{rate_limits: [{{rate: 10000/s, per: address}}]}}
   clients:
     app: {{secrets: [{{value: "{SECRET}"}}], scopes: [read:data, write:data]}}
+    mutual: {{certificates: [{{san_dns: mutual.example.com}}], scopes: [read:data]}}
 {clients}
 upstreams: {{legacy: "http://{}"}}
 routes:
@@ -285,4 +290,19 @@ async fn a_token_bound_by_dpop_works_with_the_printed_proof_alone() {
     assert_eq!(world.status(&lines[0].replace("DPoP", "Bearer")).await, 401, "as a bearer token");
     assert_eq!(world.status(said.stdout.trim_end()).await, 200);
     assert_eq!(world.status(said.stdout.trim_end()).await, 401, "the proof a second time");
+}
+
+#[tokio::test]
+async fn a_certificate_gets_a_token_that_is_bound_to_it() {
+    let world = World::start(folder(), "").await;
+    let arguments = ["--issuer", &world.issuer, "--client", "mutual", "--cert", "mutual.crt", "--cert-key"];
+    let said = world.get_with(&[&arguments[..], &["mutual.key"]].concat(), None, "");
+    let token = token(&said);
+    let thumbprint = claims(token)["cnf"]["x5t#S256"].as_str().unwrap().to_owned();
+    assert_eq!(world.status(&format!("authorization: Bearer {token}")).await, 401, "without the certificate");
+    let said = run_with(program(&world.gateway.folder).args(["token", "inspect", "--from", "127.0.0.1"]), token);
+    let line = format!("bound to the certificate {thumbprint}: every request needs a connection with it");
+    assert!(said.code == Some(0) && said.stdout.contains(&line), "{said:?}");
+    let said = world.get_with(&[&arguments[..], &["clients.crt"]].concat(), None, "");
+    assert!(said.code == Some(2) && said.stderr.contains("no certificate in PEM and its private key"), "{said:?}");
 }

@@ -38,7 +38,11 @@ async fn each_kind_of_name_authenticates_its_client() {
             assert_eq!(answer.status, 200, "{client} {answer:?}");
             assert_eq!(answer.json()["token_type"], "Bearer");
             let line = mutual.gateway.audit_of(answer.request_id());
-            assert_eq!((&line["oauth.client_id"], &line["gateway.outcome"]), (&client.into(), &"granted".into()), "{line}");
+            assert_eq!(
+                (&line["oauth.client_id"], &line["gateway.outcome"]),
+                (&client.into(), &"granted".into()),
+                "{line}"
+            );
         }
     }
 }
@@ -66,7 +70,8 @@ async fn wrong_certificates_and_unknown_clients_look_the_same() {
         answers.push(body);
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
-    let line = mutual.gateway.audit_line(|line| line["gateway.found"].to_string().contains("spiffe://example.com/another"));
+    let line =
+        mutual.gateway.audit_line(|line| line["gateway.found"].to_string().contains("spiffe://example.com/another"));
     assert_eq!(line["gateway.wanted"], "a certificate with a name of `certificates`");
 }
 
@@ -146,7 +151,12 @@ async fn a_believed_proxy_states_the_certificate_of_a_client() {
 
 #[tokio::test]
 async fn the_metadata_names_certificates_where_they_are_taken() {
-    let mutual = Mutual::with("optional", &["path: /x, access: public"], &OAUTH.replacen("\n", "\n  mtls_origin: https://mtls.example.com\n", 1)).await;
+    let mutual = Mutual::with(
+        "optional",
+        &["path: /x, access: public"],
+        &OAUTH.replacen("\n", "\n  mtls_origin: https://mtls.example.com\n", 1),
+    )
+    .await;
     let path = "/.well-known/oauth-authorization-server";
     let metadata = ask(mutual.other(), &presenting(None, "h2"), request("GET", path)).await.unwrap().json();
     assert_eq!(metadata["tls_client_certificate_bound_access_tokens"], true);

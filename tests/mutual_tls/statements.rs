@@ -71,8 +71,11 @@ async fn a_broken_statement_is_refused() {
     let behind = Behind::start("127.0.0.0/8", &believing()).await;
     let one = behind.mutual.issue("one");
     let by = presenting(None, "http/1.1");
-    for values in [vec!["?1".to_owned()], vec![statement(&one), statement(&one)], vec![statement(&one).replace(':', "")]] {
-        let request = values.iter().fold(behind.bound_to(&one), |request, value| with_header(request, "client-cert", value));
+    for values in
+        [vec!["?1".to_owned()], vec![statement(&one), statement(&one)], vec![statement(&one).replace(':', "")]]
+    {
+        let request =
+            values.iter().fold(behind.bound_to(&one), |request, value| with_header(request, "client-cert", value));
         let answer = ask(behind.mutual.asking(), &by, request).await.unwrap();
         assert_eq!(answer.status, 400, "{values:?}");
         let line = behind.mutual.gateway.audit_of(answer.request_id());

@@ -18,4 +18,4 @@ createServer(async (request, response) => {
   response.on("close", () => transport.close());
   await server.connect(transport);
   await transport.handleRequest(request, response);
-}).listen(port, "127.0.0.1");
+}).listen(port, "127.0.0.1", () => console.error(`listening at 127.0.0.1:${port}`));
