@@ -34,6 +34,7 @@ mod deadlines;
 mod demo;
 mod diff;
 mod documentation;
+mod dpop;
 mod events;
 mod exhaustion;
 mod expect_continue;

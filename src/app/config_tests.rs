@@ -99,7 +99,7 @@ fn credentials(rehearsal: &Rehearsal, caller: &TestCaller) -> Result<Option<(Str
         TestCaller::Anonymous => Ok(None),
         TestCaller::Client { id, scopes } => {
             let scopes = scopes.as_ref().map(ToString::to_string);
-            rehearsal.token_of_client(id, scopes.as_deref()).map(|token| Some(bearer(&token)))
+            rehearsal.token_of_client(id, scopes.as_deref()).map(|token| Some(rehearsal.field_of(&token)))
         }
         TestCaller::Static(name) => {
             let (field, value) = rehearsal.static_token(name)?;
@@ -129,8 +129,7 @@ fn decide(
         is_https: test.is_https,
         fields,
     };
-    let snapshot = &rehearsal.snapshot;
-    let read = match RehearsedRequest::read(&text, &snapshot.limits, &snapshot.trusted_proxies) {
+    let read = match rehearsal.read(&text) {
         Ok(read) => read,
         Err(fault) => {
             let reason = Rejection::Wire(fault).reason();

@@ -204,7 +204,7 @@ impl Explanation {
             fields: &fields,
         };
         let snapshot = &rehearsal.snapshot;
-        let read = RehearsedRequest::read(&text, &snapshot.limits, &snapshot.trusted_proxies);
+        let read = rehearsal.read(&text);
         let mut walk = match read {
             Ok(request) => rehearsal.walk(request),
             Err(fault) => rehearsal.malformed(fault),

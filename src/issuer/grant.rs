@@ -305,7 +305,8 @@ mod tests {
     #[test]
     fn a_token_has_the_claims_of_rfc_9068_and_of_the_client() {
         let now = UnixTime::from_seconds(1_800_000_000);
-        let claims = decide(None, &[]).unwrap().claims("https://i.example", &client(), now, "id-1");
+        let claims =
+            decide(None, &[]).unwrap().claims(("https://i.example", &client()), &Confirmation::default(), now, "id-1");
         let expected = json!({
             "iss": "https://i.example", "sub": "app", "client_id": "app", "aud": "https://a.example", "scope": "read write",
             "iat": 1_800_000_000, "nbf": 1_800_000_000, "exp": 1_800_000_600, "jti": "id-1", "department": "research",

@@ -20,11 +20,15 @@ const MAX_KNOWN_HEADER: usize = 2048;
 
 impl KnownProof {
     pub(crate) fn new(proof: &UnverifiedProof<'_>, token: &[u8]) -> Result<Self, Discrepancy> {
-        let token_digest = BASE64URL.encode(digest(&SHA256, token)).into();
-        Ok(Self { key: proof.key()?, token_digest })
+        Ok(Self { key: proof.key()?, token_digest: token_digest(token) })
     }
 
     pub(crate) fn may_be_kept(&self) -> bool {
         self.key.header_bytes() <= MAX_KNOWN_HEADER
     }
+}
+
+/// `ath` of a token (RFC 9449 §4.2).
+pub(crate) fn token_digest(token: &[u8]) -> Box<str> {
+    BASE64URL.encode(digest(&SHA256, token)).into()
 }

@@ -92,7 +92,7 @@ mod tests {
     fn a_nonce_is_good_for_its_minute_and_the_next() {
         let nonces = ProofNonces::new();
         let begin = 1_800_000_000;
-        let at = |seconds| UnixTime::from_seconds(begin + seconds);
+        let at = |seconds: u64| UnixTime::from_seconds(begin + seconds);
         let nonce = nonces.current(at(0)).unwrap();
         let state = |seconds| nonces.state(nonce.to_str().unwrap(), at(seconds));
         assert_eq!([0, 59].map(state), [NonceState::Current; 2]);

@@ -14,7 +14,6 @@ use crate::jose::BASE64URL;
 use crate::jose::signing::SigningKeyFault;
 use crate::jose::strict_json;
 use crate::oauth::caller::IssuerName;
-use crate::oauth::confirmation::Confirmation;
 use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::claimed_caller::ClaimedIssuer;
 use crate::trust::scope_claim::{AUTO, ClaimPath, ScopeClaim};
@@ -56,7 +55,7 @@ impl Rehearsal {
         };
         let grant = Grant::decide(client, &Wanted { scope: scopes, audiences: &[] });
         let grant = grant.map_err(|fault| NoCaller::NotGranted { client: id.to_owned(), fault: Box::new(fault) })?;
-        let (issuer, confirmation) = (&own.server.endpoints().issuer, Confirmation::default());
+        let (issuer, confirmation) = (&own.server.endpoints().issuer, self.confirmation(client.bound));
         let claims = grant.claims((issuer, client), &confirmation, clock::now(), "rehearsal");
         Ok(self.signer.key.sign("at+jwt", Value::Object(claims).to_string().as_bytes())?)
     }
@@ -93,7 +92,10 @@ impl Rehearsal {
         let of_static = of_static.and_then(|(_, known)| known.settings.field.as_ref());
         let in_field = of_static.or_else(|| trust.field_of(token));
         in_field.map_or_else(
-            || (AUTHORIZATION.to_string(), format!("Bearer {token}")),
+            || {
+                let scheme = if self.has_key_of(token) { "DPoP" } else { "Bearer" };
+                (AUTHORIZATION.to_string(), format!("{scheme} {token}"))
+            },
             |name| (name.to_string(), token.to_owned()),
         )
     }

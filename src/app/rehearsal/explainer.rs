@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::Rehearsal;
 use super::kept_facts::KeptFacts;
 use super::requests::RequestText;
 use super::walk::WalkEnd;
-use super::{Rehearsal, RehearsedRequest};
 use crate::config;
 use crate::config::interpolate::Surroundings;
 
@@ -55,8 +55,7 @@ impl Explainer {
     pub fn explain(&self, request: &ExplainedRequest) -> ExplainedDecision {
         let ExplainedRequest { method, target, host, from, fields } = request;
         let text = RequestText { method, target, host, from: *from, is_https: false, fields };
-        let snapshot = &self.0.snapshot;
-        let walk = match RehearsedRequest::read(&text, &snapshot.limits, &snapshot.trusted_proxies) {
+        let walk = match self.0.read(&text) {
             Ok(request) => self.0.walk(request),
             Err(fault) => self.0.malformed(fault),
         };

@@ -32,7 +32,7 @@ pub(crate) struct RequestText<'t> {
 
 impl RehearsedRequest {
     /// Reads the request under these limits, from a peer that may be a trusted proxy.
-    pub(crate) fn read(text: &RequestText<'_>, limits: &Limits, trusted: &Networks) -> Result<Self, WireFault> {
+    pub(super) fn read(text: &RequestText<'_>, limits: &Limits, trusted: &Networks) -> Result<Self, WireFault> {
         let RequestText { method, target, host, from, is_https, fields } = *text;
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n");
         for (name, value) in fields {

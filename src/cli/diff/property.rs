@@ -224,7 +224,7 @@ impl Side {
         let DrawnRequest { method, target, host, from, .. } = drawn;
         let from = from.parse().unwrap();
         let text = RequestText { method, target, host, from, is_https: true, fields: &fields };
-        match RehearsedRequest::read(&text, &self.config.limits, &self.config.trusted_proxies) {
+        match self.rehearsal.read(&text) {
             Err(fault) => (false, format!("{fault:?}")),
             Ok(request) => {
                 let decision = self.rehearsal.decide(request, &mut Unobserved);

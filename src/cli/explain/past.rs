@@ -161,7 +161,7 @@ fn walk(
     let from = decision.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let text = RequestText { method, target: path, host, from, is_https: true, fields: &fields };
     let snapshot = &rehearsal.snapshot;
-    let read = RehearsedRequest::read(&text, &snapshot.limits, &snapshot.trusted_proxies);
+    let read = rehearsal.read(&text);
     let walk = match read {
         Ok(request) => rehearsal.walk(request),
         Err(fault) => rehearsal.malformed(fault),

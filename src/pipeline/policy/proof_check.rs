@@ -154,3 +154,6 @@ impl ProofRequest<'_> {
 }
 
 const NONCE: &str = "the nonce of the field DPoP-Nonce, from the last two minutes and this process";
+
+#[cfg(test)]
+mod tests;

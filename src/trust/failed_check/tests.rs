@@ -12,9 +12,10 @@ use super::*;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::confirmation::{Confirmation, Thumbprint};
 
-const ALL: [TokenError; 18] = [
+const ALL: [TokenError; 20] = [
     TokenError::Malformed,
     TokenError::TooManyScopes,
     TokenError::UnknownIssuer,
@@ -30,7 +31,9 @@ const ALL: [TokenError; 18] = [
     TokenError::BadSignature,
     TokenError::Revoked,
     TokenError::UnknownClient,
+    TokenError::Proof(ProofError::Invalid),
     TokenError::NotProven,
+    TokenError::NotBound,
     TokenError::StaticTokenEnded,
     TokenError::UnknownStaticToken,
 ];
@@ -76,9 +79,11 @@ fn failed(reason: TokenError, value: &str) -> FailedCheck {
             FailedCheck::revoked(&AppliedRevocation { tokens, issued_before: Some(2_000_000_000) })
         }
         TokenError::UnknownClient => FailedCheck::unknown_client(Identity::parse(value).ok().as_ref()),
-        TokenError::NotProven => {
+        TokenError::Proof(reason) => FailedProof::new(reason, format!("htu={value}"), format!("htu={value}")).into(),
+        TokenError::NotProven => FailedCheck::no_certificate(),
+        TokenError::NotBound => {
             let both = Some(Thumbprint([0; 32]));
-            FailedCheck::not_proven(Confirmation { key: both, certificate: both })
+            FailedCheck::not_bound(Confirmation { key: both, certificate: both }, TokenBinding::Either)
         }
         TokenError::StaticTokenEnded => FailedCheck::static_token_ended(UnixTime::from_seconds(1), now),
         TokenError::UnknownStaticToken => FailedCheck::unknown_static_token(),

@@ -182,6 +182,7 @@ impl Verified {
             revocations: Arc::default(),
             passed: Cell::new(0),
             client_entry: Cell::new(None),
+            known_proof: Default::default(),
         };
         Self::new(caller, Proof::Token(token))
     }

@@ -5,14 +5,25 @@ fn token(values: &[&str]) -> Result<String, AuthenticateError> {
     for value in values {
         headers.append(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
-    let token = bearer_token(&headers, 16)?;
-    legal(token).map(str::to_owned)
+    let presented = of_authorization(&headers, 16)?;
+    legal(presented.token).map(str::to_owned)
 }
 
 #[test]
 fn the_scheme_is_read_without_case() {
     for value in ["Bearer abc", "bearer abc", "BEARER abc"] {
         assert_eq!(token(&[value]).unwrap(), "abc");
+    }
+}
+
+#[test]
+fn a_token_comes_by_one_of_two_schemes() {
+    for (value, expected) in
+        [("Bearer abc", TokenScheme::Bearer), ("DPoP abc", TokenScheme::Dpop), ("dpop  abc", TokenScheme::Dpop)]
+    {
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))]);
+        let presented = of_authorization(&headers, 16).unwrap();
+        assert_eq!((presented.token, presented.scheme), (&b"abc"[..], expected), "{value}");
     }
 }
 
@@ -30,7 +41,7 @@ fn found(headers: &[(&'static str, &'static str)]) -> Result<(String, Option<Str
         map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
     match only_token(&fields, &map, 16) {
-        Ok(Presented { token, field }) => {
+        Ok(Presented { token, field, .. }) => {
             let token = String::from_utf8(token.to_vec()).unwrap();
             Ok((token, field.map(|name| name.as_str().to_owned())))
         }
