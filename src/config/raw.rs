@@ -7,6 +7,7 @@ pub(crate) mod authorization;
 pub(crate) mod claim;
 pub(crate) mod config_test;
 pub(crate) mod cors;
+pub(crate) mod federation;
 pub(crate) mod host;
 pub(crate) mod issuer;
 pub(crate) mod key_source;

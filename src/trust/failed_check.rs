@@ -82,6 +82,13 @@ impl FailedCheck {
         Self::new(TokenError::IssuerNotAllowed, format!("issuer={}", found.as_str()), wanted)
     }
 
+    /// A token that is a credential of a client, in the place of an access token.
+    pub(super) fn federation_only(issuer: &TrustedIssuer) -> Self {
+        let name = issuer.settings.name.as_str();
+        let wanted = "a token of an issuer with `audiences`";
+        Self::new(TokenError::IssuerNotAllowed, format!("issuer={name}, which is for federation only"), wanted)
+    }
+
     pub(super) fn type_not_allowed(issuer: &TrustedIssuer, header: &Header) -> Self {
         let types = &issuer.settings.types;
         let mut wanted = one_of("typ", types.named.iter().map(String::as_str));

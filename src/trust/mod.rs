@@ -7,6 +7,7 @@
 pub(crate) mod audiences;
 mod cache_headers;
 pub(crate) mod caller_claims;
+pub(crate) mod claim_rule;
 pub(crate) mod claimed_caller;
 pub(crate) mod discovery;
 pub(crate) mod entry_choice;
@@ -25,6 +26,7 @@ pub(crate) mod key_set_file;
 pub(crate) mod key_source;
 pub(crate) mod near_miss;
 pub(crate) mod passed_check;
+pub(crate) mod platform_credential;
 pub(crate) mod progress;
 pub(crate) mod refresher;
 pub(crate) mod report;

@@ -15,6 +15,7 @@ use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, seconds};
 use super::claim::RawClaim;
+use super::federation::RawFederation;
 use super::rate_limit::{RawClientLimit, RawLimitUse};
 use crate::clock::UnixTime;
 use crate::network::Network;
@@ -66,6 +67,8 @@ mirror! {
         allow_from: Option<At<OneOrMore<Network>>>,
         /// Over all routes and the token endpoint.
         rate_limits: Vec<At<RawClientLimit>>,
+        /// The platform credentials that authenticate the client.
+        federation: Vec<At<RawFederation>>,
     }
 }
 

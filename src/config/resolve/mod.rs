@@ -10,6 +10,7 @@ mod buffering;
 mod claim_rules;
 mod config_tests;
 mod cors;
+mod federation;
 mod fetch_access;
 mod folders;
 mod header_rules;
@@ -65,6 +66,7 @@ use crate::server::limits::{Limits, Memory};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::upstream::names::DnsSettings;
 use config_tests::TestedNames;
+use federation::FederatedIssuers;
 use names::Names;
 use rate_limits::SharedLimits;
 
@@ -115,7 +117,10 @@ impl Resolver<'_> {
             self.warn_of_no_token_listener(&oauth.value, &listeners);
         }
         let state = &raw.state_directory;
-        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, &names.issuers_of_callers()));
+        let federated = FederatedIssuers::of(&raw.issuers, raw.oauth.as_ref().map(|oauth| &oauth.value.clients));
+        let known = names.issuers_of_callers();
+        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, (&known, &federated)));
+        self.issuer_uses(&raw.issuers, &federated);
         self.unlimited_audiences(&raw.issuers, &raw.routes);
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let (static_tokens, static_token_failures) = self.static_tokens(raw.static_tokens);

@@ -6,6 +6,7 @@ use super::super::lint::Lint;
 use super::super::raw::oauth::{KeptSecrets, RawClient, RawSecret, Secret};
 use super::super::source::At;
 use super::Resolver;
+use super::federation::FederatedIssuers;
 use crate::issuer::client_auth::KeptCredentials;
 use crate::issuer::client_auth::secret::hash::{ClientSecret, MIN_WORK_KIB, SecretHash};
 use crate::issuer::client_auth::secret::kept_secret::{KeptSecret, Validity};
@@ -17,8 +18,16 @@ const DAY: u64 = 24 * 3600;
 
 impl Resolver<'_> {
     /// The data by which the gateway authenticates a client.
-    pub(super) fn credentials(&mut self, name: &At<String>, client: &RawClient) -> KeptCredentials {
-        KeptCredentials { secrets: self.secrets(name, client.secrets()) }
+    pub(super) fn credentials(
+        &mut self,
+        name: &At<String>,
+        client: &RawClient,
+        issuers: &FederatedIssuers,
+    ) -> KeptCredentials {
+        KeptCredentials {
+            secrets: self.secrets(name, client.secrets()),
+            federation: self.federation(&client.federation, issuers),
+        }
     }
 
     fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>]) -> Vec<KeptSecret> {

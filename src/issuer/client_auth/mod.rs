@@ -7,11 +7,13 @@
 pub(crate) mod authenticator;
 pub(crate) mod back_off;
 pub(crate) mod claim;
+pub(crate) mod federation;
 pub(crate) mod secret;
 
 use http::HeaderMap;
 
 use self::claim::{Claim, ClientFault};
+use self::federation::FederatedIdentity;
 use self::secret::hash::ClientSecret;
 use self::secret::kept_secret::KeptSecret;
 use self::secret::passwords::Passwords;
@@ -63,6 +65,8 @@ pub(crate) enum PresentedCredentials {
 pub(crate) struct KeptCredentials {
     /// Several may be valid at the same time, so that a secret can be replaced without downtime.
     pub(crate) secrets: Vec<KeptSecret>,
+    /// The platform credentials that are this client's.
+    pub(crate) federation: Vec<FederatedIdentity>,
 }
 
 /// The credential that authenticated a client.
