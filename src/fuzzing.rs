@@ -155,7 +155,7 @@ pub fn token_json(data: &[u8]) {
 fn token_request(content_type: &'static str, body: &[u8]) {
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
     if let Ok(parameters) = Parameters::read(&headers, None, body, true) {
-        let _ = PresentedCredentials::read(&headers, parameters.credentials);
+        let _ = PresentedCredentials::read(&headers, parameters.credentials, |_| false);
     }
 }
 
@@ -165,7 +165,7 @@ pub fn basic(data: &[u8]) {
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, form), (AUTHORIZATION, value)]);
     if let Ok(parameters) = Parameters::read(&headers, None, b"", true) {
-        let _ = PresentedCredentials::read(&headers, parameters.credentials);
+        let _ = PresentedCredentials::read(&headers, parameters.credentials, |_| false);
     }
 }
 

@@ -66,6 +66,9 @@ reasons! {
     TooManyFailures => "too_many_failures", refusal;
     // Requests to the token and revocation endpoints.
     InvalidClient => "invalid_client", refusal;
+    AssertionReplayed => "assertion_replayed", refusal;
+    LifetimeTooLong => "lifetime_too_long", refusal;
+    ReplayUnavailable => "replay_unavailable", failure;
     InvalidRequest => "invalid_request", refusal;
     InvalidScope => "invalid_scope", refusal;
     InvalidTarget => "invalid_target", refusal;

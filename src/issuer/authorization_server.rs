@@ -24,10 +24,11 @@ use super::request::Parameters;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::network::SourceAddress;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 use crate::trust::revocation_keeper::NotRevoked;
-use crate::trust::verify::Verified;
+use crate::trust::verify::{Trust, Verified};
 
 /// The configured settings.
 #[derive(Clone, Debug)]
@@ -70,6 +71,7 @@ pub(crate) struct EndpointRequest<'r> {
     pub(crate) from: SourceAddress,
     /// The time after the body has arrived.
     pub(crate) now: UnixTime,
+    pub(crate) trust: &'r Trust,
 }
 
 /// An issued token and the values for its audit record.
@@ -107,6 +109,14 @@ pub(crate) enum TokenRefusal {
         /// As the request names it; not verified.
         client: Option<Identity>,
         wait: Duration,
+    },
+    /// It cannot be recorded that an assertion was used.
+    ReplayUnavailable,
+    /// The keys of a client, or of an issuer that vouches for it, cannot be fetched now.
+    KeysUnavailable {
+        /// As the request names it; not verified.
+        client: Option<Identity>,
+        values: Box<Discrepancy>,
     },
     /// Signing failed.
     Broken,
@@ -193,10 +203,11 @@ impl AuthorizationServer {
     /// Authenticates the client of a request. Also returns the parameters.
     pub(super) async fn client(
         &self,
-        EndpointRequest { headers, query, body, from, now }: EndpointRequest<'_>,
+        EndpointRequest { headers, query, body, from, now, trust }: EndpointRequest<'_>,
     ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
         let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
-        let presented = PresentedCredentials::read(headers, std::mem::take(&mut parameters.credentials))?;
+        let credentials = std::mem::take(&mut parameters.credentials);
+        let presented = PresentedCredentials::read(headers, credentials, |iss| trust.has_external(iss))?;
         Ok((self.authenticator.authenticate(presented, from, now).await?, parameters))
     }
 

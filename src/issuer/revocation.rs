@@ -12,7 +12,7 @@ use crate::oauth::identity::Identity;
 use crate::oauth::observer::Unobserved;
 use crate::trust::revocation::RevocationEntry;
 use crate::trust::revocation_keeper::{NotRevoked, Revoker};
-use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Trust, Verified};
+use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Verified};
 
 /// The result of a revocation request.
 #[derive(Debug)]
@@ -27,10 +27,10 @@ impl AuthorizationServer {
     /// Answers a revocation request. `token_type_hint` is ignored: there is only one type.
     pub(crate) async fn revoke(
         &self,
-        (trust, revoker): (&Trust, &Revoker),
+        revoker: &Revoker,
         request: EndpointRequest<'_>,
     ) -> Result<Revoked, TokenRefusal> {
-        let now = request.now;
+        let (now, trust) = (request.now, request.trust);
         if !now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }

@@ -3,6 +3,8 @@
 //! Takes the text of a token and gives its *unverified* header and claims. A second step checks the signature with a
 //! key. The steps are separate because the claims name the issuer, and the issuer determines the key.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
@@ -18,7 +20,7 @@ use crate::oauth::discrepancy::Discrepancy;
 pub(crate) struct Unverified<'t> {
     pub(crate) header: Header,
     pub(crate) claims: Claims,
-    signing_input: &'t str,
+    signing_input: Cow<'t, str>,
     signature: Vec<u8>,
 }
 
@@ -44,7 +46,12 @@ impl<'t> Unverified<'t> {
         let signing_input = &token[..header.len() + 1 + claims.len()];
         let header = Header::parse(&decode("header", header)?)?;
         let claims = Claims::parse(&decode("claims", claims)?)?;
-        Ok(Self { header, claims, signing_input, signature: decode("signature", signature)? })
+        let signature = decode("signature", signature)?;
+        Ok(Self { header, claims, signing_input: Cow::Borrowed(signing_input), signature })
+    }
+
+    pub(crate) fn into_owned(self) -> Unverified<'static> {
+        Unverified { signing_input: Cow::Owned(self.signing_input.into_owned()), ..self }
     }
 
     pub(crate) fn is_signed_by(&self, key: &VerifyingKey) -> bool {

@@ -4,7 +4,7 @@
 //! issuer is [chosen](super::entry_choice) by the exact `iss`, the key by (entry, key id, algorithm): the token selects
 //! among what the issuer publishes, and nothing else.
 
-pub(super) mod checks;
+pub(crate) mod checks;
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -152,6 +152,12 @@ impl Trust {
 
     pub(crate) fn issuers(&self) -> &[Arc<TrustedIssuer>] {
         &self.issuers
+    }
+
+    /// True if an external issuer has this `iss`.
+    pub(crate) fn has_external(&self, iss: &str) -> bool {
+        let external = self.issuers.iter().filter(|issuer| issuer.settings.profile == Profile::External);
+        external.map(|issuer| issuer.settings.issuer.as_str()).any(|known| known == iss)
     }
 
     pub(crate) fn token_fields(&self) -> &TokenFields {

@@ -2,8 +2,11 @@
 
 use std::net::IpAddr;
 
+use crate::jose::token::TokenFault;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::error::TokenErrorCode;
 use crate::oauth::identity::Identity;
+use crate::trust::failed_check::{FailedCheck, TokenError};
 
 /// The client that a request names, and what the configuration keeps of it to check the request's credentials with.
 #[derive(Clone, Copy, Debug)]
@@ -41,11 +44,53 @@ pub(crate) enum ClientFault {
         client: String,
         basic: bool,
     },
+    /// An assertion that is refused. The answer does not say why.
+    Assertion {
+        /// As the request names it; `None` if it names none.
+        client: Option<String>,
+        refused: RefusedAssertion,
+    },
     /// The right credentials from an address that the client may not use. Answered like wrong ones.
     Elsewhere {
         client: Identity,
         basic: bool,
     },
+}
+
+/// Why an assertion is refused, with the values that were found and wanted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RefusedAssertion {
+    pub(crate) cause: AssertionCause,
+    pub(crate) values: Box<Discrepancy>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AssertionCause {
+    /// A check that tokens have too.
+    Check(TokenError),
+    LivesTooLong,
+    /// It was used before.
+    Replayed,
+    /// No client has this id, or the client may not use this way.
+    UnknownClient,
+}
+
+impl RefusedAssertion {
+    pub(crate) fn new(cause: AssertionCause, found: impl Into<String>, wanted: impl Into<String>) -> Self {
+        Self { cause, values: Box::new(Discrepancy::new(found, wanted)) }
+    }
+}
+
+impl From<FailedCheck> for RefusedAssertion {
+    fn from(FailedCheck { reason, values }: FailedCheck) -> Self {
+        Self { cause: AssertionCause::Check(reason), values }
+    }
+}
+
+impl From<TokenFault> for RefusedAssertion {
+    fn from(fault: TokenFault) -> Self {
+        FailedCheck::from(fault).into()
+    }
 }
 
 impl ClientFault {
@@ -55,6 +100,7 @@ impl ClientFault {
             Self::NoCredentials { .. }
             | Self::Malformed { .. }
             | Self::WrongCredentials { .. }
+            | Self::Assertion { .. }
             | Self::Elsewhere { .. } => TokenErrorCode::InvalidClient,
         }
     }
@@ -64,7 +110,9 @@ impl ClientFault {
         match self {
             Self::InvalidRequest(text) | Self::Malformed { description: text, .. } => text,
             Self::NoCredentials { .. } => "no client credentials",
-            Self::WrongCredentials { .. } | Self::Elsewhere { .. } => "unknown client or wrong secret",
+            Self::WrongCredentials { .. } | Self::Assertion { .. } | Self::Elsewhere { .. } => {
+                "client authentication failed"
+            }
         }
     }
 
@@ -72,7 +120,9 @@ impl ClientFault {
     pub(crate) fn client(&self) -> Option<Identity> {
         match self {
             Self::InvalidRequest(_) | Self::Malformed { .. } => None,
-            Self::NoCredentials { client } => client.as_deref().and_then(|id| Identity::parse(id).ok()),
+            Self::NoCredentials { client } | Self::Assertion { client, .. } => {
+                client.as_deref().and_then(|id| Identity::parse(id).ok())
+            }
             Self::WrongCredentials { client, .. } => Identity::parse(client).ok(),
             Self::Elsewhere { client, .. } => Some(client.clone()),
         }
@@ -86,7 +136,7 @@ impl ClientFault {
     /// True if the answer needs a Basic challenge (RFC 6749 §5.2).
     pub(crate) fn wants_challenge(&self) -> bool {
         match self {
-            Self::InvalidRequest(_) | Self::NoCredentials { .. } => false,
+            Self::InvalidRequest(_) | Self::NoCredentials { .. } | Self::Assertion { .. } => false,
             Self::Malformed { basic, .. } | Self::WrongCredentials { basic, .. } | Self::Elsewhere { basic, .. } => {
                 *basic
             }

@@ -4,6 +4,7 @@
 //! comparison. Whether a client exists, may call from an address or is in back-off is decided for all ways alike, by
 //! [`authenticator`].
 
+pub(crate) mod assertion;
 pub(crate) mod authenticator;
 pub(crate) mod back_off;
 pub(crate) mod claim;
@@ -12,6 +13,7 @@ pub(crate) mod secret;
 
 use http::HeaderMap;
 
+use self::assertion::{ClientAssertion, PresentedAssertion};
 use self::claim::{Claim, ClientFault};
 use self::federation::FederatedIdentity;
 use self::secret::hash::ClientSecret;
@@ -45,6 +47,7 @@ macro_rules! methods {
 methods! {
     SecretBasic => "client_secret_basic";
     SecretPost => "client_secret_post";
+    PrivateKeyJwt => "private_key_jwt";
 }
 
 /// The parameters of a body that belong to credentials.
@@ -52,12 +55,16 @@ methods! {
 pub(crate) struct CredentialParameters {
     pub(crate) client_id: Option<String>,
     pub(crate) client_secret: Option<ClientSecret>,
+    pub(crate) client_assertion: Option<ClientAssertion>,
+    pub(crate) client_assertion_type: Option<String>,
 }
 
 /// The credentials of a request.
 #[derive(Debug)]
 pub(crate) enum PresentedCredentials {
     Secret(PresentedSecret),
+    /// Boxed to keep the common case small.
+    Assertion(Box<PresentedAssertion>),
 }
 
 /// A client's credentials as the configuration keeps them.
@@ -84,20 +91,30 @@ pub(crate) struct CredentialVerifier {
 
 impl CredentialParameters {
     pub(crate) fn is_known(name: &str) -> bool {
-        matches!(name, "client_id" | "client_secret")
+        matches!(name, "client_id" | "client_secret" | "client_assertion" | "client_assertion_type")
     }
 
     pub(crate) fn set(&mut self, name: &str, value: String) {
         match name {
             "client_id" => self.client_id = Some(value),
             "client_secret" => self.client_secret = Some(ClientSecret::new(value)),
+            "client_assertion" => self.client_assertion = Some(ClientAssertion::new(value)),
+            "client_assertion_type" => self.client_assertion_type = Some(value),
             _ => {}
         }
     }
 }
 
 impl PresentedCredentials {
-    pub(crate) fn read(headers: &HeaderMap, body: CredentialParameters) -> Result<Self, ClientFault> {
+    /// `is_external` tells whether an external issuer has this `iss`.
+    pub(crate) fn read(
+        headers: &HeaderMap,
+        mut body: CredentialParameters,
+        is_external: impl Fn(&str) -> bool,
+    ) -> Result<Self, ClientFault> {
+        if let Some(assertion) = PresentedAssertion::read(headers, &mut body, is_external)? {
+            return Ok(Self::Assertion(Box::new(assertion)));
+        }
         PresentedSecret::read(headers, body.client_id, body.client_secret).map(Self::Secret)
     }
 
@@ -105,6 +122,7 @@ impl PresentedCredentials {
         match self {
             Self::Secret(PresentedSecret::Basic { .. }) => ClientAuthMethod::SecretBasic,
             Self::Secret(PresentedSecret::Post { .. }) => ClientAuthMethod::SecretPost,
+            Self::Assertion(_) => ClientAuthMethod::PrivateKeyJwt,
         }
     }
 
@@ -112,6 +130,7 @@ impl PresentedCredentials {
     pub(crate) fn ids(&self) -> (&str, Option<&str>) {
         match self {
             Self::Secret(secret) => secret.ids(),
+            Self::Assertion(assertion) => (assertion.id(), None),
         }
     }
 }
@@ -159,6 +178,7 @@ impl CredentialVerifier {
                 let found = self.passwords.matching(claim, secret.into_secrets(), now).await?;
                 Ok(found.map(|position| Credential::Secret(position + 1)))
             }
+            PresentedCredentials::Assertion(_) => Ok(None),
         }
     }
 }

@@ -89,7 +89,7 @@ async fn token(
     let body = collect(body.take()).await?;
     // A body may take long to arrive: times are checked against the clock after it has.
     let now = clock::now();
-    let grant = oauth.server.decide(endpoint_request(peer, request, head, &body, now)).await?;
+    let grant = oauth.server.decide(endpoint_request(snapshot, peer, request, head, &body, now)).await?;
     open.log.client(grant.client().clone());
     count_client(snapshot, grant.client(), open, &mut Unobserved)?;
     let issued = oauth.server.issue(grant, now).await?;
@@ -114,8 +114,8 @@ async fn revoke(
     // A revocation does not wait for the audit log.
     open.reserve_if_roomy();
     let body = collect(body.take()).await?;
-    let with = (&snapshot.trust, &oauth.revoker);
-    match oauth.server.revoke(with, endpoint_request(peer, request, head, &body, clock::now())).await? {
+    let request = endpoint_request(snapshot, peer, request, head, &body, clock::now());
+    match oauth.server.revoke(&oauth.revoker, request).await? {
         Revoked::Token(verified) => open.log.caller(&verified),
         Revoked::Nothing { client } => open.log.client(client),
     }
@@ -126,13 +126,15 @@ async fn revoke(
 }
 
 fn endpoint_request<'r>(
+    snapshot: &'r Snapshot,
     peer: &Peer,
     request: &'r CanonicalRequest,
     head: &'r ReceivedHead,
     body: &'r [u8],
     now: UnixTime,
 ) -> EndpointRequest<'r> {
-    EndpointRequest { headers: &head.headers, query: request.query(), body, from: peer.source_address(), now }
+    let (from, trust) = (peer.source_address(), &snapshot.trust);
+    EndpointRequest { headers: &head.headers, query: request.query(), body, from, now, trust }
 }
 
 async fn collect(body: Option<ClientBody>) -> Result<Bytes, Rejection> {

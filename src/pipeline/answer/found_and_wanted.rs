@@ -13,6 +13,7 @@ pub(crate) fn found_and_wanted(rejection: &Rejection) -> Option<Discrepancy> {
         Rejection::Forbidden(forbidden) => Some(forbidden.discrepancy()),
         Rejection::RateLimited(limit) => Some((*limit.values).clone()),
         Rejection::Token(TokenRefusal::Fault(fault)) => grant_discrepancy(fault),
+        Rejection::Token(TokenRefusal::KeysUnavailable { values, .. }) => Some((**values).clone()),
         Rejection::Upstream(fault) => tls_discrepancy(fault),
         // Most refusals are about the request as a whole.
         _ => None,

@@ -195,7 +195,7 @@ impl Rejection {
             Self::RateLimited(limit) => Some(seconds(limit.wait).max(1).into()),
             Self::Overload
             | Self::AuditUnavailable
-            | Self::Token(TokenRefusal::Busy(_))
+            | Self::Token(TokenRefusal::Busy(_) | TokenRefusal::ReplayUnavailable)
             | Self::Upstream(UpstreamFault::Full | UpstreamFault::Open) => Some(SOON),
             Self::Unauthenticated(AuthenticateError::Refused(refused))
                 if refused.reason == TokenError::KeysUnavailable =>
@@ -208,6 +208,7 @@ impl Rejection {
             Self::Unauthenticated(AuthenticateError::Clock)
             | Self::Token(
                 TokenRefusal::Clock
+                | TokenRefusal::KeysUnavailable { .. }
                 | TokenRefusal::NotRevoked(NotRevoked::Full | NotRevoked::ShareFull | NotRevoked::Broken),
             ) => Some(LATER),
             Self::Unauthenticated(
@@ -234,9 +235,9 @@ impl Rejection {
             Self::Unauthenticated(AuthenticateError::Refused(refused)) => {
                 refused.claimed.clone().map(RecordedIdentity::Claimed)
             }
-            Self::Token(TokenRefusal::TooManyFailures { client, .. }) => {
-                Some(RecordedIdentity::claimed_client(client.clone()))
-            }
+            Self::Token(
+                TokenRefusal::TooManyFailures { client, .. } | TokenRefusal::KeysUnavailable { client, .. },
+            ) => Some(RecordedIdentity::claimed_client(client.clone())),
             Self::Token(TokenRefusal::Fault(fault)) => fault.client().map(|client| {
                 if fault.is_authenticated() {
                     RecordedIdentity::Client(client)
@@ -311,6 +312,8 @@ impl Public<'_> {
             TokenRefusal::TooManyFailures { .. } => TOO_MANY_FAILURES,
             TokenRefusal::Busy(_) => unavailable("too many tokens are being issued"),
             TokenRefusal::Clock => unavailable("tokens can't be issued just now"),
+            TokenRefusal::ReplayUnavailable => unavailable("the use of an assertion can't be recorded just now"),
+            TokenRefusal::KeysUnavailable { .. } => unavailable("the client can't be authenticated just now"),
             TokenRefusal::NotRevoked(_) => unavailable("the token can't be revoked just now"),
             TokenRefusal::Broken => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the token could not be signed")

@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
-use crate::issuer::client_auth::claim::ClientFault;
+use crate::issuer::client_auth::claim::{AssertionCause, ClientFault};
 use crate::issuer::grant::GrantFault;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::pipeline::policy::authenticate::AuthenticateError;
@@ -22,6 +22,7 @@ pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
             ClientFault::NoCredentials { .. }
             | ClientFault::Malformed { .. }
             | ClientFault::WrongCredentials { .. }
+            | ClientFault::Assertion { .. }
             | ClientFault::Elsewhere { .. },
         ) => StatusCode::UNAUTHORIZED,
         GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -45,6 +46,7 @@ pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
         GrantFault::Client(ClientFault::Elsewhere { .. }) => {
             ("another address".to_owned(), format!("an address {}", AddressList::AllowedByClient))
         }
+        GrantFault::Client(ClientFault::Assertion { refused, .. }) => return Some((*refused.values).clone()),
         GrantFault::OthersToken { .. } => ("a token of another client".to_owned(), "a token of the client".to_owned()),
         GrantFault::InvalidRequest(_)
         | GrantFault::UnsupportedMediaType
@@ -65,6 +67,8 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
         | TokenRefusal::NotRevoked(NotRevoked::Busy | NotRevoked::Full | NotRevoked::ShareFull) => Reason::Overload,
         TokenRefusal::TooManyFailures { .. } => Reason::TooManyFailures,
         TokenRefusal::Broken | TokenRefusal::Clock | TokenRefusal::NotRevoked(NotRevoked::Broken) => Reason::Internal,
+        TokenRefusal::ReplayUnavailable => Reason::ReplayUnavailable,
+        TokenRefusal::KeysUnavailable { .. } => Reason::KeysUnavailable,
         TokenRefusal::Fault(fault) => match fault {
             GrantFault::InvalidRequest(_)
             | GrantFault::Client(ClientFault::InvalidRequest(_))
@@ -75,6 +79,12 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
                 | ClientFault::Malformed { .. }
                 | ClientFault::WrongCredentials { .. },
             ) => Reason::InvalidClient,
+            GrantFault::Client(ClientFault::Assertion { refused, .. }) => match refused.cause {
+                AssertionCause::Check(error) => failed_check(error),
+                AssertionCause::LivesTooLong => Reason::LifetimeTooLong,
+                AssertionCause::Replayed => Reason::AssertionReplayed,
+                AssertionCause::UnknownClient => Reason::InvalidClient,
+            },
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
             GrantFault::OthersToken { .. } => Reason::ClientNotAllowed,
@@ -89,25 +99,29 @@ pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
         AuthenticateError::Ambiguous(_) => Reason::BadRequest,
         AuthenticateError::Clock => Reason::Internal,
         AuthenticateError::TooManyFailures { .. } => Reason::TooManyFailures,
-        AuthenticateError::Refused(refused) => match refused.reason {
-            TokenError::Malformed => Reason::Malformed,
-            TokenError::TooManyScopes => Reason::TooManyScopes,
-            TokenError::UnknownIssuer => Reason::UnknownIssuer,
-            TokenError::IssuerNotAllowed => Reason::IssuerNotAllowed,
-            TokenError::TypeNotAllowed => Reason::TypeNotAllowed,
-            TokenError::AlgNotAllowed => Reason::AlgNotAllowed,
-            TokenError::MissingClaim => Reason::MissingClaim,
-            TokenError::BadAudience => Reason::BadAudience,
-            TokenError::Expired => Reason::Expired,
-            TokenError::NotYetValid => Reason::NotYetValid,
-            TokenError::UnknownKid => Reason::UnknownKid,
-            TokenError::KeysUnavailable => Reason::KeysUnavailable,
-            TokenError::BadSignature => Reason::BadSignature,
-            TokenError::Revoked => Reason::Revoked,
-            TokenError::UnknownClient => Reason::UnknownClient,
-            TokenError::NotProven => Reason::NotProven,
-            TokenError::StaticTokenEnded => Reason::StaticTokenEnded,
-            TokenError::UnknownStaticToken => Reason::UnknownStaticToken,
-        },
+        AuthenticateError::Refused(refused) => failed_check(refused.reason),
+    }
+}
+
+fn failed_check(error: TokenError) -> Reason {
+    match error {
+        TokenError::Malformed => Reason::Malformed,
+        TokenError::TooManyScopes => Reason::TooManyScopes,
+        TokenError::UnknownIssuer => Reason::UnknownIssuer,
+        TokenError::IssuerNotAllowed => Reason::IssuerNotAllowed,
+        TokenError::TypeNotAllowed => Reason::TypeNotAllowed,
+        TokenError::AlgNotAllowed => Reason::AlgNotAllowed,
+        TokenError::MissingClaim => Reason::MissingClaim,
+        TokenError::BadAudience => Reason::BadAudience,
+        TokenError::Expired => Reason::Expired,
+        TokenError::NotYetValid => Reason::NotYetValid,
+        TokenError::UnknownKid => Reason::UnknownKid,
+        TokenError::KeysUnavailable => Reason::KeysUnavailable,
+        TokenError::BadSignature => Reason::BadSignature,
+        TokenError::Revoked => Reason::Revoked,
+        TokenError::UnknownClient => Reason::UnknownClient,
+        TokenError::NotProven => Reason::NotProven,
+        TokenError::StaticTokenEnded => Reason::StaticTokenEnded,
+        TokenError::UnknownStaticToken => Reason::UnknownStaticToken,
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn check_audience<'a>(
     Err(FailedCheck::bad_audience(issuer, claims, accepted))
 }
 
-pub(in crate::trust) fn check_time(
+pub(crate) fn check_time(
     claims: &Claims,
     skew: Duration,
     now: UnixTime,

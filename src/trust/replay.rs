@@ -1,0 +1,216 @@
+//! What may be used once is written down once: the ids of assertions.
+//!
+//! A use is on the disk before it is confirmed, so that neither a restart nor another gateway of the same state
+//! directory accepts it again. A separate thread does the work because disks are slow; the uses that wait are flushed
+//! together. A use that cannot be written down is not confirmed.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use foldhash::HashMap;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{error, info};
+
+use super::replay_store::{RecordedUse, ReplayStore, ReplayStoreError};
+use crate::clock::{self, UnixTime};
+use crate::oauth::caller::Digest;
+use crate::telemetry::error_chain::ErrorChain;
+
+/// Asks the keeper whether something is used for the first time.
+#[derive(Clone, Debug)]
+pub(crate) struct Replay {
+    requests: SyncSender<Request>,
+}
+
+/// It is unknown whether something was used before, or its use cannot be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the use of an assertion cannot be recorded")]
+pub(crate) struct ReplayUnavailable;
+
+/// Keeps the uses in memory and in the file.
+#[derive(Debug)]
+pub(crate) struct ReplayKeeper {
+    store: ReplayStore,
+    /// With the ends, in seconds since 1970.
+    known: HashMap<Digest, u64>,
+    requests: Receiver<Request>,
+    capacity: usize,
+    /// The state of the last attempt to write.
+    is_failing: bool,
+    next_sweep: Instant,
+}
+
+#[derive(Debug)]
+enum Request {
+    Use { used: RecordedUse, reply: UseReply },
+    End,
+}
+
+/// True for the first use.
+type UseReply = oneshot::Sender<Result<bool, ReplayUnavailable>>;
+
+/// Uses that have not expired. Further ones are refused, so that neither memory nor disk can be filled.
+const MAX_USES: usize = 1_000_000;
+/// A use is kept for longer, in case the clock is set back a little.
+const KEPT_AFTER_END: u64 = 60;
+/// The uses that may wait, and that are flushed to the disk together.
+const QUEUE_CAPACITY: usize = 1024;
+/// The time to wait for the reply, in case the disk hangs.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// The file is rewritten if it has this many more lines than twice the uses that count.
+const NEEDLESS_LINES: usize = 4096;
+
+impl Replay {
+    /// Confirms nothing: no keeper takes its requests.
+    pub(crate) fn without_keeper() -> Self {
+        Self { requests: sync_channel(0).0 }
+    }
+
+    /// True if `by` uses `id` for the first time. Then the use is on the disk. If the future is dropped before, it still
+    /// counts as used. `expires_at`, in seconds since 1970, is the time from which on the caller refuses it in any case.
+    pub(crate) async fn use_once(
+        &self,
+        by: &str,
+        id: &str,
+        expires_at: u64,
+        now: UnixTime,
+    ) -> Result<bool, ReplayUnavailable> {
+        if expires_at <= now.seconds() {
+            return Ok(false);
+        }
+        let used = RecordedUse { digest: Digest::of(&[by, id]), expires_at };
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request::Use { used, reply }).map_err(|_| ReplayUnavailable)?;
+        match timeout(REPLY_TIMEOUT, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(ReplayUnavailable),
+        }
+    }
+
+    /// Ends the keeper. If it hangs, the process ends without it.
+    pub(crate) fn end(&self) {
+        let _ = self.requests.try_send(Request::End);
+    }
+}
+
+impl ReplayKeeper {
+    /// Reads the file in the folder, if there is one. It is made at the first use.
+    pub(crate) fn open(directory: &Path) -> Result<(Self, Replay), ReplayStoreError> {
+        let mut store = ReplayStore::in_directory(directory);
+        // Expired uses are kept: the clock may not be set yet.
+        let known = store.load()?.into_iter().map(|used| (used.digest, used.expires_at)).collect();
+        let (sender, requests) = sync_channel(QUEUE_CAPACITY);
+        let next_sweep = clock::instant() + SWEEP_EVERY;
+        let keeper = Self { store, known, requests, capacity: MAX_USES, is_failing: false, next_sweep };
+        Ok((keeper, Replay { requests: sender }))
+    }
+
+    /// Runs until [`Replay::end`] or until all senders are dropped.
+    pub(crate) fn run(&mut self) {
+        loop {
+            let wait = self.next_sweep.saturating_duration_since(clock::instant());
+            let first = match self.requests.recv_timeout(wait) {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut group = Vec::new();
+            for request in first.into_iter().chain(self.requests.try_iter()).take(QUEUE_CAPACITY) {
+                match request {
+                    Request::Use { used, reply } => group.push((used, reply)),
+                    Request::End => return,
+                }
+            }
+            let now = clock::now();
+            if !group.is_empty() {
+                self.record(group, now);
+            }
+            if clock::instant() >= self.next_sweep {
+                self.sweep(now);
+            }
+        }
+    }
+
+    /// Writes the uses of a group that are the first, and answers all.
+    fn record(&mut self, group: Vec<(RecordedUse, UseReply)>, now: UnixTime) {
+        let mut answers = Vec::new();
+        let mut first = Vec::new();
+        let (known, capacity) = (&mut self.known, self.capacity);
+        let written = self.store.append(|news| {
+            known.extend(news.iter().map(|used| (used.digest, used.expires_at)));
+            if known.len() + group.len() > capacity {
+                known.retain(|_, end| counts(*end, now));
+            }
+            for (used, _) in &group {
+                answers.push(if known.contains_key(&used.digest) {
+                    Ok(false)
+                } else if known.len() >= capacity {
+                    Err(ReplayUnavailable)
+                } else {
+                    known.insert(used.digest, used.expires_at);
+                    first.push(*used);
+                    Ok(true)
+                });
+            }
+            first.clone()
+        });
+        let is_written = self.log_change(written);
+        if !is_written {
+            // They were confirmed to no request, and the file does not have them.
+            for used in &first {
+                self.known.remove(&used.digest);
+            }
+            answers = vec![Err(ReplayUnavailable); group.len()];
+        } else if answers.contains(&Err(ReplayUnavailable)) {
+            error!("assertions are refused: {MAX_USES} have been used and have not expired");
+        }
+        for ((_, reply), answer) in group.into_iter().zip(answers) {
+            // Fails if the requester no longer waits.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Forgets the uses that have expired, in the file too if it has many of them.
+    fn sweep(&mut self, now: UnixTime) {
+        self.next_sweep = clock::instant() + SWEEP_EVERY;
+        self.known.retain(|_, end| counts(*end, now));
+        if self.store.lines() <= 2 * self.known.len() + NEEDLESS_LINES {
+            return;
+        }
+        let known = &mut self.known;
+        let written = self.store.rewrite(|news| {
+            known.extend(news.iter().map(|used| (used.digest, used.expires_at)));
+            known.retain(|_, end| counts(*end, now));
+            known.iter().map(|(digest, end)| RecordedUse { digest: *digest, expires_at: *end }).collect()
+        });
+        self.log_change(written);
+    }
+
+    /// Logs the first failure and the next success. True for a success.
+    fn log_change(&mut self, written: Result<(), ReplayStoreError>) -> bool {
+        match written {
+            Ok(()) => {
+                if std::mem::replace(&mut self.is_failing, false) {
+                    info!("the uses of assertions can be recorded again");
+                }
+                true
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    error!(error = %ErrorChain(&error), "the uses of assertions cannot be recorded: clients that present assertions get 503 until they can");
+                }
+                false
+            }
+        }
+    }
+}
+
+fn counts(end: u64, now: UnixTime) -> bool {
+    now.seconds() < end.saturating_add(KEPT_AFTER_END)
+}
+
+#[cfg(test)]
+mod tests;
