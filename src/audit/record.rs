@@ -69,6 +69,8 @@ pub(crate) struct Described<'r> {
     pub(crate) scope: Option<&'r str>,
     pub(crate) token_id: Option<&'r str>,
     pub(crate) key_id: Option<&'r str>,
+    /// The issuer and the subject of the platform credential by which the client was authenticated.
+    pub(crate) federated: Option<(&'r str, &'r str)>,
 }
 
 /// Lines about the process, its keys, an operator's action or the log itself, and not about a request.
@@ -208,7 +210,9 @@ impl Described<'_> {
             .optional("oauth.subject", self.subject)
             .optional("oauth.scope", self.scope)
             .optional("oauth.jti", self.token_id)
-            .optional("oauth.kid", self.key_id);
+            .optional("oauth.kid", self.key_id)
+            .optional("oauth.federated_issuer", self.federated.map(|(issuer, _)| issuer))
+            .optional("oauth.federated_subject", self.federated.map(|(_, subject)| subject));
         if !self.verified {
             line.boolean("oauth.verified", false);
         }

@@ -12,15 +12,14 @@ use serde_json::{Value, json};
 use tracing::error;
 
 use super::client::{Client, Clients};
-use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
+use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal, PlatformIdentity};
 use super::client_auth::claim::ClientFault;
-use super::client_auth::{Credential, PresentedCredentials};
+use super::client_auth::Credential;
 use super::endpoints::Endpoints;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::issuer_keys::{IssuerKeys, PublishedKeys};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
-use super::request::Parameters;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::network::SourceAddress;
@@ -46,8 +45,8 @@ pub(crate) struct Offloads {
 
 #[derive(Debug)]
 pub(crate) struct AuthorizationServer {
-    settings: ServerSettings,
-    authenticator: ClientAuthenticator,
+    pub(super) settings: ServerSettings,
+    pub(super) authenticator: ClientAuthenticator,
     signatures: Offload,
     keys: Arc<IssuerKeys>,
     /// All scopes of the clients; `None` if they are too many for one document.
@@ -81,6 +80,8 @@ pub(crate) struct Issued {
     pub(crate) body: Bytes,
     pub(crate) client: Identity,
     pub(crate) credential: Credential,
+    /// The identity at the platform whose token authenticated the client.
+    pub(crate) platform: Option<Box<PlatformIdentity>>,
     pub(crate) scope: String,
     pub(crate) token_id: String,
     pub(crate) key_id: String,
@@ -149,7 +150,7 @@ impl AuthorizationServer {
         signatures: Offload,
     ) -> Self {
         let scopes = authenticator.clients().scopes();
-        let metadata = PublishedMetadata::new(keys.published(), &settings.endpoints, scopes.as_ref());
+        let metadata = PublishedMetadata::new(keys.published(), &settings.endpoints, scopes.as_ref(), authenticator.has_federation());
         Self { settings, authenticator, signatures, keys, scopes, metadata: ArcSwap::from_pointee(metadata) }
     }
 
@@ -182,7 +183,7 @@ impl AuthorizationServer {
         if Arc::ptr_eq(&known.keys, &keys) {
             return known.document.clone();
         }
-        let metadata = PublishedMetadata::new(keys, &self.settings.endpoints, self.scopes.as_ref());
+        let metadata = PublishedMetadata::new(keys, &self.settings.endpoints, self.scopes.as_ref(), self.authenticator.has_federation());
         let document = metadata.document.clone();
         self.metadata.store(Arc::new(metadata));
         document
@@ -193,26 +194,14 @@ impl AuthorizationServer {
         if !request.now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }
-        let (authenticated, parameters) = self.client(request).await?;
-        parameters.check_grant_type()?;
+        let (authenticated, parameters) = self.client_of_grant(request).await?;
         let wanted = Wanted { scope: parameters.scope.as_deref(), audiences: &parameters.audiences };
         let grant = Grant::decide(authenticated.client, &wanted)?;
         Ok(DecidedGrant { authenticated, grant })
     }
 
-    /// Authenticates the client of a request. Also returns the parameters.
-    pub(super) async fn client(
-        &self,
-        EndpointRequest { headers, query, body, from, now, trust }: EndpointRequest<'_>,
-    ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
-        let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
-        let credentials = std::mem::take(&mut parameters.credentials);
-        let presented = PresentedCredentials::read(headers, credentials, |iss| trust.has_external(iss))?;
-        Ok((self.authenticator.authenticate(presented, from, now).await?, parameters))
-    }
-
     pub(crate) async fn issue(&self, decided: DecidedGrant<'_>, now: UnixTime) -> Result<Issued, TokenRefusal> {
-        let DecidedGrant { authenticated: Authenticated { client, credential }, grant } = decided;
+        let DecidedGrant { authenticated: Authenticated { client, credential, platform }, grant } = decided;
         let token_id = token_id()?;
         let claims = Value::Object(grant.claims(&self.settings.endpoints.issuer, client, now, &token_id)).to_string();
         let key = self.keys.signer(now);
@@ -229,13 +218,14 @@ impl AuthorizationServer {
             "expires_in": grant.expires_in.as_secs(),
             "scope": scope,
         });
-        Ok(Issued { body: body.to_string().into(), client: client.id.clone(), credential, scope, token_id, key_id })
+        let (body, client) = (body.to_string().into(), client.id.clone());
+        Ok(Issued { body, client, credential, platform, scope, token_id, key_id })
     }
 }
 
 impl PublishedMetadata {
-    fn new(keys: Arc<PublishedKeys>, endpoints: &Endpoints, scopes: Option<&ScopeSet>) -> Self {
-        let document = metadata::metadata(endpoints, &keys.algorithms(), scopes);
+    fn new(keys: Arc<PublishedKeys>, endpoints: &Endpoints, scopes: Option<&ScopeSet>, has_federation: bool) -> Self {
+        let document = metadata::metadata(endpoints, &keys.algorithms(), scopes, has_federation);
         Self { document: CachedDocument::new(&document, keys.max_age), keys }
     }
 }
@@ -265,6 +255,8 @@ impl From<ClientRefusal> for TokenRefusal {
             ClientRefusal::Fault(fault) => fault.into(),
             ClientRefusal::Busy(busy) => busy.into(),
             ClientRefusal::TooManyFailures { client, wait } => Self::TooManyFailures { client, wait },
+            ClientRefusal::KeysUnavailable { client, values } => Self::KeysUnavailable { client, values },
+            ClientRefusal::ReplayUnavailable => Self::ReplayUnavailable,
         }
     }
 }

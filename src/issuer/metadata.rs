@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::client_auth::ClientAuthMethod;
 use super::endpoints::Endpoints;
+use super::request::{CLIENT_CREDENTIALS, JWT_BEARER};
 use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::scope::{Scope, ScopeSet};
@@ -55,14 +56,21 @@ const ETAG_BYTES: usize = 16;
 /// - `id_token_signing_alg_values_supported`: the gateway issues no ID tokens. Verifiers take the algorithms that they
 ///   accept from this member, so it has those of the access tokens.
 /// - `scopes_supported` is optional. It is left out if the clients have more scopes than one token could have.
-pub(crate) fn metadata(endpoints: &Endpoints, algorithms: &[Algorithm], scopes: Option<&ScopeSet>) -> Value {
+/// - `grant_types_supported` has the grant by assertion only where a client has `federation`.
+pub(crate) fn metadata(
+    endpoints: &Endpoints,
+    algorithms: &[Algorithm],
+    scopes: Option<&ScopeSet>,
+    has_federation: bool,
+) -> Value {
+    let grants: Vec<&str> = [CLIENT_CREDENTIALS].into_iter().chain(has_federation.then_some(JWT_BEARER)).collect();
     let authentication: Vec<&str> = ClientAuthMethod::ALL.iter().map(|method| method.as_str()).collect();
     let algorithms: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
     let mut metadata = json!({
         "issuer": endpoints.issuer,
         "token_endpoint": endpoints.url(&endpoints.token),
         "jwks_uri": endpoints.url(&endpoints.jwks),
-        "grant_types_supported": ["client_credentials"],
+        "grant_types_supported": grants,
         "response_types_supported": ["none"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": algorithms,
@@ -97,7 +105,7 @@ mod tests {
     fn the_metadata_has_no_empty_list() {
         let endpoints = Endpoints::new("https://gateway.example.com", None);
         for scopes in [None, Some(ScopeSet::default()), Some(ScopeSet::parse("a b").unwrap())] {
-            let metadata = metadata(&endpoints, &[Algorithm::Es256], scopes.as_ref());
+            let metadata = metadata(&endpoints, &[Algorithm::Es256], scopes.as_ref(), true);
             let lists =
                 metadata.as_object().unwrap().iter().filter_map(|(name, value)| Some((name, value.as_array()?)));
             for (name, list) in lists {

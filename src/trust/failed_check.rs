@@ -73,7 +73,7 @@ impl FailedCheck {
         RefusedToken { reason: self.reason, values: self.values, claimed: claimed.map(Box::new) }
     }
 
-    pub(super) fn missing(claim: &str) -> Self {
+    pub(crate) fn missing(claim: &str) -> Self {
         Self::new(TokenError::MissingClaim, format!("no {claim}"), claim)
     }
 

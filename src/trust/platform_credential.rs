@@ -16,7 +16,7 @@ use super::verify::Trust;
 use super::verify::checks::{check_algorithm, check_time, check_type};
 use crate::clock::UnixTime;
 use crate::jose::claims::Claims;
-use crate::jose::token::{Unverified, unverified_claims};
+use crate::jose::token::Unverified;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::discrepancy::{one_of, short};
 use crate::oauth::identity::Identity;
@@ -26,8 +26,12 @@ use crate::oauth::observer::Unobserved;
 #[derive(Debug)]
 pub(crate) struct PlatformCredential {
     pub(crate) issuer: IssuerName,
+    /// `iss`, or the name of the issuer in its place.
+    pub(crate) iss: String,
     /// By the issuer's `subject_claim`.
     pub(crate) subject: Identity,
+    /// Seconds since 1970: from then on it has expired, whatever the clocks are.
+    pub(crate) refused_from: u64,
     pub(crate) claims: Claims,
 }
 
@@ -44,22 +48,13 @@ pub(crate) struct CredentialExpectations<'e> {
 const OTHER_USES: [&str; 5] = ["at+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "token-introspection+jwt"];
 
 impl Trust {
-    /// Whether this token, which is not verified, is of an issuer that vouches for clients. Then it is no assertion that
-    /// a client has signed itself.
-    pub(crate) fn is_of_platform(&self, token: &str, is_federated: &dyn Fn(&IssuerName) -> bool) -> bool {
-        let Some(claims) = unverified_claims(token) else { return false };
-        let federated = self.federated(is_federated);
-        super::entry_choice::candidates(&federated, |issuer| &issuer.settings, &claims).is_ok()
-    }
-
     /// Verifies a token of a platform.
     pub(crate) async fn verify_credential(
         &self,
-        token: &str,
+        token: Unverified<'_>,
         expected: CredentialExpectations<'_>,
         now: UnixTime,
     ) -> Result<PlatformCredential, RefusedToken> {
-        let token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None))?;
         let federated = self.federated(expected.is_federated);
         let issuer = choose_without_audience(&federated, |issuer| &issuer.settings, &token.claims);
         let issuer = issuer.map_err(|fault| {
@@ -71,7 +66,10 @@ impl Trust {
         let signed = self.signed(issuer, &token, &mut Unobserved).await.map_err(fail)?;
         let no_subject = || FailedCheck::missing(&issuer.settings.subject_claims.join(" or "));
         let subject = signed.caller.subject.ok_or_else(no_subject).map_err(fail)?;
-        Ok(PlatformCredential { issuer: issuer.settings.name.clone(), subject, claims: token.claims })
+        let refused_from = token.claims.expires_at.saturating_add(issuer.settings.clock_skew.as_secs());
+        let (issuer, settings) = (issuer.settings.name.clone(), &issuer.settings);
+        let iss = token.claims.issuer.clone().unwrap_or_else(|| settings.issuer.as_str().to_owned());
+        Ok(PlatformCredential { issuer, iss, subject, refused_from, claims: token.claims })
     }
 
     fn federated(&self, is_federated: &dyn Fn(&IssuerName) -> bool) -> Vec<&Arc<TrustedIssuer>> {

@@ -3,6 +3,8 @@
 //! Takes presented credentials; gives an [`Authenticated`] client or the reason for the refusal. An unknown client, a
 //! wrong credential and a forbidden address take the same time and get the same answer.
 
+pub(crate) mod platform;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use crate::clock::{self, UnixTime};
 use crate::issuer::client::{Client, Clients};
 use crate::issuer::offload::{Busy, Offload};
 use crate::network::{SourceAddress, counted_network};
+use crate::oauth::caller::IssuerName;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 
 #[derive(Debug)]
@@ -23,10 +27,19 @@ pub(crate) struct ClientAuthenticator {
 }
 
 /// An authenticated client.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Authenticated<'c> {
     pub(crate) client: &'c Client,
     pub(crate) credential: Credential,
+    /// The identity at the platform whose token authenticated the client.
+    pub(crate) platform: Option<Box<PlatformIdentity>>,
+}
+
+/// An issuer of the configuration, and a subject of it.
+#[derive(Debug)]
+pub(crate) struct PlatformIdentity {
+    pub(crate) issuer: IssuerName,
+    pub(crate) subject: Identity,
 }
 
 #[derive(Debug)]
@@ -34,6 +47,14 @@ pub(crate) enum ClientRefusal {
     Fault(ClientFault),
     /// Too many comparisons are waiting.
     Busy(Busy),
+    /// The keys of an issuer that vouches for the client cannot be fetched now.
+    KeysUnavailable {
+        /// As the request names it; not verified.
+        client: Option<Identity>,
+        values: Box<Discrepancy>,
+    },
+    /// It cannot be recorded that an assertion was used.
+    ReplayUnavailable,
     /// The client is in back-off at this address, and another attempt was already compared within this second.
     TooManyFailures {
         /// As the request names it; not verified.
@@ -90,7 +111,7 @@ impl ClientAuthenticator {
         let found = self.verifier.matching(claim, presented, now).await.map_err(ClientRefusal::Busy)?;
         if let (Some(client), Some(credential), Standing::Good) = (known, found, standing) {
             self.back_off.succeeded(pair, clock::instant());
-            return Ok(Authenticated { client, credential });
+            return Ok(Authenticated { client, credential, platform: None });
         }
         // The right secret from a forbidden address counts as a failure, or the back-off would reveal that it is right.
         self.back_off.failed(pair, clock::instant());

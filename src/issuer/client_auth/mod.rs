@@ -57,6 +57,8 @@ pub(crate) struct CredentialParameters {
     pub(crate) client_secret: Option<ClientSecret>,
     pub(crate) client_assertion: Option<ClientAssertion>,
     pub(crate) client_assertion_type: Option<String>,
+    /// The grant of RFC 7523 §2.1, which is a credential too.
+    pub(crate) assertion: Option<ClientAssertion>,
 }
 
 /// The credentials of a request.
@@ -81,6 +83,8 @@ pub(crate) struct KeptCredentials {
 pub(crate) enum Credential {
     /// The position of the secret, from 1.
     Secret(usize),
+    /// A token of a platform.
+    Platform,
 }
 
 /// Compares presented credentials with kept ones.
@@ -91,7 +95,7 @@ pub(crate) struct CredentialVerifier {
 
 impl CredentialParameters {
     pub(crate) fn is_known(name: &str) -> bool {
-        matches!(name, "client_id" | "client_secret" | "client_assertion" | "client_assertion_type")
+        matches!(name, "client_id" | "client_secret" | "client_assertion" | "client_assertion_type" | "assertion")
     }
 
     pub(crate) fn set(&mut self, name: &str, value: String) {
@@ -100,6 +104,7 @@ impl CredentialParameters {
             "client_secret" => self.client_secret = Some(ClientSecret::new(value)),
             "client_assertion" => self.client_assertion = Some(ClientAssertion::new(value)),
             "client_assertion_type" => self.client_assertion_type = Some(value),
+            "assertion" => self.assertion = Some(ClientAssertion::new(value)),
             _ => {}
         }
     }
@@ -155,6 +160,7 @@ impl Credential {
     pub(crate) fn secret(self) -> Option<usize> {
         match self {
             Self::Secret(position) => Some(position),
+            Self::Platform => None,
         }
     }
 }

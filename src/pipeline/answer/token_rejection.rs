@@ -28,6 +28,7 @@ pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
         GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         GrantFault::InvalidRequest(_)
         | GrantFault::Client(ClientFault::InvalidRequest(_))
+        | GrantFault::Assertion(_)
         | GrantFault::UnsupportedGrant
         | GrantFault::InvalidScope { .. }
         | GrantFault::InvalidTarget { .. }
@@ -43,22 +44,26 @@ pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
             (asked.to_owned(), allowed.to_string())
         }
         GrantFault::InvalidTarget { asked, allowed, .. } => (asked.clone(), allowed.join(" ")),
-        GrantFault::Client(ClientFault::Elsewhere { .. }) => {
-            ("another address".to_owned(), format!("an address {}", AddressList::AllowedByClient))
-        }
-        GrantFault::Client(ClientFault::Assertion { refused, .. }) => return Some((*refused.values).clone()),
+        GrantFault::Client(fault) | GrantFault::Assertion(fault) => return client_discrepancy(fault),
         GrantFault::OthersToken { .. } => ("a token of another client".to_owned(), "a token of the client".to_owned()),
         GrantFault::InvalidRequest(_)
         | GrantFault::UnsupportedMediaType
-        | GrantFault::UnsupportedGrant
-        | GrantFault::Client(
-            ClientFault::InvalidRequest(_)
-            | ClientFault::NoCredentials { .. }
-            | ClientFault::Malformed { .. }
-            | ClientFault::WrongCredentials { .. },
-        ) => return None,
+        | GrantFault::UnsupportedGrant => return None,
     };
     Some(Discrepancy::new(found, wanted))
+}
+
+fn client_discrepancy(fault: &ClientFault) -> Option<Discrepancy> {
+    match fault {
+        ClientFault::Elsewhere { .. } => {
+            Some(Discrepancy::new("another address", format!("an address {}", AddressList::AllowedByClient)))
+        }
+        ClientFault::Assertion { refused, .. } => Some((*refused.values).clone()),
+        ClientFault::InvalidRequest(_)
+        | ClientFault::NoCredentials { .. }
+        | ClientFault::Malformed { .. }
+        | ClientFault::WrongCredentials { .. } => None,
+    }
 }
 
 pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
@@ -70,26 +75,31 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
         TokenRefusal::ReplayUnavailable => Reason::ReplayUnavailable,
         TokenRefusal::KeysUnavailable { .. } => Reason::KeysUnavailable,
         TokenRefusal::Fault(fault) => match fault {
-            GrantFault::InvalidRequest(_)
-            | GrantFault::Client(ClientFault::InvalidRequest(_))
-            | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,
+            GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,
             GrantFault::UnsupportedGrant => Reason::UnsupportedGrant,
-            GrantFault::Client(
-                ClientFault::NoCredentials { .. }
-                | ClientFault::Malformed { .. }
-                | ClientFault::WrongCredentials { .. },
-            ) => Reason::InvalidClient,
-            GrantFault::Client(ClientFault::Assertion { refused, .. }) => match refused.cause {
-                AssertionCause::Check(error) => failed_check(error),
-                AssertionCause::LivesTooLong => Reason::LifetimeTooLong,
-                AssertionCause::Replayed => Reason::AssertionReplayed,
-                AssertionCause::UnknownClient => Reason::InvalidClient,
-            },
+            GrantFault::Client(fault) | GrantFault::Assertion(fault) => client_refused(fault),
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
             GrantFault::OthersToken { .. } => Reason::ClientNotAllowed,
-            GrantFault::Client(ClientFault::Elsewhere { .. }) => Reason::AddressNotAllowed,
         },
+    }
+}
+
+fn client_refused(fault: &ClientFault) -> Reason {
+    match fault {
+        ClientFault::InvalidRequest(_) => Reason::InvalidRequest,
+        ClientFault::NoCredentials { .. } | ClientFault::Malformed { .. } | ClientFault::WrongCredentials { .. } => {
+            Reason::InvalidClient
+        }
+        ClientFault::Assertion { refused, .. } => match refused.cause {
+            AssertionCause::Check(error) => failed_check(error),
+            AssertionCause::LivesTooLong => Reason::LifetimeTooLong,
+            AssertionCause::Replayed => Reason::AssertionReplayed,
+            AssertionCause::UnknownClient => Reason::InvalidClient,
+            AssertionCause::NoFederatedClient => Reason::NoFederatedClient,
+            AssertionCause::SeveralFederatedClients => Reason::SeveralFederatedClients,
+        },
+        ClientFault::Elsewhere { .. } => Reason::AddressNotAllowed,
     }
 }
 
