@@ -5,6 +5,7 @@
 
 mod background;
 mod certificates;
+mod client_keys;
 pub(crate) mod config_tests;
 mod config_watch;
 mod control_listeners;
@@ -28,6 +29,7 @@ mod reload;
 mod reload_error;
 mod reload_handle;
 mod reload_status;
+mod replay;
 mod restart;
 mod revocation;
 mod service_manager;
@@ -80,6 +82,7 @@ use crate::issuer::offload::{self, Offload};
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain;
 use crate::server::inherited_sockets::InheritedSockets;
+use crate::trust::replay::ReplayKeeper;
 use crate::trust::revocation::RevocationEntry;
 use crate::trust::revocation_keeper::Keeper;
 
@@ -108,6 +111,7 @@ pub(crate) struct App {
     health: Arc<Health>,
     reopen_audit: Arc<AtomicBool>,
     keeper: Keeper,
+    replay_keeper: ReplayKeeper,
     offload: [Runtime; 3],
     control: Runtime,
     signals: stop::Signals,
@@ -164,11 +168,13 @@ impl App {
             warn!("audit.on_failure is `drop`: requests are answered even if their audit records cannot be written");
         }
         let (keeper, revoker) = revocation::open(&config)?;
+        let (replay_keeper, replay) = ReplayKeeper::open(&config.state_directory)?;
         let workers = config.workers;
         let (offload, offloads) = start_offloads(workers)?;
         let parts = ProcessParts {
             revocations: Arc::clone(keeper.published()),
             revoker,
+            replay,
             offloads,
             certificates: Certificates::default(),
             limiter: Arc::new(ConnectionLimiter::new(verified_config::connection_limits(&config), workers)),
@@ -195,6 +201,7 @@ impl App {
             health,
             reopen_audit,
             keeper,
+            replay_keeper,
             offload,
             control,
             signals,
@@ -230,6 +237,7 @@ impl App {
         record(Event::Start, &next.snapshot.config, &lines);
         next.opened_ring.iter().for_each(|ring| ring.record_start(&next.snapshot.config, &lines));
         revocation::start(keeper, Arc::clone(&published), lines.clone())?;
+        replay::start(self.replay_keeper)?;
         let (stage, drain) = drain::channel();
         let plan = workers::Plan::new(&published, &parts, drain.clone(), &lines, &changing.shutdown);
         let manager = ServiceManager::start();
@@ -251,7 +259,8 @@ impl App {
         let control_listeners = std::mem::take(&mut next.control_listeners).serve(None, &probes, control.handle());
         control.spawn(background::forget_limit_keys(Arc::clone(&published)));
         control.spawn(background::watch_audit_log(Arc::clone(&health)));
-        let (revoker, state_directory) = (parts.revoker.clone(), next.state_directory.clone());
+        let (revoker, replay, state_directory) =
+            (parts.revoker.clone(), parts.replay.clone(), next.state_directory.clone());
         let reloader = Reloader {
             file,
             running: Arc::new(next.begin(listeners)),
@@ -279,6 +288,7 @@ impl App {
         let stop = stop::wait_for_stop_signal(signals, &stage, shutdown, reopen_audit, &manager, workers);
         let ended = control.block_on(stop);
         revoker.end();
+        replay.end();
         control_socket.into_iter().for_each(ControlSocket::end);
         record(Event::Stop, &published.load().config, &lines);
         drop(lines);

@@ -168,7 +168,7 @@ pub fn audit_caller() -> Box<[u8]> {
         scope: Some("read:data"),
         token_id: Some("G88LcumSlMhczm9WWO"),
         key_id: Some("G88Lc-umSlMhczm9WWO-OptDhefnS7IG4qgIhz7pf_Q"),
-        federated: None,
+        ..Described::default()
     }
     .written()
 }

@@ -32,7 +32,7 @@ const ORDER: &[&[&str]] = &[
 /// Packages and functions that only these files and folders use.
 const HOMES: &[(&str, &[&str])] = &[
     ("jsonwebtoken::", &["src/jose/"]),
-    ("reqwest::", &["src/trust/"]),
+    ("reqwest::", &["src/trust/", "src/cli/token_get/exchange.rs"]),
     ("hickory_resolver::", &["src/upstream/names.rs"]),
     ("h2::", &["src/upstream/"]),
     ("serde_saphyr::", &["src/config/"]),

@@ -89,6 +89,7 @@ mod smuggling;
 mod state_files;
 mod static_tokens;
 mod tls;
+mod token_get;
 mod token_header;
 mod tokens;
 mod traffic_split;

@@ -117,7 +117,12 @@ pub(super) async fn watch_key_file(mut file: WatchedKeyFile) {
 }
 
 /// Starts the refresher again if it dies: the keys of an issuer must not become stale unnoticed.
-pub(super) async fn refresh_keys(settings: IssuerSettings, source: FetchedKeys, file: KeySetFile, keys: Arc<KeyCache>) {
+pub(super) async fn refresh_keys(
+    settings: IssuerSettings,
+    source: FetchedKeys,
+    file: Option<KeySetFile>,
+    keys: Arc<KeyCache>,
+) {
     loop {
         let refresher = refresher::keep_fresh(settings.clone(), source.clone(), file.clone(), Arc::clone(&keys));
         let died = tokio::task::JoinSet::from_iter([refresher]).join_next().await;

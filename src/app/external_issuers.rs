@@ -139,7 +139,7 @@ impl IssuerInUse {
         match &self.source {
             KeySource::Fetched(source) => {
                 let file = KeySetFile::of(state_directory, &settings.name);
-                Some(Task::new(subject, background::refresh_keys(settings, (**source).clone(), file, cache)))
+                Some(Task::new(subject, background::refresh_keys(settings, (**source).clone(), Some(file), cache)))
             }
             KeySource::Local(local) => {
                 let (path, watch) = local.file.clone().zip(self.key_watch.clone())?;

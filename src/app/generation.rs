@@ -18,7 +18,7 @@ use super::own_keys::{OpenedRing, OwnKeys};
 use super::process_parts::ProcessParts;
 use super::start_error::StartError;
 use super::tasks::{Task, TaskSubject};
-use super::{background, memory, upstreams_in_use};
+use super::{background, client_keys, memory, upstreams_in_use};
 use crate::audit::ledger::LineSender;
 use crate::config::types::{Config, Oauth};
 use crate::issuer::ring_store::RingSettings;
@@ -138,6 +138,7 @@ impl NextGeneration {
         let mut tasks: Vec<Task> =
             self.issuers.iter().filter_map(|issuer| issuer.task(&self.state_directory)).collect();
         tasks.extend(self.names.tasks());
+        tasks.extend(self.snapshot.oauth.iter().flat_map(|own| client_keys::tasks(&own.server)));
         tasks.extend(self.snapshot.upstreams.iter().filter_map(|upstream| {
             Some(Task::new(TaskSubject::HealthChecks(upstream.number), health_check::keep_checking(upstream)?))
         }));
@@ -199,7 +200,10 @@ struct OwnParts {
 
 impl OwnParts {
     fn open(oauth: Oauth, parts: &ProcessParts, before: Option<&Generation>) -> Result<Self, StartError> {
-        let Oauth { server, trust, ring, clients, token_limits, client_limits } = oauth;
+        let Oauth { server, trust, ring, mut clients, token_limits, client_limits } = oauth;
+        if let Some(before) = before.and_then(|before| before.snapshot.oauth.as_ref()) {
+            client_keys::take_over(&mut clients, &before.server);
+        }
         let known = before.and_then(|before| Some((before, before.own_keys.clone()?)));
         let (keys, opened) = match &known {
             Some((_, keys)) => (keys.clone(), None),
@@ -211,7 +215,7 @@ impl OwnParts {
         let of_before = known.as_ref().and_then(|(before, _)| before.snapshot.oauth.as_ref());
         let server = match of_before {
             Some(before) => before.server.following(server, clients),
-            None => keys.server(server, clients, parts.offloads.clone()),
+            None => keys.server(server, clients, parts.offloads.clone(), parts.replay.clone()),
         };
         let own = known.as_ref().and_then(|(before, _)| before.snapshot.trust.issuers().first());
         let trusted = match own.filter(|own| own.settings == trust) {

@@ -21,6 +21,7 @@ use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::key_source::KeySource;
 use crate::trust::refresher::{self, RefreshError};
+use crate::trust::replay::Replay;
 use crate::trust::revocation_keeper::{Keeper, Revoker};
 use crate::trust::static_tokens::StaticTokens;
 use crate::trust::verify::Trust;
@@ -102,7 +103,13 @@ fn own_issuer(oauth: Oauth, revoker: Revoker) -> Result<(TrustedIssuer, Option<O
         passwords: Offload::new(Handle::current(), offload::PASSWORDS),
     };
     let signing = IssuerKeys::new(ring, oauth.ring.rules.max_age());
-    let server = AuthorizationServer::new(oauth.server, Arc::new(Clients::new(oauth.clients)), signing, offloads);
+    let server = AuthorizationServer::new(
+        oauth.server,
+        Arc::new(Clients::new(oauth.clients)),
+        signing,
+        offloads,
+        Replay::without_keeper(),
+    );
     let Oauth { token_limits, client_limits, .. } = oauth;
     let own = OwnIssuer { server: Arc::new(server), token_limits, client_limits, revoker };
     Ok((TrustedIssuer { settings: oauth.trust, keys }, Some(own)))

@@ -27,6 +27,7 @@ use crate::pipeline::routing::snapshot::Snapshot;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::issuer::{IssuerSettings, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
+use crate::trust::replay::Replay;
 
 /// Changes by other processes take effect within a second.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -99,8 +100,10 @@ impl OwnKeys {
         settings: ServerSettings,
         clients: Vec<Client>,
         offloads: Offloads,
+        replay: Replay,
     ) -> AuthorizationServer {
-        AuthorizationServer::new(settings, Arc::new(Clients::new(clients)), Arc::clone(&self.signing), offloads)
+        let clients = Arc::new(Clients::new(clients));
+        AuthorizationServer::new(settings, clients, Arc::clone(&self.signing), offloads, replay)
     }
 
     pub(super) fn trusted(&self, settings: IssuerSettings) -> Arc<TrustedIssuer> {

@@ -7,6 +7,7 @@ use super::certificates::Certificates;
 use crate::issuer::authorization_server::Offloads;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::inherited_sockets::InheritedSockets;
+use crate::trust::replay::Replay;
 use crate::trust::revocation::PublishedRevocations;
 use crate::trust::revocation_keeper::Revoker;
 
@@ -14,6 +15,7 @@ use crate::trust::revocation_keeper::Revoker;
 pub(super) struct ProcessParts {
     pub(super) revocations: Arc<PublishedRevocations>,
     pub(super) revoker: Revoker,
+    pub(super) replay: Replay,
     pub(super) offloads: Offloads,
     pub(super) certificates: Certificates,
     pub(super) limiter: Arc<ConnectionLimiter>,

@@ -46,6 +46,7 @@ use crate::pipeline::routing::snapshot::{OwnIssuer, SharedSnapshot, Snapshot, Sn
 use crate::pipeline::worker::Worker;
 use crate::server::received_request::ReceivedHead;
 use crate::trust::issuer::TrustedIssuer;
+use crate::trust::replay::Replay;
 use crate::trust::revocation::PublishedRevocations;
 use crate::trust::revocation_keeper::Revoker;
 use crate::trust::verify::Trust;
@@ -125,7 +126,8 @@ impl Rehearsal {
                 passwords: offload(runtime.handle(), offload::PASSWORDS),
             };
             let keys = IssuerKeys::new(signer.ring(), oauth.ring.rules.max_age());
-            let server = AuthorizationServer::new(oauth.server.clone(), Arc::clone(&known), keys, offloads);
+            let (settings, replay) = (oauth.server.clone(), Replay::without_keeper());
+            let server = AuthorizationServer::new(settings, Arc::clone(&known), keys, offloads, replay);
             own = Some(OwnIssuer {
                 server: Arc::new(server),
                 token_limits: oauth.token_limits.clone(),

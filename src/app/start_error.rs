@@ -8,6 +8,7 @@ use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
 use crate::server::inherited_sockets::InheritError;
 use crate::server::listener::ListenError;
+use crate::trust::replay_store::ReplayStoreError;
 use crate::trust::revocation_store::StoreError;
 
 /// Why the gateway cannot start.
@@ -29,6 +30,8 @@ pub(crate) enum StartError {
     Inherit(#[from] InheritError),
     #[error("cannot read or write the revocations: revoked tokens could be accepted")]
     Revocations(#[from] StoreError),
+    #[error("cannot read which assertions were used: they could be used again")]
+    Replay(#[from] ReplayStoreError),
     #[error("cannot use the signing keys")]
     Ring(#[from] RingError),
     #[error("cannot use the signing keys")]

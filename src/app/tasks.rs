@@ -16,6 +16,8 @@ pub(super) enum TaskSubject {
     Name { name: String, settings: u64 },
     /// The keys of an external issuer, which are fetched or in a file.
     Issuer(u64),
+    /// The keys of a client, which are fetched.
+    ClientKeys(u64),
     /// Our own signing keys.
     SigningKeys(u64),
     /// The servers of the upstream of this number.

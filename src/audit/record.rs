@@ -69,6 +69,10 @@ pub(crate) struct Described<'r> {
     pub(crate) scope: Option<&'r str>,
     pub(crate) token_id: Option<&'r str>,
     pub(crate) key_id: Option<&'r str>,
+    /// Of a grant: how its client was authenticated.
+    pub(crate) auth_method: Option<&'r str>,
+    /// The key of the client's assertion.
+    pub(crate) auth_key_id: Option<&'r str>,
     /// The issuer and the subject of the platform credential by which the client was authenticated.
     pub(crate) federated: Option<(&'r str, &'r str)>,
 }
@@ -211,6 +215,8 @@ impl Described<'_> {
             .optional("oauth.scope", self.scope)
             .optional("oauth.jti", self.token_id)
             .optional("oauth.kid", self.key_id)
+            .optional("oauth.auth_method", self.auth_method)
+            .optional("oauth.auth_kid", self.auth_key_id)
             .optional("oauth.federated_issuer", self.federated.map(|(issuer, _)| issuer))
             .optional("oauth.federated_subject", self.federated.map(|(_, subject)| subject));
         if !self.verified {

@@ -9,25 +9,18 @@ use aws_lc_rs::rand;
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
-use super::client_secret::{generate, is_generated, quoted};
+use super::client_secret::is_generated;
+use super::new_client::{NewClientArgs, new};
 use super::static_token::{StaticTokenArgs, print_entry};
 use super::terminal::{DIM, failed, note, out, styled};
-use super::{USAGE, rotate};
-use crate::issuer::client::parse_id;
+use super::{USAGE, new_client, rotate};
 use crate::issuer::client_auth::secret::hash::{ClientSecret, SecretHash};
-use crate::oauth::scope::Scope;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientVerb {
-    /// Create a client: prints its secret, once, and the YAML to paste under `oauth.clients`
-    #[command(after_help = NEW_EXAMPLE)]
-    New {
-        /// The client id
-        id: String,
-        /// The scopes that it may request, separated by commas
-        #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE,…")]
-        scopes: Vec<String>,
-    },
+    /// Create a client with a secret or a key: prints the secret, once, and the YAML to paste under `oauth.clients`
+    #[command(after_help = new_client::EXAMPLE)]
+    New(NewClientArgs),
     /// Replace a client's secret: prints a new one, once, and the YAML to change; changes nothing itself
     #[command(after_help = rotate::EXAMPLE)]
     Rotate(rotate::RotateArgs),
@@ -35,13 +28,6 @@ pub(super) enum ClientVerb {
     #[command(after_help = HASH_EXAMPLE)]
     Hash(StaticTokenArgs),
 }
-
-const NEW_EXAMPLE: &str = "\
-Example:
-  portcullis client new billing --scopes invoices:read,invoices:write
-
-The secret is 256 random bits; the configuration keeps its SHA-256 only. To replace the secret of a client without \
-downtime, see `portcullis client rotate`.";
 
 const HASH_EXAMPLE: &str = "\
 Example:
@@ -56,38 +42,10 @@ const MAX_SECRET_BYTES: u64 = 4096;
 
 pub(super) fn client(verb: ClientVerb) -> ExitCode {
     match verb {
-        ClientVerb::New { id, scopes } => new(&id, &scopes),
+        ClientVerb::New(args) => new(&args),
         ClientVerb::Rotate(args) => rotate::rotate(&args),
         ClientVerb::Hash(args) => hash(&args),
     }
-}
-
-fn new(id: &str, scopes: &[String]) -> ExitCode {
-    let fault = parse_id(id).err().map(|fault| fault.to_string());
-    let scope_fault = |scope: &String| {
-        let quoted = if scope.is_empty() { "an empty scope".to_owned() } else { format!("`{}`", scope.escape_debug()) };
-        Some(format!("{quoted}: {}", Scope::parse(scope).err()?))
-    };
-    let fault = fault.or_else(|| scopes.iter().find_map(scope_fault));
-    if let Some(fault) = fault {
-        note(fault);
-        return ExitCode::from(USAGE);
-    }
-    let secret = match generate() {
-        Ok(secret) => secret,
-        Err(error) => return failed(&error),
-    };
-    let hash = SecretHash::of(&secret).to_config();
-    note(styled(DIM, "The secret, shown only once. Give it to the client and store it nowhere else:"));
-    out(secret.expose());
-    note(styled(DIM, "\nAdd this under oauth.clients in gateway.yaml, and reload it (`portcullis reload`):"));
-    out(yaml(id, scopes, &hash));
-    ExitCode::SUCCESS
-}
-
-fn yaml(id: &str, scopes: &[String], hash: &str) -> String {
-    let scopes: Vec<String> = scopes.iter().map(|scope| quoted(scope)).collect();
-    format!("    {}:\n      secrets: [{{hash: {}}}]\n      scopes: [{}]", quoted(id), quoted(hash), scopes.join(", "))
 }
 
 fn hash(args: &StaticTokenArgs) -> ExitCode {

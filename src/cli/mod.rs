@@ -7,6 +7,8 @@ mod audit;
 mod change;
 mod check;
 mod client;
+mod client_entry;
+mod client_key;
 mod client_secret;
 mod completions;
 mod connect;
@@ -20,6 +22,7 @@ mod inspect;
 mod issuers;
 mod keys;
 mod man;
+mod new_client;
 mod refusal;
 mod reload;
 mod revoke;
@@ -32,6 +35,7 @@ mod stdin;
 mod terminal;
 mod test;
 mod token;
+mod token_get;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,7 +96,7 @@ enum Verb {
     /// Show the callers that routes in report mode would refuse
     #[command(after_help = audit::report::HELP)]
     Report(audit::report::ReportArgs),
-    /// Inspect and revoke access tokens
+    /// Get, inspect and revoke access tokens
     #[command(subcommand)]
     Token(token::TokenVerb),
     /// Show the trusted issuers, their keys, and whether the keys can be fetched

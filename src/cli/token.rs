@@ -1,13 +1,16 @@
-//! `portcullis token`: inspects and revokes access tokens.
+//! `portcullis token`: gets, inspects and revokes access tokens.
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{inspect, revoke};
+use super::{inspect, revoke, token_get};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenVerb {
+    /// Get a token from a token endpoint: by a secret, a private key, a token of a platform, or a certificate
+    #[command(after_help = token_get::HELP)]
+    Get(Box<token_get::TokenGetArgs>),
     /// Decode a token read from standard input, and show the gateway's decision about it with the reason
     #[command(after_help = inspect::HELP)]
     Inspect(inspect::InspectArgs),
@@ -18,6 +21,7 @@ pub(super) enum TokenVerb {
 
 pub(super) fn token(verb: &TokenVerb) -> ExitCode {
     match verb {
+        TokenVerb::Get(args) => token_get::get(args),
         TokenVerb::Inspect(args) => inspect::inspect(args),
         TokenVerb::Revoke(args) => revoke::revoke(args),
     }

@@ -21,6 +21,8 @@ impl Needs {
     pub(crate) const ISSUERS: Self =
         Self(Some(&["oauth.issuer", "oauth.signing_keys", "issuers", "admin", "state_directory"]));
     pub(crate) const REVOCATIONS: Self = Self(Some(&["oauth.issuer", "issuers", "state_directory"]));
+    /// The place of the token endpoint.
+    pub(crate) const TOKEN_ENDPOINT: Self = Self(Some(&["oauth.issuer", "oauth.token_endpoint"]));
     /// The sections that decide about a token at every route.
     pub(crate) const ACCESS: Self = Self(Some(&[
         "limits",

@@ -5,6 +5,7 @@
 
 pub(crate) mod authorization;
 pub(crate) mod claim;
+pub(crate) mod client_key;
 pub(crate) mod config_test;
 pub(crate) mod cors;
 pub(crate) mod federation;

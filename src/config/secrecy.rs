@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use super::decode::Mirrored as _;
 use super::raw::RawConfig;
 use super::raw::authorization::{RawAuthorizationKeys, RawBasic};
+use super::raw::client_key::RawClientKeyKeys;
 use super::raw::config_test::RawTest;
 use super::raw::issuer::RawIssuer;
 use super::raw::key_source::RawFetch;
@@ -111,6 +112,8 @@ enum SecrecyRule {
     Oauth,
     Clients,
     Client,
+    /// The public keys of a client: a private key has no place in them, but may be there.
+    ClientKeys,
     Issuers,
     Issuer,
     /// `fetch` of an issuer: the values of its headers are secrets.
@@ -146,6 +149,12 @@ impl SecrecyRule {
             Self::Fetch if suggest::closest(key, RawFetch::KEYS) == Some("headers") => Self::HeaderValues,
             Self::Fetch if suggest::closest(key, RawFetch::KEYS) == Some("proxy") => Self::Proxy,
             Self::Fetch | Self::Proxy => Self::Secret,
+            Self::Client if suggest::closest(key, RawClient::KEYS) == Some("keys") => Self::ClientKeys,
+            Self::ClientKeys => match suggest::closest(key, RawClientKeyKeys::KEYS) {
+                Some("jwk") => Self::Jwks,
+                Some(_) => Self::Open,
+                None => Self::Secret,
+            },
             Self::Jwks if PUBLIC_MEMBERS.contains(&key) => Self::Jwks,
             Self::Jwks => Self::Secret,
             Self::Open if suggest::closest(key, &["authorization"]).is_some() => Self::Authorization,
@@ -198,6 +207,7 @@ impl SecrecyRule {
             | Self::Oauth
             | Self::Clients
             | Self::Client
+            | Self::ClientKeys
             | Self::Headers
             | Self::HeaderValues
             | Self::Authorization
@@ -214,7 +224,9 @@ fn hide(text: &str, node: &At<YamlNode<'_>>, rule: SecrecyRule, spans: &mut Vec<
                 hide_below(text, key, value, rule, spans);
             }
         }
-        (YamlNode::List(items), rule) if rule.is_open() || matches!(rule, SecrecyRule::Headers) => {
+        (YamlNode::List(items), rule)
+            if rule.is_open() || matches!(rule, SecrecyRule::Headers | SecrecyRule::ClientKeys) =>
+        {
             items.iter().for_each(|item| hide(text, item, rule, spans))
         }
         (_, rule) if rule.is_open() && !has_credentials(&text[node.span.start as usize..node.span.end as usize]) => {}
@@ -248,7 +260,7 @@ fn may_be_shown(key: &str, rule: SecrecyRule) -> bool {
         | SecrecyRule::Headers => key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
         SecrecyRule::Requests => true,
         // A private member such as `d`.
-        SecrecyRule::Jwks => is_written_as_key(key),
+        SecrecyRule::Jwks | SecrecyRule::ClientKeys => is_written_as_key(key),
         SecrecyRule::Clients
         | SecrecyRule::Issuers
         | SecrecyRule::Secret

@@ -12,20 +12,22 @@ use serde_json::{Value, json};
 use tracing::error;
 
 use super::client::{Client, Clients};
-use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal, PlatformIdentity};
+use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
 use super::client_auth::claim::ClientFault;
-use super::client_auth::Credential;
+use super::client_auth::{ClientAuthMethod, Credential};
 use super::endpoints::Endpoints;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::issuer_keys::{IssuerKeys, PublishedKeys};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
+use super::request::{CLIENT_CREDENTIALS, JWT_BEARER};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::network::SourceAddress;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
+use crate::trust::replay::Replay;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::{Trust, Verified};
 
@@ -51,6 +53,10 @@ pub(crate) struct AuthorizationServer {
     keys: Arc<IssuerKeys>,
     /// All scopes of the clients; `None` if they are too many for one document.
     scopes: Option<ScopeSet>,
+    /// The methods that some client can use; never empty.
+    methods: Vec<ClientAuthMethod>,
+    /// The audiences that an assertion may have.
+    pub(super) audiences: Vec<String>,
     metadata: ArcSwap<PublishedMetadata>,
 }
 
@@ -79,9 +85,8 @@ pub(crate) struct Issued {
     /// The answer's body (RFC 6749 §5.1).
     pub(crate) body: Bytes,
     pub(crate) client: Identity,
+    pub(crate) method: ClientAuthMethod,
     pub(crate) credential: Credential,
-    /// The identity at the platform whose token authenticated the client.
-    pub(crate) platform: Option<Box<PlatformIdentity>>,
     pub(crate) scope: String,
     pub(crate) token_id: String,
     pub(crate) key_id: String,
@@ -133,9 +138,10 @@ impl AuthorizationServer {
         clients: Arc<Clients>,
         keys: Arc<IssuerKeys>,
         offloads: Offloads,
+        replay: Replay,
     ) -> Self {
         let Offloads { signatures, passwords } = offloads;
-        Self::with(settings, ClientAuthenticator::new(clients, passwords), keys, signatures)
+        Self::with(settings, ClientAuthenticator::new(clients, passwords, replay), keys, signatures)
     }
 
     /// A server with other settings and clients, and with the keys, queues and counted failures of this one.
@@ -150,8 +156,16 @@ impl AuthorizationServer {
         signatures: Offload,
     ) -> Self {
         let scopes = authenticator.clients().scopes();
-        let metadata = PublishedMetadata::new(keys.published(), &settings.endpoints, scopes.as_ref(), authenticator.has_federation());
-        Self { settings, authenticator, signatures, keys, scopes, metadata: ArcSwap::from_pointee(metadata) }
+        let methods = authenticator.clients().methods();
+        let audiences = settings.endpoints.assertion_audiences();
+        let metadata = PublishedMetadata::new(
+            keys.published(),
+            &settings.endpoints,
+            scopes.as_ref(),
+            (&methods, &grants(&authenticator)),
+        );
+        let metadata = ArcSwap::from_pointee(metadata);
+        Self { settings, authenticator, signatures, keys, scopes, methods, audiences, metadata }
     }
 
     /// The client to which an own token was issued; `None` if it is not configured.
@@ -183,7 +197,8 @@ impl AuthorizationServer {
         if Arc::ptr_eq(&known.keys, &keys) {
             return known.document.clone();
         }
-        let metadata = PublishedMetadata::new(keys, &self.settings.endpoints, self.scopes.as_ref(), self.authenticator.has_federation());
+        let (scopes, offered) = (self.scopes.as_ref(), (&*self.methods, &*grants(&self.authenticator)));
+        let metadata = PublishedMetadata::new(keys, &self.settings.endpoints, scopes, offered);
         let document = metadata.document.clone();
         self.metadata.store(Arc::new(metadata));
         document
@@ -201,7 +216,7 @@ impl AuthorizationServer {
     }
 
     pub(crate) async fn issue(&self, decided: DecidedGrant<'_>, now: UnixTime) -> Result<Issued, TokenRefusal> {
-        let DecidedGrant { authenticated: Authenticated { client, credential, platform }, grant } = decided;
+        let DecidedGrant { authenticated: Authenticated { client, method, credential }, grant } = decided;
         let token_id = token_id()?;
         let claims = Value::Object(grant.claims(&self.settings.endpoints.issuer, client, now, &token_id)).to_string();
         let key = self.keys.signer(now);
@@ -218,16 +233,33 @@ impl AuthorizationServer {
             "expires_in": grant.expires_in.as_secs(),
             "scope": scope,
         });
-        let (body, client) = (body.to_string().into(), client.id.clone());
-        Ok(Issued { body, client, credential, platform, scope, token_id, key_id })
+        Ok(Issued {
+            body: body.to_string().into(),
+            client: client.id.clone(),
+            method,
+            credential,
+            scope,
+            token_id,
+            key_id,
+        })
     }
 }
 
 impl PublishedMetadata {
-    fn new(keys: Arc<PublishedKeys>, endpoints: &Endpoints, scopes: Option<&ScopeSet>, has_federation: bool) -> Self {
-        let document = metadata::metadata(endpoints, &keys.algorithms(), scopes, has_federation);
+    fn new(
+        keys: Arc<PublishedKeys>,
+        endpoints: &Endpoints,
+        scopes: Option<&ScopeSet>,
+        (methods, grants): (&[ClientAuthMethod], &[&str]),
+    ) -> Self {
+        let document = metadata::metadata(endpoints, &keys.algorithms(), scopes, methods, grants);
         Self { document: CachedDocument::new(&document, keys.max_age), keys }
     }
+}
+
+/// The grant types on offer: that by assertion only where a platform vouches for a client.
+fn grants(authenticator: &ClientAuthenticator) -> Vec<&'static str> {
+    [CLIENT_CREDENTIALS].into_iter().chain(authenticator.has_federation().then_some(JWT_BEARER)).collect()
 }
 
 /// 128 random bits.
@@ -254,9 +286,9 @@ impl From<ClientRefusal> for TokenRefusal {
         match refusal {
             ClientRefusal::Fault(fault) => fault.into(),
             ClientRefusal::Busy(busy) => busy.into(),
-            ClientRefusal::TooManyFailures { client, wait } => Self::TooManyFailures { client, wait },
-            ClientRefusal::KeysUnavailable { client, values } => Self::KeysUnavailable { client, values },
             ClientRefusal::ReplayUnavailable => Self::ReplayUnavailable,
+            ClientRefusal::KeysUnavailable { client, values } => Self::KeysUnavailable { client, values },
+            ClientRefusal::TooManyFailures { client, wait } => Self::TooManyFailures { client, wait },
         }
     }
 }

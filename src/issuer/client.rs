@@ -9,8 +9,8 @@ use aws_lc_rs::hmac;
 use foldhash::quality::RandomState;
 use serde_json::{Map, Value};
 
-use super::client_auth::KeptCredentials;
 use super::client_auth::federation::index::{FederatedClient, FederationIndex, NoSingleClient};
+use super::client_auth::{ClientAuthMethod, KeptCredentials};
 use crate::network::Networks;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
@@ -113,6 +113,13 @@ impl Clients {
         self.federation.find(&self.all, credential)
     }
 
+    /// The ways to authenticate that some client has, in the order of the metadata; never empty.
+    pub(crate) fn methods(&self) -> Vec<ClientAuthMethod> {
+        let used: Vec<_> = self.all.iter().flat_map(|client| client.credentials.methods()).collect();
+        let methods: Vec<_> = ClientAuthMethod::ALL.iter().copied().filter(|method| used.contains(method)).collect();
+        if methods.is_empty() { vec![ClientAuthMethod::SecretBasic, ClientAuthMethod::SecretPost] } else { methods }
+    }
+
     pub(crate) fn get(&self, id: &str) -> Option<&Client> {
         self.all.get(*self.by_id.get(id)?)
     }
@@ -149,7 +156,10 @@ mod tests {
     fn client(id: &str, hash: SecretHash) -> Client {
         Client {
             id: Identity::parse(id).unwrap(),
-            credentials: KeptCredentials { secrets: vec![KeptSecret::new(hash, Validity::default())], ..KeptCredentials::default() },
+            credentials: KeptCredentials {
+                secrets: vec![KeptSecret::new(hash, Validity::default())],
+                ..KeptCredentials::default()
+            },
             scopes: ScopeSet::parse("a").unwrap(),
             audiences: vec!["x".to_owned()],
             token_ttl: Duration::from_secs(60),

@@ -44,6 +44,11 @@ impl Endpoints {
         format!("{}{path}", &self.issuer[..self.origin_bytes])
     }
 
+    /// The audiences that the assertion of a client may have (RFC 7523 §3).
+    pub(crate) fn assertion_audiences(&self) -> Vec<String> {
+        vec![self.issuer.clone(), self.url(&self.token)]
+    }
+
     /// Every path, which no route may have.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         [&self.token, &self.revocation, &self.jwks].into_iter().chain(&self.metadata).map(String::as_str)

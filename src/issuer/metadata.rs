@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::client_auth::ClientAuthMethod;
 use super::endpoints::Endpoints;
-use super::request::{CLIENT_CREDENTIALS, JWT_BEARER};
 use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::scope::{Scope, ScopeSet};
@@ -56,15 +55,16 @@ const ETAG_BYTES: usize = 16;
 /// - `id_token_signing_alg_values_supported`: the gateway issues no ID tokens. Verifiers take the algorithms that they
 ///   accept from this member, so it has those of the access tokens.
 /// - `scopes_supported` is optional. It is left out if the clients have more scopes than one token could have.
+/// - `token_endpoint_auth_signing_alg_values_supported` is required where clients sign assertions, and only there.
 /// - `grant_types_supported` has the grant by assertion only where a client has `federation`.
 pub(crate) fn metadata(
     endpoints: &Endpoints,
     algorithms: &[Algorithm],
     scopes: Option<&ScopeSet>,
-    has_federation: bool,
+    methods: &[ClientAuthMethod],
+    grants: &[&str],
 ) -> Value {
-    let grants: Vec<&str> = [CLIENT_CREDENTIALS].into_iter().chain(has_federation.then_some(JWT_BEARER)).collect();
-    let authentication: Vec<&str> = ClientAuthMethod::ALL.iter().map(|method| method.as_str()).collect();
+    let authentication: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
     let algorithms: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
     let mut metadata = json!({
         "issuer": endpoints.issuer,
@@ -78,6 +78,12 @@ pub(crate) fn metadata(
         "revocation_endpoint": endpoints.url(&endpoints.revocation),
         "revocation_endpoint_auth_methods_supported": authentication,
     });
+    if methods.contains(&ClientAuthMethod::PrivateKeyJwt) {
+        for endpoint in ["token", "revocation"] {
+            let member = format!("{endpoint}_endpoint_auth_signing_alg_values_supported");
+            metadata[member] = Algorithm::ALL.into_iter().map(Algorithm::as_str).collect();
+        }
+    }
     if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) {
         metadata["scopes_supported"] = scopes.iter().map(Scope::as_str).collect();
     }
@@ -105,7 +111,7 @@ mod tests {
     fn the_metadata_has_no_empty_list() {
         let endpoints = Endpoints::new("https://gateway.example.com", None);
         for scopes in [None, Some(ScopeSet::default()), Some(ScopeSet::parse("a b").unwrap())] {
-            let metadata = metadata(&endpoints, &[Algorithm::Es256], scopes.as_ref(), true);
+            let metadata = metadata(&endpoints, &[Algorithm::Es256], scopes.as_ref(), ClientAuthMethod::ALL, &["a"]);
             let lists =
                 metadata.as_object().unwrap().iter().filter_map(|(name, value)| Some((name, value.as_array()?)));
             for (name, list) in lists {

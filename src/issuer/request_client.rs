@@ -4,14 +4,12 @@
 //! credential beside the grant or the grant itself.
 
 use super::authorization_server::{AuthorizationServer, EndpointRequest, TokenRefusal};
-use super::client_auth::PresentedCredentials;
 use super::client_auth::assertion::{AssertionKind, PresentedAssertion};
-use super::client_auth::authenticator::platform::AssertionChecks;
 use super::client_auth::authenticator::Authenticated;
 use super::client_auth::claim::ClientFault;
+use super::client_auth::{ComparedBy, PresentedCredentials};
 use super::grant::GrantFault;
 use super::request::Parameters;
-use crate::trust::replay::Replay;
 
 impl AuthorizationServer {
     /// Authenticates the client of a token request. Also returns the parameters.
@@ -63,7 +61,8 @@ impl AuthorizationServer {
                 self.by_platform(*assertion, request).await
             }
             presented @ (PresentedCredentials::Assertion(_) | PresentedCredentials::Secret(_)) => {
-                Ok(self.authenticator.authenticate(presented, from, now).await?)
+                let by = ComparedBy { audiences: &self.audiences, now };
+                Ok(self.authenticator.authenticate(presented, from, by).await?)
             }
         }
     }
@@ -73,10 +72,8 @@ impl AuthorizationServer {
         assertion: PresentedAssertion,
         EndpointRequest { from, now, trust, .. }: EndpointRequest<'_>,
     ) -> Result<Authenticated<'_>, TokenRefusal> {
-        let endpoints = &self.settings.endpoints;
-        let token_url = endpoints.url(&endpoints.token);
-        let checks = AssertionChecks { trust, replay: &Replay::without_keeper(), audiences: [&endpoints.issuer, &token_url] };
-        Ok(self.authenticator.authenticate_by_platform(assertion, checks, from, now).await?)
+        let by = ComparedBy { audiences: &self.audiences, now };
+        Ok(self.authenticator.authenticate_by_platform(assertion, trust, from, by).await?)
     }
 }
 

@@ -5,6 +5,7 @@
 pub(super) struct DerReader<'d>(&'d [u8]);
 
 pub(super) const BOOLEAN: u8 = 0x01;
+pub(super) const INTEGER: u8 = 0x02;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OBJECT_ID: u8 = 0x06;
 pub(super) const UTC_TIME: u8 = 0x17;

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::algorithm::Algorithm;
+use super::header::KeyReference;
 use certificate::CertificateThumbprints;
 use key_type::KeyType;
 
@@ -57,7 +58,7 @@ pub(crate) enum UnusableKey {
 
 impl VerifyingKey {
     pub(crate) fn from_jwk(value: &Value, allowed: &[Algorithm]) -> Result<Self, UnusableKey> {
-        if PRIVATE_MEMBERS.iter().any(|name| value.get(name).is_some()) {
+        if has_private_members(value) {
             return Err(UnusableKey::Private);
         }
         let jwk = JwkMembers::deserialize(value).map_err(|_| UnusableKey::Malformed)?;
@@ -85,6 +86,15 @@ impl VerifyingKey {
         self.public.verify_sig(message, signature).is_ok()
     }
 
+    /// True if the key may be the one that is named so. One without a name may be any.
+    pub(crate) fn may_be(&self, named: KeyReference<'_>) -> bool {
+        match named {
+            KeyReference::Id(id) => self.key_id.as_deref().is_none_or(|own| own == id),
+            KeyReference::Certificate(named) => self.certificate.is_unknown() || self.certificate.agrees(named),
+            KeyReference::Unnamed => true,
+        }
+    }
+
     /// True if both have the same material and verify the same algorithm.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.algorithm == other.algorithm && self.thumbprint == other.thumbprint
@@ -103,6 +113,10 @@ impl std::fmt::Debug for VerifyingKey {
 /// RFC 7638 over SHA-256, in base64url.
 pub(crate) fn thumbprint(jwk: &Jwk) -> Result<Box<str>, UnusableKey> {
     jwk.thumbprint(ThumbprintHash::SHA256).map(Into::into).map_err(|_| UnusableKey::Malformed)
+}
+
+pub(super) fn has_private_members(jwk: &Value) -> bool {
+    PRIVATE_MEMBERS.iter().any(|name| jwk.get(name).is_some())
 }
 
 /// Private members of RSA, EC and OKP keys (RFC 7518 §6).

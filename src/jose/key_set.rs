@@ -75,6 +75,15 @@ impl KeySet {
         }
     }
 
+    /// The keys that may have signed with this algorithm. A key without a name fits every name.
+    pub(crate) fn fitting<'s>(
+        &'s self,
+        named: KeyReference<'s>,
+        algorithm: Algorithm,
+    ) -> impl Iterator<Item = &'s Arc<VerifyingKey>> {
+        self.keys.iter().filter(move |key| key.algorithm == algorithm && key.may_be(named))
+    }
+
     /// True if this exact key is still in the set. Another key with the same id does not count.
     pub(crate) fn holds(&self, key: &VerifyingKey) -> bool {
         self.keys.iter().any(|other| other.is_same(key))

@@ -8,12 +8,15 @@
 pub(crate) mod algorithm;
 pub(crate) mod certificate_facts;
 pub(crate) mod claims;
+pub(crate) mod client_proofs;
 mod der;
 mod ed25519;
 pub(crate) mod header;
 pub(crate) mod jwk;
 pub(crate) mod key_set;
 pub(crate) mod numeric_date;
+pub(crate) mod private_key_file;
+pub(crate) mod public_key_file;
 mod roca;
 pub(crate) mod signing;
 pub(crate) mod strict_json;

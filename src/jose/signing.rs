@@ -31,7 +31,7 @@ pub(crate) struct SigningKey {
     pair: SigningKeyPair,
 }
 
-enum SigningKeyPair {
+pub(super) enum SigningKeyPair {
     Rsa(RsaKeyPair, &'static dyn RsaEncoding),
     Ec(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
@@ -71,6 +71,12 @@ impl SigningKey {
             Scheme::Ec(curve) => SigningKeyPair::Ec(EcdsaKeyPair::from_pkcs8(curve, pkcs8).map_err(|_| fault())?),
             Scheme::Ed25519 => SigningKeyPair::Ed25519(Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?),
         };
+        Self::of(algorithm, pair)
+    }
+
+    /// A key whose pair is read already.
+    pub(super) fn of(algorithm: Algorithm, pair: SigningKeyPair) -> Result<Self, SigningKeyFault> {
+        let fault = || SigningKeyFault::Parse(algorithm);
         let mut public_jwk = pair.public_jwk();
         let jwk = serde_json::from_value(Value::Object(public_jwk.clone())).map_err(|_| fault())?;
         let thumbprint = thumbprint(&jwk).map_err(|_| fault())?;
@@ -135,7 +141,7 @@ impl fmt::Debug for SigningKey {
 }
 
 /// The library's parameters for an algorithm.
-enum Scheme {
+pub(super) enum Scheme {
     Rsa(&'static dyn RsaEncoding),
     Ec(&'static EcdsaSigningAlgorithm),
     Ed25519,
@@ -143,7 +149,7 @@ enum Scheme {
 
 impl Scheme {
     /// Also those that own keys do not use: tests sign as issuers do.
-    fn of(algorithm: Algorithm) -> Self {
+    pub(super) fn of(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Rs256 => Self::Rsa(&RSA_PKCS1_SHA256),
             Algorithm::Rs384 => Self::Rsa(&RSA_PKCS1_SHA384),

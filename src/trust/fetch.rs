@@ -197,7 +197,7 @@ pub(super) async fn get(
 }
 
 /// A document without the byte order mark that some servers put before it (RFC 8259 §8.1 lets a reader ignore it).
-pub(super) fn without_bom(document: &[u8]) -> &[u8] {
+pub(crate) fn without_bom(document: &[u8]) -> &[u8] {
     document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document)
 }
 

@@ -1,8 +1,8 @@
 //! The trusted issuers: their keys, which are kept fresh, and the cache of validated tokens.
 //!
 //! Takes a token. Gives a [`verify::Verified`] or the reason for the refusal. Requests never fetch keys: they read the
-//! set that the refresher last published, and wait at most a short time for its next attempt. Only this module uses
-//! `reqwest`.
+//! set that the refresher last published, and wait at most a short time for its next attempt. Only this module and
+//! `portcullis token get` use `reqwest`.
 
 pub(crate) mod audiences;
 mod cache_headers;

@@ -41,7 +41,7 @@ pub(crate) struct CredentialExpectations<'e> {
     /// The issuers whose tokens may be credentials: those that a client names.
     pub(crate) is_federated: &'e dyn Fn(&IssuerName) -> bool,
     /// The names of our authorization server. The token must have exactly one of them, and no other audience.
-    pub(crate) audiences: [&'e str; 2],
+    pub(crate) audiences: &'e [String],
 }
 
 /// The types of tokens that have another use, whatever the types of the issuer's tokens are.
@@ -105,13 +105,14 @@ fn check_use(token_type: Option<&str>) -> Result<(), FailedCheck> {
 }
 
 /// A token that also has another audience was given to another service, which could present it here.
-fn check_sole_audience(claims: &Claims, own: [&str; 2]) -> Result<(), FailedCheck> {
+fn check_sole_audience(claims: &Claims, own: &[String]) -> Result<(), FailedCheck> {
     match &claims.audiences[..] {
         [] => Err(FailedCheck::missing("aud")),
-        [only] if own.contains(&only.as_str()) => Ok(()),
+        [only] if own.contains(only) => Ok(()),
         several => {
+            let wanted = format!("{} and no other", one_of("aud", own.iter().map(String::as_str)));
             let found = one_of("aud", several.iter().map(String::as_str));
-            Err(FailedCheck::new(TokenError::BadAudience, found, format!("{} and no other", one_of("aud", own))))
+            Err(FailedCheck::new(TokenError::BadAudience, found, wanted))
         }
     }
 }

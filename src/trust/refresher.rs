@@ -66,8 +66,13 @@ pub(crate) fn restored(settings: &IssuerSettings, source: &FetchedKeys, file: &K
     }
 }
 
-/// Runs until it is dropped.
-pub(crate) async fn keep_fresh(settings: IssuerSettings, source: FetchedKeys, file: KeySetFile, cache: Arc<KeyCache>) {
+/// Runs until it is dropped. Without a file, the set is not stored.
+pub(crate) async fn keep_fresh(
+    settings: IssuerSettings,
+    source: FetchedKeys,
+    file: Option<KeySetFile>,
+    cache: Arc<KeyCache>,
+) {
     let mut failures = 0;
     let mut client = None;
     let mut saving = None;
@@ -77,7 +82,9 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: FetchedKeys, fi
                 failures = 0;
                 let (requested_at, ttl, kept) = (fetched.requested_at, fetched.ttl, fetched.kept(&settings, &source));
                 publish(&cache, &settings, &source, fetched);
-                save(&mut saving, &settings, &file, kept);
+                if let Some(file) = &file {
+                    save(&mut saving, &settings, file, kept);
+                }
                 (requested_at + BELIEVED_FOR, requested_at + jittered(ttl.mul_f64(0.8)))
             }
             Err(error) => {

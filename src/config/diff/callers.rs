@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::bound::{added_and_removed, listed, of_bounds};
 use super::change::{ChangeSubject, Changes, Direction};
+use super::client_keys;
 use super::issuers::compare_settings;
 use super::limits::compare_limits;
 use super::process::of_times;
@@ -231,8 +232,9 @@ fn compare_credentials(
     new: &KeptCredentials,
     changes: &mut Changes,
 ) {
-    let KeptCredentials { secrets, federation } = new;
+    let KeptCredentials { secrets, keys, federation } = new;
     compare_federation((id, subject), &old.federation, federation, changes);
+    client_keys::compare((id, subject), &old.keys, keys, changes);
     let is_same = |one: &KeptSecret, other: &KeptSecret| one.hash.is_same(&other.hash);
     let added = secrets.iter().filter(|secret| !old.secrets.iter().any(|other| is_same(secret, other))).count();
     let removed = old.secrets.iter().filter(|secret| !secrets.iter().any(|other| is_same(secret, other))).count();

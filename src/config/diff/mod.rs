@@ -17,6 +17,7 @@ pub(crate) mod view;
 
 mod bound;
 mod callers;
+mod client_keys;
 mod issuers;
 mod limits;
 mod listeners;

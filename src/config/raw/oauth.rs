@@ -15,6 +15,7 @@ use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, seconds};
 use super::claim::RawClaim;
+use super::client_key::RawClientKey;
 use super::federation::RawFederation;
 use super::rate_limit::{RawClientLimit, RawLimitUse};
 use crate::clock::UnixTime;
@@ -57,7 +58,8 @@ mirror! {
 
 mirror! {
     struct RawClient {
-        secrets: Required<OneOrMore<RawSecret>>,
+        secrets: Option<At<OneOrMore<RawSecret>>>,
+        keys: Vec<At<RawClientKey>>,
         scopes: Required<OneOrMore<String>>,
         audiences: Option<At<OneOrMore<String>>>,
         /// The lifetime of the client's tokens.
@@ -73,9 +75,14 @@ mirror! {
 }
 
 impl RawClient {
-    /// The secrets that could be read.
+    /// Empty without `secrets`.
     pub(crate) fn secrets(&self) -> &[At<RawSecret>] {
         self.secrets.as_ref().map_or(&[], |list| &list.value.items)
+    }
+
+    /// Whether nothing could authenticate the client.
+    pub(crate) fn has_no_credential(&self) -> bool {
+        self.secrets.is_none() && self.keys.is_empty() && self.federation.is_empty()
     }
 }
 

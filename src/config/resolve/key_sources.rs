@@ -27,7 +27,7 @@ use crate::trust::fetch::{ClearText, is_loopback};
 use crate::trust::key_source::{FetchedKeys, IssuerCa, KeySetPlace, KeySource, LocalKeys};
 use crate::upstream::tls;
 
-const DEFAULT_STALE: Duration = Duration::from_secs(60 * 60);
+pub(super) const DEFAULT_STALE: Duration = Duration::from_secs(60 * 60);
 const LONGEST_STALE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Resolver<'_> {

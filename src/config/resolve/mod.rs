@@ -8,6 +8,7 @@ mod admin;
 mod authorization;
 mod buffering;
 mod claim_rules;
+mod client_keys;
 mod config_tests;
 mod cors;
 mod federation;

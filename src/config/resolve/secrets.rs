@@ -24,8 +24,16 @@ impl Resolver<'_> {
         client: &RawClient,
         issuers: &FederatedIssuers,
     ) -> KeptCredentials {
+        if client.has_no_credential() {
+            let quoted = self.source.quote_key(name.span).unwrap_or_else(|| "this client".to_owned());
+            let message = format!(
+                "{quoted} has no way to authenticate: add `secrets`, as `portcullis client new` prints them, `keys` or `federation`"
+            );
+            self.faults.at(name.span, message);
+        }
         KeptCredentials {
             secrets: self.secrets(name, client.secrets()),
+            keys: self.client_keys(name, &client.keys),
             federation: self.federation(&client.federation, issuers),
         }
     }

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::CredentialParameters;
-use super::claim::{ClientFault, RefusedAssertion};
+use super::claim::ClientFault;
 use crate::jose::token::Unverified;
 
 /// The text of an assertion: whoever has it can use it, so it is never printed.

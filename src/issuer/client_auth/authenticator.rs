@@ -3,21 +3,23 @@
 //! Takes presented credentials; gives an [`Authenticated`] client or the reason for the refusal. An unknown client, a
 //! wrong credential and a forbidden address take the same time and get the same answer.
 
-pub(crate) mod platform;
+mod platform;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::back_off::BackOff;
 use super::claim::{Claim, ClientFault, Standing};
-use super::{ClientAuthMethod, Credential, CredentialVerifier, KeptCredentials, PresentedCredentials};
-use crate::clock::{self, UnixTime};
+use super::{
+    ClientAuthMethod, ComparedBy, Credential, CredentialVerifier, KeptCredentials, Mismatch, PresentedCredentials,
+};
+use crate::clock;
 use crate::issuer::client::{Client, Clients};
 use crate::issuer::offload::{Busy, Offload};
 use crate::network::{SourceAddress, counted_network};
-use crate::oauth::caller::IssuerName;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
+use crate::trust::replay::Replay;
 
 #[derive(Debug)]
 pub(crate) struct ClientAuthenticator {
@@ -27,19 +29,11 @@ pub(crate) struct ClientAuthenticator {
 }
 
 /// An authenticated client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Authenticated<'c> {
     pub(crate) client: &'c Client,
+    pub(crate) method: ClientAuthMethod,
     pub(crate) credential: Credential,
-    /// The identity at the platform whose token authenticated the client.
-    pub(crate) platform: Option<Box<PlatformIdentity>>,
-}
-
-/// An issuer of the configuration, and a subject of it.
-#[derive(Debug)]
-pub(crate) struct PlatformIdentity {
-    pub(crate) issuer: IssuerName,
-    pub(crate) subject: Identity,
 }
 
 #[derive(Debug)]
@@ -47,14 +41,13 @@ pub(crate) enum ClientRefusal {
     Fault(ClientFault),
     /// Too many comparisons are waiting.
     Busy(Busy),
-    /// The keys of an issuer that vouches for the client cannot be fetched now.
+    ReplayUnavailable,
+    /// The keys of the client cannot be fetched now.
     KeysUnavailable {
         /// As the request names it; not verified.
         client: Option<Identity>,
         values: Box<Discrepancy>,
     },
-    /// It cannot be recorded that an assertion was used.
-    ReplayUnavailable,
     /// The client is in back-off at this address, and another attempt was already compared within this second.
     TooManyFailures {
         /// As the request names it; not verified.
@@ -64,8 +57,8 @@ pub(crate) enum ClientRefusal {
 }
 
 impl ClientAuthenticator {
-    pub(crate) fn new(clients: Arc<Clients>, passwords: Offload) -> Self {
-        let verifier = Arc::new(CredentialVerifier::new(passwords));
+    pub(crate) fn new(clients: Arc<Clients>, passwords: Offload, replay: Replay) -> Self {
+        let verifier = Arc::new(CredentialVerifier::new(passwords, replay));
         Self { clients, verifier, back_off: Arc::new(BackOff::new(clock::instant())) }
     }
 
@@ -86,9 +79,10 @@ impl ClientAuthenticator {
         &self,
         presented: PresentedCredentials,
         from: SourceAddress,
-        now: UnixTime,
+        by: ComparedBy<'_>,
     ) -> Result<Authenticated<'_>, ClientRefusal> {
-        let basic = presented.method() == ClientAuthMethod::SecretBasic;
+        let method = presented.method();
+        let basic = method == ClientAuthMethod::SecretBasic;
         let (id, other_id) = presented.ids();
         let wrong = ClientFault::WrongCredentials { client: id.to_owned(), basic };
         let known = self.clients.get(id).or_else(|| self.clients.get(other_id?));
@@ -108,16 +102,25 @@ impl ClientAuthenticator {
         self.back_off
             .admit(pair, clock::instant())
             .map_err(|wait| ClientRefusal::TooManyFailures { client: wrong.client(), wait })?;
-        let found = self.verifier.matching(claim, presented, now).await.map_err(ClientRefusal::Busy)?;
-        if let (Some(client), Some(credential), Standing::Good) = (known, found, standing) {
-            self.back_off.succeeded(pair, clock::instant());
-            return Ok(Authenticated { client, credential, platform: None });
-        }
+        let found = self.verifier.matching(claim, presented, by).await;
+        let fault = match (found, known, standing) {
+            (Ok(credential), Some(client), Standing::Good) => {
+                self.back_off.succeeded(pair, clock::instant());
+                return Ok(Authenticated { client, method, credential });
+            }
+            (Err(Mismatch::Busy(busy)), ..) => return Err(ClientRefusal::Busy(busy)),
+            (Err(Mismatch::ReplayUnavailable), ..) => return Err(ClientRefusal::ReplayUnavailable),
+            (Err(Mismatch::KeysUnavailable(values)), ..) => {
+                return Err(ClientRefusal::KeysUnavailable { client: wrong.client(), values });
+            }
+            (Ok(_), Some(client), _) => ClientFault::Elsewhere { client: client.id.clone(), basic },
+            (Err(Mismatch::Assertion(refused)), ..) => {
+                ClientFault::Assertion { client: Some(claim.id.to_owned()), refused }
+            }
+            (Ok(_) | Err(Mismatch::Wrong), ..) => wrong,
+        };
         // The right secret from a forbidden address counts as a failure, or the back-off would reveal that it is right.
         self.back_off.failed(pair, clock::instant());
-        Err(ClientRefusal::Fault(match known.filter(|_| found.is_some()) {
-            Some(client) => ClientFault::Elsewhere { client: client.id.clone(), basic },
-            None => wrong,
-        }))
+        Err(ClientRefusal::Fault(fault))
     }
 }

@@ -18,6 +18,14 @@ pub(crate) struct Claim<'c, Kept> {
     pub(crate) from: IpAddr,
 }
 
+impl<'c, Kept> Claim<'c, Kept> {
+    /// The same claim with another part of the credentials.
+    pub(crate) fn with<Part>(self, kept: Part) -> Claim<'c, Part> {
+        let Self { id, standing, from, .. } = self;
+        Claim { id, standing, kept, from }
+    }
+}
+
 /// The effect of credentials that are right. The work is the same in each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {

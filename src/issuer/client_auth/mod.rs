@@ -8,20 +8,33 @@ pub(crate) mod assertion;
 pub(crate) mod authenticator;
 pub(crate) mod back_off;
 pub(crate) mod claim;
+pub(crate) mod client_keys;
 pub(crate) mod federation;
+mod private_key_jwt;
 pub(crate) mod secret;
+mod stand_in_keys;
+
+use std::sync::Arc;
 
 use http::HeaderMap;
 
-use self::assertion::{ClientAssertion, PresentedAssertion};
-use self::claim::{Claim, ClientFault};
+use self::assertion::{AssertionKind, ClientAssertion, PresentedAssertion};
+use self::claim::{Claim, ClientFault, RefusedAssertion};
+use self::client_keys::ClientKeys;
 use self::federation::FederatedIdentity;
+use self::private_key_jwt::{AssertionFault, AssertionVerifier};
 use self::secret::hash::ClientSecret;
 use self::secret::kept_secret::KeptSecret;
 use self::secret::passwords::Passwords;
 use self::secret::presented::PresentedSecret;
 use super::offload::{Busy, Offload};
 use crate::clock::UnixTime;
+use crate::jose::jwk::VerifyingKey;
+use crate::oauth::caller::IssuerName;
+use crate::oauth::discrepancy::{Discrepancy, one_of};
+use crate::oauth::identity::Identity;
+use crate::trust::failed_check::{FailedCheck, TokenError};
+use crate::trust::replay::Replay;
 
 /// A row is the variant, and its name in the registry "OAuth Token Endpoint Authentication Methods".
 macro_rules! methods {
@@ -74,23 +87,55 @@ pub(crate) enum PresentedCredentials {
 pub(crate) struct KeptCredentials {
     /// Several may be valid at the same time, so that a secret can be replaced without downtime.
     pub(crate) secrets: Vec<KeptSecret>,
+    /// Of its assertions.
+    pub(crate) keys: ClientKeys,
     /// The platform credentials that are this client's.
     pub(crate) federation: Vec<FederatedIdentity>,
 }
 
 /// The credential that authenticated a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Credential {
     /// The position of the secret, from 1.
     Secret(usize),
-    /// A token of a platform.
-    Platform,
+    /// The key of its assertion.
+    Key(Arc<VerifyingKey>),
+    /// The token of a platform.
+    Platform(Box<PlatformIdentity>),
+}
+
+/// An issuer of the configuration, and a subject of it.
+#[derive(Clone, Debug)]
+pub(crate) struct PlatformIdentity {
+    pub(crate) issuer: IssuerName,
+    pub(crate) subject: Identity,
+}
+
+/// Why presented credentials do not authenticate a client.
+#[derive(Debug)]
+pub(crate) enum Mismatch {
+    /// They are wrong.
+    Wrong,
+    Assertion(RefusedAssertion),
+    /// They could not be compared.
+    Busy(Busy),
+    KeysUnavailable(Box<Discrepancy>),
+    ReplayUnavailable,
 }
 
 /// Compares presented credentials with kept ones.
 #[derive(Debug)]
 pub(crate) struct CredentialVerifier {
     passwords: Passwords,
+    assertions: AssertionVerifier,
+}
+
+/// What presented credentials are compared by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ComparedBy<'s> {
+    /// The audiences that an assertion may have.
+    pub(crate) audiences: &'s [String],
+    pub(crate) now: UnixTime,
 }
 
 impl CredentialParameters {
@@ -149,6 +194,14 @@ impl KeptCredentials {
         }
     }
 
+    /// The methods that these credentials allow.
+    pub(crate) fn methods(&self) -> impl Iterator<Item = ClientAuthMethod> {
+        let of_secrets = [ClientAuthMethod::SecretBasic, ClientAuthMethod::SecretPost];
+        let secrets = of_secrets.into_iter().filter(|_| !self.secrets.is_empty());
+        let has_assertions = !self.keys.is_empty() || !self.federation.is_empty();
+        secrets.chain(has_assertions.then_some(ClientAuthMethod::PrivateKeyJwt))
+    }
+
     /// The end of each secret, by its place.
     pub(crate) fn expiries(&self) -> impl Iterator<Item = Option<UnixTime>> {
         self.secrets.iter().map(|secret| secret.validity.expires_at)
@@ -157,17 +210,38 @@ impl KeptCredentials {
 
 impl Credential {
     /// The position of a secret, from 1, for the metrics.
-    pub(crate) fn secret(self) -> Option<usize> {
+    pub(crate) fn secret(&self) -> Option<usize> {
         match self {
-            Self::Secret(position) => Some(position),
-            Self::Platform => None,
+            Self::Secret(position) => Some(*position),
+            Self::Key(_) | Self::Platform(_) => None,
+        }
+    }
+
+    /// The identity at the platform whose token it is.
+    pub(crate) fn platform(&self) -> Option<&PlatformIdentity> {
+        match self {
+            Self::Secret(_) | Self::Key(_) => None,
+            Self::Platform(identity) => Some(identity),
+        }
+    }
+
+    /// The id of the key, or its thumbprint if it has none.
+    pub(crate) fn key_id(&self) -> Option<&str> {
+        match self {
+            Self::Secret(_) | Self::Platform(_) => None,
+            Self::Key(key) => Some(key.key_id.as_deref().unwrap_or(&key.thumbprint)),
         }
     }
 }
 
 impl CredentialVerifier {
-    pub(crate) fn new(passwords: Offload) -> Self {
-        Self { passwords: Passwords::new(passwords) }
+    pub(crate) fn new(passwords: Offload, replay: Replay) -> Self {
+        Self { passwords: Passwords::new(passwords), assertions: AssertionVerifier::new(replay) }
+    }
+
+    /// The uses of assertions.
+    pub(super) fn replay(&self) -> &Replay {
+        self.assertions.replay()
     }
 
     /// The currently valid credential of the client that matches.
@@ -175,16 +249,41 @@ impl CredentialVerifier {
         &self,
         claim: Claim<'_, &KeptCredentials>,
         presented: PresentedCredentials,
-        now: UnixTime,
-    ) -> Result<Option<Credential>, Busy> {
+        by: ComparedBy<'_>,
+    ) -> Result<Credential, Mismatch> {
         match presented {
             PresentedCredentials::Secret(secret) => {
-                let Claim { id, standing, kept, from } = claim;
-                let claim = Claim { id, standing, kept: &kept.secrets[..], from };
-                let found = self.passwords.matching(claim, secret.into_secrets(), now).await?;
-                Ok(found.map(|position| Credential::Secret(position + 1)))
+                let claim = claim.with(&claim.kept.secrets[..]);
+                let found = self.passwords.matching(claim, secret.into_secrets(), by.now).await;
+                let found = found.map_err(Mismatch::Busy)?.ok_or(Mismatch::Wrong)?;
+                Ok(Credential::Secret(found + 1))
             }
-            PresentedCredentials::Assertion(_) => Ok(None),
+            PresentedCredentials::Assertion(assertion) => match assertion.kind {
+                AssertionKind::OfClient => {
+                    let claim = claim.with(&claim.kept.keys);
+                    let signer = self.assertions.matching(claim, &assertion, by.audiences, by.now).await;
+                    Ok(Credential::Key(signer?))
+                }
+                AssertionKind::Federated => Err(Mismatch::Assertion(not_federated(&assertion))),
+            },
+        }
+    }
+}
+
+/// No issuer may vouch for a client.
+fn not_federated(assertion: &PresentedAssertion) -> RefusedAssertion {
+    let claims = &assertion.token.claims;
+    let text = |name: &str, value: &Option<String>| one_of(name, value.as_deref());
+    let found = format!("{}, {}", text("iss", &claims.issuer), text("sub", &claims.subject));
+    FailedCheck::new(TokenError::UnknownIssuer, found, "iss and sub that both are the id of the client").into()
+}
+
+impl From<AssertionFault> for Mismatch {
+    fn from(fault: AssertionFault) -> Self {
+        match fault {
+            AssertionFault::Refused(refused) => Self::Assertion(refused),
+            AssertionFault::KeysUnavailable(values) => Self::KeysUnavailable(values),
+            AssertionFault::ReplayUnavailable => Self::ReplayUnavailable,
         }
     }
 }

@@ -309,7 +309,9 @@ impl RequestLog {
                 scope: Some(&issued.scope),
                 token_id: Some(&issued.token_id),
                 key_id: Some(&issued.key_id),
-                federated: issued.platform.as_ref().map(|one| (one.issuer.as_str(), one.subject.as_str())),
+                auth_method: Some(issued.method.as_str()),
+                auth_key_id: issued.credential.key_id(),
+                federated: issued.credential.platform().map(|one| (one.issuer.as_str(), one.subject.as_str())),
             },
         };
         Written::Described(described)
@@ -370,6 +372,6 @@ fn describe(verified: &Verified) -> Described<'_> {
         scope: verified.caller.scope_header.to_str().ok(),
         token_id: verified.token().and_then(|token| token.claims.token_id.as_deref()),
         key_id: verified.token().and_then(|token| token.key.key_id.as_deref()),
-        federated: None,
+        ..Described::default()
     }
 }

@@ -32,7 +32,7 @@ impl World {
 
     async fn verify(&self, token: &str, federated: &str) -> Result<PlatformCredential, TokenError> {
         let is_federated = |name: &IssuerName| name.as_str() == federated;
-        let expected = CredentialExpectations { is_federated: &is_federated, audiences: OWN };
+        let expected = CredentialExpectations { is_federated: &is_federated, audiences: &OWN.map(str::to_owned) };
         let token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).reason)?;
         let verified = self.trust.verify_credential(token, expected, UnixTime::from_seconds(NOW)).await;
         verified.map_err(|refused| refused.reason)

@@ -3,11 +3,11 @@
 //! The token is verified before its client is looked up, so that a forged token does not tell by the time it takes which
 //! subjects the configuration has. Every refusal has the same answer.
 
-use super::{Authenticated, ClientAuthenticator, ClientRefusal, PlatformIdentity};
+use super::{Authenticated, ClientAuthenticator, ClientRefusal};
 use crate::clock::{self, UnixTime};
-use crate::issuer::client_auth::Credential;
 use crate::issuer::client_auth::assertion::PresentedAssertion;
 use crate::issuer::client_auth::claim::{AssertionCause, ClientFault, RefusedAssertion};
+use crate::issuer::client_auth::{ClientAuthMethod, ComparedBy, Credential, PlatformIdentity};
 use crate::network::{SourceAddress, counted_network};
 use crate::oauth::discrepancy::{Discrepancy, short};
 use crate::oauth::identity::Identity;
@@ -15,15 +15,6 @@ use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
 use crate::trust::platform_credential::{CredentialExpectations, PlatformCredential};
 use crate::trust::replay::Replay;
 use crate::trust::verify::Trust;
-
-/// The parts of the gateway that an assertion is checked by.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AssertionChecks<'a> {
-    pub(crate) trust: &'a Trust,
-    pub(crate) replay: &'a Replay,
-    /// The names of our authorization server, of which an assertion must have one as its only audience.
-    pub(crate) audiences: [&'a str; 2],
-}
 
 impl ClientAuthenticator {
     /// Whether a client may be authenticated by tokens of a platform.
@@ -34,16 +25,16 @@ impl ClientAuthenticator {
     pub(crate) async fn authenticate_by_platform(
         &self,
         assertion: PresentedAssertion,
-        checks: AssertionChecks<'_>,
+        trust: &Trust,
         from: SourceAddress,
-        now: UnixTime,
+        by: ComparedBy<'_>,
     ) -> Result<Authenticated<'_>, ClientRefusal> {
         let pair = self.back_off.pair(&claimed_identity(&assertion), counted_network(from.address));
         self.back_off.admit(pair, clock::instant()).map_err(|wait| {
             let client = assertion.client_id.as_deref().and_then(|id| Identity::parse(id).ok());
             ClientRefusal::TooManyFailures { client, wait }
         })?;
-        let authenticated = self.by_platform(assertion, checks, from, now).await;
+        let authenticated = self.by_platform(assertion, trust, from, by).await;
         match &authenticated {
             Ok(_) => self.back_off.succeeded(pair, clock::instant()),
             Err(ClientRefusal::Fault(_)) => self.back_off.failed(pair, clock::instant()),
@@ -61,9 +52,9 @@ impl ClientAuthenticator {
     async fn by_platform(
         &self,
         assertion: PresentedAssertion,
-        AssertionChecks { trust, replay, audiences }: AssertionChecks<'_>,
+        trust: &Trust,
         from: SourceAddress,
-        now: UnixTime,
+        ComparedBy { audiences, now }: ComparedBy<'_>,
     ) -> Result<Authenticated<'_>, ClientRefusal> {
         let PresentedAssertion { token, client_id, .. } = assertion;
         let refuse = |refused: RefusedAssertion| refusal(client_id.clone(), refused);
@@ -82,10 +73,11 @@ impl ClientAuthenticator {
             return Err(ClientRefusal::Fault(ClientFault::Elsewhere { client: client.id.clone(), basic: false }));
         }
         if found.once {
-            use_once(&credential, replay, now).await?.map_err(refuse)?;
+            use_once(&credential, self.verifier.replay(), now).await?.map_err(refuse)?;
         }
         let platform = PlatformIdentity { issuer: credential.issuer, subject: credential.subject };
-        Ok(Authenticated { client, credential: Credential::Platform, platform: Some(Box::new(platform)) })
+        let credential = Credential::Platform(Box::new(platform));
+        Ok(Authenticated { client, method: ClientAuthMethod::PrivateKeyJwt, credential })
     }
 }
 
