@@ -22,6 +22,7 @@ mod certificates;
 mod check_and_run;
 mod check_connect;
 mod cli;
+mod client_keys;
 mod command_line_texts;
 mod config_errors;
 mod config_tests;

@@ -46,13 +46,17 @@ def goodput(port, connections, seconds, arguments, path):
     return (done - refused) / took, refused / took
 
 
+def basic_credentials():
+    """Of `Testbed`'s client."""
+    return "Basic " + base64.b64encode(f"bench:{SECRET}".encode()).decode()
+
+
 def grant_script(testbed):
     """For wrk: requests of a token, as `Testbed`'s client."""
-    basic = base64.b64encode(f"bench:{SECRET}".encode()).decode()
     return testbed.write("grant.lua", f"""
         wrk.method, wrk.body = "POST", "grant_type=client_credentials"
         wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
-        wrk.headers["Authorization"] = "Basic {basic}" """)
+        wrk.headers["Authorization"] = "{basic_credentials()}" """)
 
 
 def h2load(port, arguments, token=None, path="/data"):

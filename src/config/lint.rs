@@ -34,7 +34,7 @@ macro_rules! lints {
 
 lints! {
     AuditDisk "audit-disk" "The disk cannot hold the audit log.",
-    ClearTextKeys "clear-text-keys" "The keys of an issuer are fetched in clear text.",
+    ClearTextKeys "clear-text-keys" "The keys of an issuer or of a client are fetched in clear text.",
     ClearTextToken "clear-text-token" "A route forwards tokens to another machine in clear text.",
     EmptyClaims "empty-claims" "An access rule has an empty `claims`, which requires nothing.",
     EndingCertificate "ending-certificate" "A certificate ends within 14 days.",
@@ -60,7 +60,7 @@ lints! {
     UnlimitedTokenEndpoint "unlimited-token-endpoint" "The token endpoint has no rate limit.",
     UnneededAllow "unneeded-allow" "A comment silences a lint that finds nothing there.",
     UnusedClient "unused-client" "No route ever accepts a client.",
-    UnusedKey "unused-key" "A key of an issuer's file cannot be used.",
+    UnusedKey "unused-key" "A key of an issuer's or a client's file cannot be used.",
     UnusedRateLimit "unused-rate-limit" "No route names a shared rate limit.",
     UnusedScope "unused-scope" "No route asks for a scope that a client or an issuer has.",
 }
