@@ -33,8 +33,11 @@ const CLIENTS: &str = r#"
     app: {secrets: [{value: correct horse battery staple}], scopes: [read:data]}
 "#;
 
-const ROUTES: [&str; 3] =
-    ["path: /any, access: {}", "path: /audience, access: {audiences: [https://localhost:8443]}", "path: /read, access: {scopes: [read:data]}"];
+const ROUTES: [&str; 3] = [
+    "path: /any, access: {}",
+    "path: /audience, access: {audiences: [https://localhost:8443]}",
+    "path: /read, access: {scopes: [read:data]}",
+];
 
 /// A gateway with clients of the platform `ci`, in front of a service.
 struct World {
@@ -108,11 +111,8 @@ fn form(fields: &[(&str, &str)]) -> Asked {
 
 /// As a client assertion, with further parameters.
 fn by_assertion(token: &str, more: &[(&str, &str)]) -> Asked {
-    let own = [
-        ("grant_type", "client_credentials"),
-        ("client_assertion_type", JWT_BEARER),
-        ("client_assertion", token),
-    ];
+    let own =
+        [("grant_type", "client_credentials"), ("client_assertion_type", JWT_BEARER), ("client_assertion", token)];
     form(&[&own, more].concat())
 }
 
@@ -157,7 +157,8 @@ async fn scope_and_audience_of_a_platform_client_are_its_own() {
         let (granted, line) = world.grants(asked).await;
         assert_eq!((&granted["scope"], &line["oauth.scope"]), (&"read:data".into(), &"read:data".into()));
     }
-    for (more, error) in [(("scope", "admin"), "invalid_scope"), (("audience", "https://x.example"), "invalid_target")] {
+    for (more, error) in [(("scope", "admin"), "invalid_scope"), (("audience", "https://x.example"), "invalid_target")]
+    {
         for asked in [by_assertion(&token, &[more]), by_grant(&token, &[more])] {
             let line = world.refuses(asked, (400, error, error)).await;
             assert_eq!((&line["oauth.client_id"], &line["oauth.verified"]), (&"deploy".into(), &Value::Null));
@@ -207,7 +208,10 @@ async fn the_metadata_offers_what_clients_can_use() {
     let metadata = world.client.get("/.well-known/oauth-authorization-server").await.json();
     assert_eq!(metadata["grant_types_supported"], json!(["client_credentials", GRANT]));
     let methods = metadata["token_endpoint_auth_methods_supported"].as_array().unwrap();
-    assert!(methods.contains(&json!("private_key_jwt")) && methods.contains(&json!("client_secret_basic")), "{metadata}");
+    assert!(
+        methods.contains(&json!("private_key_jwt")) && methods.contains(&json!("client_secret_basic")),
+        "{metadata}"
+    );
     let without = Gateway::open(world.upstream.address, "");
     let client = Client::new(&without);
     let metadata = client.get("/.well-known/oauth-authorization-server").await.json();

@@ -57,9 +57,8 @@ impl Trust {
     ) -> Result<PlatformCredential, RefusedToken> {
         let federated = self.federated(expected.is_federated);
         let issuer = choose_without_audience(&federated, |issuer| &issuer.settings, &token.claims);
-        let issuer = issuer.map_err(|fault| {
-            FailedCheck::from(fault).of(Some(ClaimedCaller::of(&token.claims.all, self.issuers())))
-        })?;
+        let issuer = issuer
+            .map_err(|fault| FailedCheck::from(fault).of(Some(ClaimedCaller::of(&token.claims.all, self.issuers()))))?;
         let claimed = || ClaimedCaller::of_entry(&issuer.settings.name, &token.claims.all);
         let fail = |check: FailedCheck| check.of(Some(claimed()));
         check_credential(issuer, &token, expected, now).map_err(fail)?;
@@ -74,7 +73,9 @@ impl Trust {
 
     fn federated(&self, is_federated: &dyn Fn(&IssuerName) -> bool) -> Vec<&Arc<TrustedIssuer>> {
         let issuers = self.issuers().iter();
-        issuers.filter(|issuer| issuer.settings.name != IssuerName::own() && is_federated(&issuer.settings.name)).collect()
+        issuers
+            .filter(|issuer| issuer.settings.name != IssuerName::own() && is_federated(&issuer.settings.name))
+            .collect()
     }
 }
 

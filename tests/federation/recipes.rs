@@ -22,7 +22,8 @@ struct Recipe {
 fn recipes() -> Vec<Recipe> {
     let nobody = "no_federated_client";
     let sub = |text: &str| json!({"sub": text});
-    let subjects = |all: &[&str]| all.iter().map(|text| (json!({"sub": text}), "no_federated_client")).collect::<Vec<_>>();
+    let subjects =
+        |all: &[&str]| all.iter().map(|text| (json!({"sub": text}), "no_federated_client")).collect::<Vec<_>>();
     let recipe = |issuer, shape, accepted: Vec<Value>, refused: Vec<Vec<(Value, &'static str)>>| Recipe {
         issuer,
         shape,
@@ -35,13 +36,23 @@ fn recipes() -> Vec<Recipe> {
             "cluster",
             "kubernetes/projected",
             vec![json!({})],
-            vec![subjects(&[&account("other"), &account("orders-evil"), &account(""), "system:serviceaccount:orders:x"])],
+            vec![subjects(&[
+                &account("other"),
+                &account("orders-evil"),
+                &account(""),
+                "system:serviceaccount:orders:x",
+            ])],
         ),
         recipe(
             "cluster-b",
             "kubernetes/projected-keys-in-a-file",
             vec![json!({}), sub(&account("other"))],
-            vec![subjects(&[&account(""), &account("a:b"), &account("a/b"), "system:serviceaccount:orders:batch-evil"])],
+            vec![subjects(&[
+                &account(""),
+                &account("a:b"),
+                &account("a/b"),
+                "system:serviceaccount:orders:batch-evil",
+            ])],
         ),
         recipe(
             "github",
@@ -79,10 +90,7 @@ fn recipes() -> Vec<Recipe> {
             "spire/bundle-file",
             vec![json!({}), sub("spiffe://acme.example/ns/orders/sa/other")],
             vec![
-                subjects(&[
-                    "spiffe://acme.example/ns/other/sa/batch",
-                    "spiffe://acme.example/ns/orders/sa/a/b",
-                ]),
+                subjects(&["spiffe://acme.example/ns/other/sa/batch", "spiffe://acme.example/ns/orders/sa/a/b"]),
                 vec![
                     (sub("spiffe://other.example/ns/orders/sa/batch"), "missing_claim"),
                     (sub("spiffe://acme.example/ns/orders/sa/"), "missing_claim"),

@@ -51,7 +51,8 @@ async fn a_token_that_does_not_fit_is_refused_alike() {
             changes["sub"] = subject(number).into();
         }
         let token = world.token(changes.clone());
-        let answers = [world.client.send(by_assertion(&token, &[])).await, world.client.send(by_grant(&token, &[])).await];
+        let answers =
+            [world.client.send(by_assertion(&token, &[])).await, world.client.send(by_grant(&token, &[])).await];
         let texts = answers.each_ref().map(|answer| {
             let line = world.gateway.audit_of(answer.request_id());
             assert_eq!(line["gateway.reason"], reason, "{changes} {line}");

@@ -160,8 +160,7 @@ const TWO_USES: &str = "tokens of this issuer authenticate requests and, by `fed
 
 /// The issuers without audiences.
 pub(super) fn federation_only(raw: &Named<RawIssuer>) -> Vec<String> {
-    let entries = raw.entries.iter().filter(|(_, issuer)| {
-        issuer.as_ref().is_ok_and(|issuer| issuer.value.audiences.is_none())
-    });
+    let entries =
+        raw.entries.iter().filter(|(_, issuer)| issuer.as_ref().is_ok_and(|issuer| issuer.value.audiences.is_none()));
     entries.map(|(name, _)| name.value.clone()).collect()
 }

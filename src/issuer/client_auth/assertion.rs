@@ -83,7 +83,8 @@ impl PresentedAssertion {
 
     /// The assertion that is the grant of a request. It is the only credential of its client.
     pub(crate) fn of_grant(headers: &HeaderMap, body: CredentialParameters) -> Result<Self, ClientFault> {
-        let CredentialParameters { client_id, client_secret, client_assertion, client_assertion_type, assertion } = body;
+        let CredentialParameters { client_id, client_secret, client_assertion, client_assertion_type, assertion } =
+            body;
         let has_other = client_secret.is_some() || client_assertion.is_some() || client_assertion_type.is_some();
         if headers.contains_key(AUTHORIZATION) || has_other {
             return Err(ClientFault::InvalidRequest("the assertion is the only credential of this grant"));

@@ -46,9 +46,7 @@ pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
         GrantFault::InvalidTarget { asked, allowed, .. } => (asked.clone(), allowed.join(" ")),
         GrantFault::Client(fault) | GrantFault::Assertion(fault) => return client_discrepancy(fault),
         GrantFault::OthersToken { .. } => ("a token of another client".to_owned(), "a token of the client".to_owned()),
-        GrantFault::InvalidRequest(_)
-        | GrantFault::UnsupportedMediaType
-        | GrantFault::UnsupportedGrant => return None,
+        GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType | GrantFault::UnsupportedGrant => return None,
     };
     Some(Discrepancy::new(found, wanted))
 }

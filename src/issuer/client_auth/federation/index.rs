@@ -78,9 +78,8 @@ impl FederationIndex {
         credential: &PlatformCredential,
     ) -> Result<FederatedClient<'c>, NoSingleClient> {
         let by_subject: Vec<Named<'c>> = self.by_subject(clients, credential);
-        let fits = |named: &&Named<'_>| {
-            named.identity.claims.iter().all(|claim| claim.holds(Some(&credential.claims.all)))
-        };
+        let fits =
+            |named: &&Named<'_>| named.identity.claims.iter().all(|claim| claim.holds(Some(&credential.claims.all)));
         let matching: Vec<&Named<'c>> = by_subject.iter().filter(fits).collect();
         let Some(first) = matching.first() else {
             return Err(NoSingleClient::None(Box::new(no_client(credential, &by_subject))));
@@ -95,9 +94,12 @@ impl FederationIndex {
     /// The entries whose issuer and subject are those of the credential.
     fn by_subject<'c>(&self, clients: &'c [Client], credential: &PlatformCredential) -> Vec<Named<'c>> {
         let subject = credential.subject.as_str();
-        let places = self.by_issuer.get(&credential.issuer).into_iter().flatten().filter_map(|(wildcards, by_text)| {
-            by_text.get(&*wildcards.mask(subject)?)
-        });
+        let places = self
+            .by_issuer
+            .get(&credential.issuer)
+            .into_iter()
+            .flatten()
+            .filter_map(|(wildcards, by_text)| by_text.get(&*wildcards.mask(subject)?));
         let named = places.flatten().filter_map(|place| {
             let client = clients.get(place.client)?;
             Some(Named { client, identity: client.credentials.federation.get(place.entry)? })

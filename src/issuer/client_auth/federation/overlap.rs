@@ -51,7 +51,10 @@ fn join<'i>(one: &(&Wildcards, Group<'i>), other: &(&Wildcards, Group<'i>), pair
     for (place, entry) in &other.1 {
         let Some(text) = one.0.mask(entry.identity.subject.as_str()) else { continue };
         for (earlier, before) in by_text.get(&text).into_iter().flatten() {
-            if pairs.len() < MAX_PAIRS && before.client != entry.client && fit_one_token(before.identity, entry.identity) {
+            if pairs.len() < MAX_PAIRS
+                && before.client != entry.client
+                && fit_one_token(before.identity, entry.identity)
+            {
                 pairs.push((*earlier.min(place), *earlier.max(place)));
             }
         }

@@ -63,8 +63,7 @@ fn settings() -> IssuerSettings {
 }
 
 fn client() -> Client {
-    let owner =
-        ClaimRule { path: "owner".to_owned(), values: vec![WantedValue::Equal("65".into())] };
+    let owner = ClaimRule { path: "owner".to_owned(), values: vec![WantedValue::Equal("65".into())] };
     let identity = FederatedIdentity {
         issuer: IssuerName::new("ci"),
         subject: SubjectPattern::parse(SUBJECT).unwrap(),
@@ -101,11 +100,8 @@ impl World {
     /// Without the back-off, which would hide the checks.
     async fn accepts(&self, text: &str) -> bool {
         let Ok(token) = Unverified::parse(text) else { return false };
-        let assertion = PresentedAssertion {
-            token: token.into_owned(),
-            kind: AssertionKind::Federated,
-            client_id: None,
-        };
+        let assertion =
+            PresentedAssertion { token: token.into_owned(), kind: AssertionKind::Federated, client_id: None };
         let from = SourceAddress { address: IpAddr::from([192, 0, 2, 1]), is_certain: true };
         let audiences = [OWN.to_owned()];
         let by = ComparedBy { audiences: &audiences, now: UnixTime::from_seconds(NOW) };

@@ -93,10 +93,7 @@ fn a_credential_is_of_the_only_client_that_it_fits() {
 
 #[test]
 fn a_credential_that_fits_two_clients_is_of_none() {
-    let all = clients(&[
-        ("one", &[("repo:acme/*:x", &[("a", "1")])]),
-        ("two", &[("repo:acme/api:*", &[("b", "1")])]),
-    ]);
+    let all = clients(&[("one", &[("repo:acme/*:x", &[("a", "1")])]), ("two", &[("repo:acme/api:*", &[("b", "1")])])]);
     let both = json!({"a": "1", "b": "1"});
     let Err(NoSingleClient::Several(values)) = found(&all, "repo:acme/api:x", &both) else { panic!() };
     let text = "issuer=ci, subject=repo:acme/api:x, which fits the clients one (repo:acme/*:x), two (repo:acme/api:*)";
