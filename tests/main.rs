@@ -40,6 +40,7 @@ mod events;
 mod exhaustion;
 mod expect_continue;
 mod explain;
+mod federation;
 mod forwarding;
 mod framing;
 mod fuzzing;

@@ -17,7 +17,6 @@ pub(crate) struct ClientAssertion(String);
 
 /// An assertion, and the client that it is presented for.
 pub(crate) struct PresentedAssertion {
-    pub(crate) text: ClientAssertion,
     pub(crate) token: Unverified<'static>,
     pub(crate) kind: AssertionKind,
     /// The parameter `client_id`.
@@ -77,9 +76,24 @@ impl PresentedAssertion {
             && token.claims.issuer.as_deref().is_some_and(|iss| Some(iss) == token.claims.subject.as_deref())
             && !token.claims.issuer.as_deref().is_some_and(is_external);
         let kind = if of_client { AssertionKind::OfClient } else { AssertionKind::Federated };
-        let presented = Self { text, token, kind, client_id };
+        let presented = Self { token, kind, client_id };
         presented.check_client_id()?;
         Ok(Some(presented))
+    }
+
+    /// The assertion that is the grant of a request. It is the only credential of its client.
+    pub(crate) fn of_grant(headers: &HeaderMap, body: CredentialParameters) -> Result<Self, ClientFault> {
+        let CredentialParameters { client_id, client_secret, client_assertion, client_assertion_type, assertion } =
+            body;
+        let has_other = client_secret.is_some() || client_assertion.is_some() || client_assertion_type.is_some();
+        if headers.contains_key(AUTHORIZATION) || has_other {
+            return Err(ClientFault::InvalidRequest("the assertion is the only credential of this grant"));
+        }
+        let text = assertion.ok_or(ClientFault::InvalidRequest("assertion is missing"))?;
+        match Unverified::parse(text.expose()) {
+            Ok(token) => Ok(Self { token: token.into_owned(), kind: AssertionKind::Federated, client_id }),
+            Err(fault) => Err(ClientFault::Assertion { client: client_id, refused: fault.into() }),
+        }
     }
 
     /// The client that it is presented for, as received.
