@@ -97,12 +97,12 @@ async fn from_issuers(config: &Config) -> IssuersReport {
             .flatten()
             .and_then(|ring| ring.verifying_keys().ok())
             .unwrap_or_default();
-        issuers.push(TrustedIssuer { settings: oauth.trust.clone(), keys: Arc::new(KeyCache::own(keys)) });
+        issuers.push(TrustedIssuer { settings: oauth.trust.clone(), keys: Arc::new(KeyCache::own(keys)), introspection: None });
     }
     for issuer in &config.issuers {
         // A failure is in the report.
         let (keys, _) = refresher::load_once(&issuer.settings, &issuer.source).await;
-        issuers.push(TrustedIssuer { settings: issuer.settings.clone(), keys: Arc::new(keys) });
+        issuers.push(TrustedIssuer { settings: issuer.settings.clone(), keys: Arc::new(keys), introspection: None });
     }
     let now = Instant::now();
     let issuers = issuers.iter().map(|issuer| IssuerReport::of(issuer, now)).collect();

@@ -5,6 +5,7 @@
 //! among what the issuer publishes, and nothing else.
 
 mod checks;
+mod introspected;
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -37,6 +38,8 @@ use checks::{check_audience, check_claims, check_issuer, check_static, check_tim
 pub(crate) struct Trust {
     issuers: Vec<Arc<TrustedIssuer>>,
     static_tokens: StaticTokens,
+    /// Whether one of the issuers is asked about its tokens.
+    introspects: bool,
     /// Those of the issuers and of the static tokens.
     token_fields: TokenFields,
     revocations: Arc<PublishedRevocations>,
@@ -104,13 +107,22 @@ pub(crate) enum Proof {
 #[derive(Debug)]
 pub(crate) struct VerifiedToken {
     pub(crate) claims: Claims,
-    pub(crate) key: Arc<VerifyingKey>,
+    pub(crate) evidence: TokenEvidence,
     pub(crate) issuer: Arc<TrustedIssuer>,
     pub(super) revocations: Arc<PublishedRevocations>,
     /// The version of the revocations that it was last found to pass.
     pub(super) passed: Cell<u64>,
     /// For an own token: the position at which its client was last found.
     pub(crate) client_entry: Cell<Option<ClientEntry>>,
+}
+
+/// The evidence that a token is genuine.
+#[derive(Debug)]
+pub(crate) enum TokenEvidence {
+    /// The issuer's key that signed it.
+    Signature(Arc<VerifyingKey>),
+    /// The issuer has said so. It has to be asked again from this time on.
+    Introspection(Instant),
 }
 
 /// The place of a client in a table of clients, so that a token's client is looked up once and not at every request.
@@ -124,7 +136,8 @@ pub(crate) struct ClientEntry {
 impl Trust {
     pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>, revocations: Arc<PublishedRevocations>) -> Self {
         let token_fields = TokenFields::new(issuers.iter().filter_map(|issuer| issuer.settings.token_field.as_ref()));
-        Self { issuers, static_tokens: StaticTokens::default(), token_fields, revocations }
+        let introspects = issuers.iter().any(|issuer| issuer.introspection.is_some());
+        Self { issuers, introspects, static_tokens: StaticTokens::default(), token_fields, revocations }
     }
 
     /// The same, with static tokens beside the issuers.
@@ -176,6 +189,9 @@ impl Trust {
         now: UnixTime,
         observer: &mut impl Observer,
     ) -> Result<Verified, RefusedToken> {
+        if let Some(introspecting) = self.introspecting(token, expected) {
+            return self.verify_introspected(introspecting, token, expected, now, observer).await;
+        }
         let parsed = Unverified::parse(token).map_err(FailedCheck::from);
         let parsed = report(observer, "token", parsed, |_| passed_check::form());
         let mut token = parsed.map_err(|check| check.of(None))?;
@@ -192,20 +208,43 @@ impl Trust {
         let caller = caller(&issuer.settings, &token.claims).map_err(FailedCheck::from);
         let caller = report(observer, "caller", caller, passed_check::caller).map_err(fail)?;
         let key = signing_key(issuer, &token, observer).await.map_err(fail)?;
+        let version = self.check_revocations(issuer, &caller, &token.claims, observer).map_err(fail)?;
+        Ok(self.accepted(issuer, token.claims, caller, TokenEvidence::Signature(key), version))
+    }
+
+    /// Gives the version of the revocations that do not apply to the token.
+    fn check_revocations(
+        &self,
+        issuer: &TrustedIssuer,
+        caller: &Caller,
+        claims: &Claims,
+        observer: &mut impl Observer,
+    ) -> Result<u64, FailedCheck> {
         let version = self.revocations.version();
         let current = self.revocations.current();
-        let revocation = current.applying_to(&issuer.settings, &caller, &token.claims);
+        let revocation = current.applying_to(&issuer.settings, caller, claims);
         let revoked = revocation.map_or(Ok(()), |revocation| Err(FailedCheck::revoked(&revocation)));
-        report(observer, "revocations", revoked, |()| passed_check::revocations()).map_err(fail)?;
+        report(observer, "revocations", revoked, |()| passed_check::revocations())?;
+        Ok(version)
+    }
+
+    fn accepted(
+        &self,
+        issuer: &Arc<TrustedIssuer>,
+        claims: Claims,
+        caller: Caller,
+        evidence: TokenEvidence,
+        version: u64,
+    ) -> Verified {
         let token = VerifiedToken {
-            claims: token.claims,
-            key,
+            claims,
+            evidence,
             issuer: Arc::clone(issuer),
             revocations: Arc::clone(&self.revocations),
             passed: Cell::new(version),
             client_entry: Cell::new(None),
         };
-        Ok(Verified::new(caller, Proof::Token(token)))
+        Verified::new(caller, Proof::Token(token))
     }
 }
 
@@ -244,6 +283,11 @@ impl Verified {
         self.token().is_some_and(|token| token.issuer.settings.profile == Profile::Own)
     }
 
+    /// True if the issuer has to be asked about the token again.
+    pub(crate) fn must_be_asked_about(&self, instant: Instant) -> bool {
+        matches!(self.token(), Some(VerifiedToken { evidence: TokenEvidence::Introspection(until), .. }) if instant >= *until)
+    }
+
     /// Checks at every use what may have changed: the time, the route, the keys of the issuer, the revocations.
     pub(crate) fn revalidate(
         &self,
@@ -280,13 +324,31 @@ impl VerifiedToken {
     ) -> Result<(), FailedCheck> {
         self.check_route(expected)?;
         check_time(&self.claims, self.issuer.settings.clock_skew, now, &mut Unobserved)?;
-        if !self.issuer.keys.is_current(&self.key, instant) {
-            return Err(match self.issuer.keys.is_usable(instant) {
-                true => FailedCheck::removed_key(&self.issuer, &self.key),
-                false => FailedCheck::keys_unavailable(&self.issuer, false),
-            });
-        }
+        self.check_evidence(instant)?;
         self.check_revocation(caller)
+    }
+
+    fn check_evidence(&self, instant: Instant) -> Result<(), FailedCheck> {
+        let keys = &self.issuer.keys;
+        match &self.evidence {
+            TokenEvidence::Signature(key) if keys.is_current(key, instant) => Ok(()),
+            TokenEvidence::Signature(key) if keys.is_usable(instant) => {
+                Err(FailedCheck::removed_key(&self.issuer, key))
+            }
+            TokenEvidence::Signature(_) => Err(FailedCheck::keys_unavailable(&self.issuer, false)),
+            TokenEvidence::Introspection(until) if instant < *until => Ok(()),
+            TokenEvidence::Introspection(_) => {
+                Err(FailedCheck::introspection_unavailable(&self.issuer.settings.name, "an answer that is too old"))
+            }
+        }
+    }
+
+    /// The id of the key that signed it. `None` without such a key or id.
+    pub(crate) fn key_id(&self) -> Option<&str> {
+        match &self.evidence {
+            TokenEvidence::Signature(key) => key.key_id.as_deref(),
+            TokenEvidence::Introspection(_) => None,
+        }
     }
 
     fn check_route(&self, expected: Expectations<'_>) -> Result<(), FailedCheck> {

@@ -15,6 +15,7 @@ use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, seconds};
 use super::claim::RawClaim;
+use super::introspection::RawOwnIntrospection;
 use super::rate_limit::{RawClientLimit, RawLimitUse};
 use crate::clock::UnixTime;
 use crate::network::Network;
@@ -31,6 +32,8 @@ mirror! {
         /// The endpoint that grants the tokens.
         token_endpoint: RawTokenEndpoint,
         clients: Named<RawClient>,
+        /// Our introspection endpoint. Default: there is none.
+        introspection: Option<At<RawOwnIntrospection>>,
     }
 }
 

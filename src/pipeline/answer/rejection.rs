@@ -29,7 +29,6 @@ use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
 use crate::pipeline::routing::access::{Forbidden, missing_scope};
 use crate::pipeline::routing::rate_limit::seconds;
 use crate::pipeline::routing::route::Route;
-use crate::trust::failed_check::TokenError;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 
@@ -198,7 +197,7 @@ impl Rejection {
             | Self::Token(TokenRefusal::Busy(_))
             | Self::Upstream(UpstreamFault::Full | UpstreamFault::Open) => Some(SOON),
             Self::Unauthenticated(AuthenticateError::Refused(refused))
-                if refused.reason == TokenError::KeysUnavailable =>
+                if refused.reason.is_outage() =>
             {
                 Some(LATER)
             }
@@ -290,7 +289,7 @@ impl Public<'_> {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "tokens can't be verified just now")
             }
             AuthenticateError::TooManyFailures { .. } => TOO_MANY_FAILURES,
-            AuthenticateError::Refused(refused) if refused.reason == TokenError::KeysUnavailable => (
+            AuthenticateError::Refused(refused) if refused.reason.is_outage() => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "temporarily_unavailable",
                 "the token's issuer can't be reached just now",

@@ -103,6 +103,8 @@ pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
             TokenError::UnknownKid => Reason::UnknownKid,
             TokenError::KeysUnavailable => Reason::KeysUnavailable,
             TokenError::BadSignature => Reason::BadSignature,
+            TokenError::IntrospectionUnavailable => Reason::IntrospectionUnavailable,
+            TokenError::Inactive => Reason::TokenInactive,
             TokenError::Revoked => Reason::Revoked,
             TokenError::UnknownClient => Reason::UnknownClient,
             TokenError::NotProven => Reason::NotProven,

@@ -28,7 +28,7 @@ use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::routing::series::SeriesId;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 use crate::trust::claimed_caller::{ClaimedCaller, ClaimedIssuer};
-use crate::trust::verify::Verified;
+use crate::trust::verify::{Verified, VerifiedToken};
 
 #[derive(Debug)]
 pub(crate) struct RequestLog {
@@ -368,6 +368,6 @@ fn describe(verified: &Verified) -> Described<'_> {
         subject: verified.caller.subject.as_ref().map(Identity::as_str),
         scope: verified.caller.scope_header.to_str().ok(),
         token_id: verified.token().and_then(|token| token.claims.token_id.as_deref()),
-        key_id: verified.token().and_then(|token| token.key.key_id.as_deref()),
+        key_id: verified.token().and_then(VerifiedToken::key_id),
     }
 }

@@ -10,7 +10,6 @@ use crate::issuer::authorization_server::TokenRefusal;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::routing::access::Forbidden;
 use crate::pipeline::routing::route::Route;
-use crate::trust::failed_check::TokenError;
 
 const REALM: &str = "portcullis";
 
@@ -19,7 +18,7 @@ pub(crate) fn challenge(rejection: &Rejection, _route: Option<&Route>) -> Option
     let text = match rejection {
         Rejection::Unauthenticated(AuthenticateError::Missing { .. }) => format!("Bearer realm=\"{REALM}\""),
         Rejection::Unauthenticated(AuthenticateError::Refused(refused))
-            if refused.reason != TokenError::KeysUnavailable =>
+            if !refused.reason.is_outage() =>
         {
             format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\"")
         }
