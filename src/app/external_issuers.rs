@@ -91,7 +91,7 @@ impl IssuerInUse {
             }
             KeySource::Introspected(_) => (Arc::new(KeyCache::local(Arc::default())), None),
         };
-        let introspection = introspection_of(&settings, &source);
+        let introspection = Introspection::of(&settings.name, &source);
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self { number, trusted: Arc::new(TrustedIssuer { settings, keys, introspection }), source, key_watch }
@@ -158,12 +158,6 @@ impl IssuerInUse {
             KeySource::Introspected(_) => None,
         }
     }
-}
-
-/// `None` if the issuer has keys.
-pub(super) fn introspection_of(settings: &IssuerSettings, source: &KeySource) -> Option<Arc<Introspection>> {
-    let endpoint = source.introspected()?;
-    Some(Arc::new(Introspection::new(settings.name.clone(), endpoint.clone())))
 }
 
 /// The keys of a former entry that has the same name as this one, or whose name is in use no more. They are taken from

@@ -9,7 +9,6 @@ use tokio::runtime::Handle;
 
 use super::start_error::StartError;
 use crate::clock::UnixTime;
-use super::external_issuers::introspection_of;
 use crate::config::types::{Config, ExternalIssuer, Oauth};
 use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
 use crate::issuer::client::Clients;
@@ -18,6 +17,7 @@ use crate::issuer::offload::{self, Offload};
 use crate::issuer::ring_store;
 use crate::jose::key_set::KeySet;
 use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot, SnapshotParts};
+use crate::trust::introspection::Introspection;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::key_source::KeySource;
@@ -54,7 +54,7 @@ async fn snapshot_with(
         let introspection = match known.and_then(|known| known_issuer(&issuer, known)) {
             // Its answers count for the changed configuration too.
             Some(known) if known.introspection.is_some() => known.introspection.clone(),
-            Some(_) | None => introspection_of(&issuer.settings, &issuer.source),
+            Some(_) | None => Introspection::of(&issuer.settings.name, &issuer.source),
         };
         let keys = match known.map(|known| known_keys(&issuer, known)) {
             Some(Some(keys)) => keys,

@@ -34,6 +34,8 @@ use crate::trust::verify::Verified;
 pub(crate) struct ServerSettings {
     pub(crate) endpoints: Endpoints,
     pub(crate) json_requests: bool,
+    /// The clients that may ask about tokens. Empty if there is no introspection endpoint.
+    pub(crate) introspecting: Vec<Identity>,
 }
 
 /// The queues for slow cryptography.
@@ -154,6 +156,11 @@ impl AuthorizationServer {
 
     pub(crate) fn clients(&self) -> impl Iterator<Item = &Client> {
         self.authenticator.clients().all()
+    }
+
+    /// Whether the client may ask about tokens.
+    pub(super) fn may_introspect(&self, client: &Identity) -> bool {
+        self.settings.introspecting.contains(client)
     }
 
     pub(crate) fn endpoints(&self) -> &Endpoints {

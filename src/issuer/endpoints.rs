@@ -9,6 +9,7 @@ const JWKS: &str = "/.well-known/jwks.json";
 const METADATA: [&str; 2] = ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"];
 const TOKEN: &str = "/oauth/token";
 const REVOCATION: &str = "/oauth/revoke";
+const INTROSPECTION: &str = "/oauth/introspect";
 
 /// The endpoints of one issuer. Paths are decoded and without a slash at the end.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Endpoints {
     pub(crate) token: String,
     /// RFC 7009.
     pub(crate) revocation: String,
+    /// RFC 7662. `None`: there is none.
+    pub(crate) introspection: Option<String>,
     pub(crate) jwks: String,
     pub(crate) metadata: Vec<String>,
     origin_bytes: usize,
@@ -30,13 +33,21 @@ impl Endpoints {
         let below = issuer[origin_bytes..].trim_end_matches('/');
         let token = token_path.map_or_else(|| format!("{below}{TOKEN}"), str::to_owned);
         Self {
-            revocation: revocation_path(&token).unwrap_or_else(|| format!("{below}{REVOCATION}")),
+            revocation: path_beside(&token, "revoke").unwrap_or_else(|| format!("{below}{REVOCATION}")),
+            introspection: None,
             token,
             jwks: format!("{below}{JWKS}"),
             metadata: metadata_paths(below),
             issuer: issuer.to_owned(),
             origin_bytes,
         }
+    }
+
+    /// The same with an introspection endpoint.
+    pub(crate) fn with_introspection(self) -> Self {
+        let below = self.issuer[self.origin_bytes..].trim_end_matches('/');
+        let path = path_beside(&self.token, "introspect").unwrap_or_else(|| format!("{below}{INTROSPECTION}"));
+        Self { introspection: Some(path), ..self }
     }
 
     /// The URL of one of the paths. The origin is that of the issuer.
@@ -46,7 +57,8 @@ impl Endpoints {
 
     /// Every path, which no route may have.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
-        [&self.token, &self.revocation, &self.jwks].into_iter().chain(&self.metadata).map(String::as_str)
+        let others = self.introspection.iter().chain(&self.metadata);
+        [&self.token, &self.revocation, &self.jwks].into_iter().chain(others).map(String::as_str)
     }
 
     /// True if two endpoints would have one path.
@@ -72,8 +84,8 @@ fn metadata_paths(below: &str) -> Vec<String> {
 }
 
 /// Beside the token endpoint if its path ends with `/token`.
-fn revocation_path(token_path: &str) -> Option<String> {
-    token_path.strip_suffix("/token").map(|folder| format!("{folder}/revoke"))
+fn path_beside(token_path: &str, name: &str) -> Option<String> {
+    token_path.strip_suffix("/token").map(|folder| format!("{folder}/{name}"))
 }
 
 #[cfg(test)]
@@ -109,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_revocation_endpoint_is_beside_the_token_endpoint() {
+    fn other_endpoints_are_beside_the_token_endpoint() {
         for (issuer, token, revocation) in [
             ("https://g.example", "/oauth/token", "/oauth/revoke"),
             ("https://g.example", "/token", "/revoke"),
@@ -117,7 +129,9 @@ mod tests {
             ("https://g.example", "/auth/issue", "/oauth/revoke"),
             ("https://g.example/x", "/auth/issue", "/x/oauth/revoke"),
         ] {
-            assert_eq!(Endpoints::new(issuer, Some(token)).revocation, revocation);
+            let endpoints = Endpoints::new(issuer, Some(token)).with_introspection();
+            assert_eq!(endpoints.revocation, revocation);
+            assert_eq!(endpoints.introspection, Some(revocation.replace("revoke", "introspect")));
         }
     }
 
@@ -127,5 +141,7 @@ mod tests {
         for path in ["/oauth/revoke", "/.well-known/jwks.json", "/.well-known/openid-configuration"] {
             assert!(Endpoints::new("https://g.example", Some(path)).collide(), "{path}");
         }
+        let at_introspection = Endpoints::new("https://g.example", Some("/oauth/introspect"));
+        assert!(!at_introspection.collide() && at_introspection.with_introspection().collide());
     }
 }

@@ -54,6 +54,10 @@ pub(crate) enum GrantFault {
     OthersToken {
         client: Identity,
     },
+    /// A client asks about a token, and may not ask about any.
+    MayNotIntrospect {
+        client: Identity,
+    },
 }
 
 impl Grant {
@@ -137,6 +141,7 @@ impl GrantFault {
             Self::InvalidScope { .. } => TokenErrorCode::InvalidScope,
             Self::InvalidTarget { .. } => TokenErrorCode::InvalidTarget,
             Self::OthersToken { .. } => TokenErrorCode::InvalidGrant,
+            Self::MayNotIntrospect { .. } => TokenErrorCode::UnauthorizedClient,
         }
     }
 
@@ -156,6 +161,7 @@ impl GrantFault {
             Self::InvalidScope { asked: None, .. } => "the scope parameter is malformed",
             Self::InvalidTarget { .. } => "an audience or resource is not allowed for this client",
             Self::OthersToken { .. } => "the token was issued to another client",
+            Self::MayNotIntrospect { .. } => "the client may not ask about tokens",
         };
         text.into()
     }
@@ -165,9 +171,10 @@ impl GrantFault {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant => None,
             Self::Client(fault) => fault.client(),
-            Self::InvalidScope { client, .. } | Self::InvalidTarget { client, .. } | Self::OthersToken { client } => {
-                Some(client.clone())
-            }
+            Self::InvalidScope { client, .. }
+            | Self::InvalidTarget { client, .. }
+            | Self::OthersToken { client }
+            | Self::MayNotIntrospect { client } => Some(client.clone()),
         }
     }
 
@@ -176,7 +183,10 @@ impl GrantFault {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant => false,
             Self::Client(fault) => fault.is_authenticated(),
-            Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::OthersToken { .. } => true,
+            Self::InvalidScope { .. }
+            | Self::InvalidTarget { .. }
+            | Self::OthersToken { .. }
+            | Self::MayNotIntrospect { .. } => true,
         }
     }
 

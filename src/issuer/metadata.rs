@@ -70,6 +70,10 @@ pub(crate) fn metadata(endpoints: &Endpoints, algorithms: &[Algorithm], scopes: 
         "revocation_endpoint": endpoints.url(&endpoints.revocation),
         "revocation_endpoint_auth_methods_supported": authentication,
     });
+    if let Some(introspection) = &endpoints.introspection {
+        metadata["introspection_endpoint"] = json!(endpoints.url(introspection));
+        metadata["introspection_endpoint_auth_methods_supported"] = json!(authentication);
+    }
     if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) {
         metadata["scopes_supported"] = scopes.iter().map(Scope::as_str).collect();
     }

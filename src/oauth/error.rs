@@ -1,6 +1,6 @@
 //! The error codes that callers receive.
 
-/// The reason why a token or revocation request is refused (RFC 6749 §5.2, RFC 7009 §2.2.1; `invalid_target` from RFC
+/// The reason why a token, revocation or introspection request is refused (RFC 6749 §5.2, RFC 7009 §2.2.1; `invalid_target` from RFC
 /// 8707 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenErrorCode {
@@ -10,6 +10,7 @@ pub(crate) enum TokenErrorCode {
     InvalidScope,
     InvalidTarget,
     UnsupportedGrantType,
+    UnauthorizedClient,
 }
 
 impl TokenErrorCode {
@@ -21,6 +22,7 @@ impl TokenErrorCode {
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::UnauthorizedClient => "unauthorized_client",
         }
     }
 }

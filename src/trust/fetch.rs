@@ -136,7 +136,9 @@ impl FetchError {
             Self::Transport { .. } => FetchResult::Unreachable,
             Self::Status { .. } => FetchResult::Status,
             Self::TooLarge { .. } => FetchResult::TooLarge,
-            Self::Setup(_) | Self::Scheme { .. } | Self::Token(_) | Self::Incomplete | Self::Stopped => FetchResult::Setup,
+            Self::Setup(_) | Self::Scheme { .. } | Self::Token(_) | Self::Incomplete | Self::Stopped => {
+                FetchResult::Setup
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod status;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::HashMap;
 use foldhash::quality::RandomState;
 use quick_cache::Weighter;
@@ -24,8 +25,7 @@ use self::answer::TokenAnswer;
 use self::request::{CurrentFetcher, request_answer};
 use self::status::{IntrospectionResult, IntrospectionStatus};
 use super::fetch::TOTAL_TIMEOUT;
-use super::key_source::IntrospectionEndpoint;
-use super::static_tokens::TokenHash;
+use super::key_source::{IntrospectionEndpoint, KeySource};
 use crate::clock;
 use crate::oauth::caller::IssuerName;
 
@@ -47,10 +47,14 @@ pub(crate) struct NoAnswer(pub(crate) Arc<str>);
 
 type Outcome = Result<Arc<TokenAnswer>, NoAnswer>;
 
+/// The SHA-256 digest of a token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct TokenDigest([u8; 32]);
+
 struct KnownTokens {
-    answers: Cache<TokenHash, Arc<KeptAnswer>, AnswerWeight, RandomState>,
+    answers: Cache<TokenDigest, Arc<KeptAnswer>, AnswerWeight, RandomState>,
     /// The tokens that are being asked about.
-    asking: HashMap<TokenHash, watch::Receiver<Option<Outcome>>>,
+    asking: HashMap<TokenDigest, watch::Receiver<Option<Outcome>>>,
 }
 
 struct KeptAnswer {
@@ -75,13 +79,19 @@ impl Introspection {
         Self::with(issuer, Some(endpoint))
     }
 
+    /// `None` if the issuer has keys.
+    pub(crate) fn of(issuer: &IssuerName, source: &KeySource) -> Option<Arc<Self>> {
+        Some(Arc::new(Self::new(issuer.clone(), source.introspected()?.clone())))
+    }
+
     /// Asks nothing, and so knows of no token whether it is active.
     pub(crate) fn offline(issuer: IssuerName) -> Self {
         Self::with(issuer, None)
     }
 
     fn with(issuer: IssuerName, endpoint: Option<IntrospectionEndpoint>) -> Self {
-        let answers = Cache::with(EXPECTED_ANSWERS, MAX_BYTES, AnswerWeight, RandomState::default(), Default::default());
+        let answers =
+            Cache::with(EXPECTED_ANSWERS, MAX_BYTES, AnswerWeight, RandomState::default(), Default::default());
         Self {
             issuer,
             endpoint,
@@ -94,7 +104,7 @@ impl Introspection {
 
     /// True if there is an answer about this token that still counts.
     pub(crate) fn knows(&self, token: &str) -> bool {
-        self.tokens().current(&TokenHash::of(token.as_bytes()), Instant::now()).is_some()
+        self.tokens().current(&TokenDigest::of(token), Instant::now()).is_some()
     }
 
     /// The answer about this token. Waits for it at most [`TOTAL_TIMEOUT`].
@@ -104,7 +114,7 @@ impl Introspection {
             return Err(NoAnswer("no answer, because this command asks no introspection endpoint".into()));
         };
         let mut asked = {
-            let (mut tokens, hash) = (self.tokens(), TokenHash::of(token.as_bytes()));
+            let (mut tokens, hash) = (self.tokens(), TokenDigest::of(token));
             if let Some(answer) = tokens.current(&hash, started) {
                 return Ok(answer);
             }
@@ -169,7 +179,7 @@ impl Introspection {
 /// A token that is being asked about. Dropped, it is no longer asked about.
 struct Question {
     of: Arc<Introspection>,
-    hash: TokenHash,
+    hash: TokenDigest,
 }
 
 impl Question {
@@ -196,7 +206,8 @@ impl Question {
 
     async fn answer(&self, endpoint: &IntrospectionEndpoint, token: &str, deadline: Instant) -> Outcome {
         let Ok(Ok(_permit)) = timeout_at(deadline, self.of.requests.acquire()).await else {
-            let error = NoAnswer(format!("{MAX_REQUESTS} requests to the introspection endpoint that do not end").into());
+            let error =
+                NoAnswer(format!("{MAX_REQUESTS} requests to the introspection endpoint that do not end").into());
             self.of.record(IntrospectionResult::Busy, Some(&error));
             return Err(error);
         };
@@ -223,8 +234,16 @@ impl Drop for Question {
     }
 }
 
+impl TokenDigest {
+    fn of(token: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        Self(bytes)
+    }
+}
+
 impl KnownTokens {
-    fn current(&self, hash: &TokenHash, now: Instant) -> Option<Arc<TokenAnswer>> {
+    fn current(&self, hash: &TokenDigest, now: Instant) -> Option<Arc<TokenAnswer>> {
         let kept = self.answers.get(hash).filter(|kept| now < kept.until)?;
         Some(Arc::clone(&kept.answer))
     }
@@ -233,8 +252,8 @@ impl KnownTokens {
 #[derive(Clone)]
 struct AnswerWeight;
 
-impl Weighter<TokenHash, Arc<KeptAnswer>> for AnswerWeight {
-    fn weight(&self, _: &TokenHash, kept: &Arc<KeptAnswer>) -> u64 {
+impl Weighter<TokenDigest, Arc<KeptAnswer>> for AnswerWeight {
+    fn weight(&self, _: &TokenDigest, kept: &Arc<KeptAnswer>) -> u64 {
         (kept.answer.bytes() + FIXED_WEIGHT).max(MAX_BYTES / MAX_ANSWERS)
     }
 }

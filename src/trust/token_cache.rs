@@ -196,7 +196,11 @@ mod tests {
         let token = VerifiedToken {
             claims: Claims::parse(claims.to_string().as_bytes()).unwrap(),
             evidence: TokenEvidence::Signature(Arc::new(key)),
-            issuer: Arc::new(TrustedIssuer { settings: settings(), keys: Arc::new(KeyCache::remote()), introspection: None }),
+            issuer: Arc::new(TrustedIssuer {
+                settings: settings(),
+                keys: Arc::new(KeyCache::remote()),
+                introspection: None,
+            }),
             revocations: Arc::default(),
             passed: Cell::new(0),
             client_entry: Cell::new(None),

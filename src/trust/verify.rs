@@ -6,6 +6,7 @@
 
 mod checks;
 mod introspected;
+mod signature;
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -19,7 +20,6 @@ use super::claimed_caller::ClaimedCaller;
 use super::entry_choice::choose;
 use super::failed_check::{FailedCheck, RefusedToken};
 use super::issuer::{Profile, TrustedIssuer};
-use super::key_cache::KeyLookup;
 use super::passed_check::{self, report};
 use super::revocation::PublishedRevocations;
 use super::static_tokens::{StaticToken, StaticTokens};
@@ -32,6 +32,7 @@ use crate::jose::token::{Unverified, unverified_claims};
 use crate::oauth::caller::{Caller, IssuerName};
 use crate::oauth::observer::{Observer, Unobserved};
 use checks::{check_audience, check_claims, check_issuer, check_static, check_time};
+use signature::signing_key;
 
 /// All issuers that we trust.
 #[derive(Debug)]
@@ -369,35 +370,6 @@ impl VerifiedToken {
         self.passed.set(version);
         Ok(())
     }
-}
-
-/// The issuer's key that signed the token.
-async fn signing_key(
-    issuer: &TrustedIssuer,
-    token: &Unverified<'_>,
-    observer: &mut impl Observer,
-) -> Result<Arc<VerifyingKey>, FailedCheck> {
-    let (named, algorithm) = (token.header.key(), token.header.algorithm);
-    let found = match issuer.keys.find(named, algorithm).await {
-        KeyLookup::Found(key) => Ok(key),
-        KeyLookup::Unknown => Err(FailedCheck::unknown_key(issuer, &token.header)),
-        KeyLookup::Unavailable => {
-            let is_usable = issuer.keys.is_usable(Instant::now());
-            Err(FailedCheck::keys_unavailable(issuer, is_usable))
-        }
-    };
-    let mut key = report(observer, "key", found, |key| passed_check::key(key))?;
-    let mut is_signed = token.is_signed_by(&key);
-    if !is_signed {
-        // The issuer may have replaced the key and kept its id.
-        let replacement = issuer.keys.find_replacement(named, algorithm, &key).await;
-        if let Some(replacement) = replacement.filter(|key| token.is_signed_by(key)) {
-            (key, is_signed) = (replacement, true);
-        }
-    }
-    let signed = if is_signed { Ok(()) } else { Err(FailedCheck::bad_signature(issuer, &key)) };
-    report(observer, "signature", signed, |()| passed_check::key(&key))?;
-    Ok(key)
 }
 
 #[cfg(test)]

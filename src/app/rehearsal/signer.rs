@@ -41,7 +41,11 @@ impl Signer {
         facts: &KeptFacts,
     ) -> Result<Arc<TrustedIssuer>, SigningKeyFault> {
         if let Some(keys) = facts.keys.get(&settings.name) {
-            return Ok(Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::local(Arc::clone(keys))), introspection: None }));
+            return Ok(Arc::new(TrustedIssuer {
+                settings,
+                keys: Arc::new(KeyCache::local(Arc::clone(keys))),
+                introspection: None,
+            }));
         }
         if facts.has_real_token && is_introspected {
             let (keys, name) = (Arc::new(KeyCache::local(Arc::default())), settings.name.clone());

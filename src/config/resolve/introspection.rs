@@ -12,7 +12,7 @@ use super::super::source::{At, Span};
 use super::super::suggest;
 use super::Resolver;
 use crate::file_watch::FileWatch;
-use crate::issuer::client::Client;
+use crate::issuer::client;
 use crate::oauth::identity::Identity;
 use crate::trust::fetch::{ClearText, is_loopback};
 use crate::trust::key_source::{EndpointCredentials, IntrospectionEndpoint};
@@ -29,8 +29,9 @@ impl Resolver<'_> {
         introspection: &RawIntrospection,
     ) -> Option<(IntrospectionEndpoint, Option<FileWatch>)> {
         for (key, span) in keys_of_jwts(raw) {
-            let message =
-                format!("`{key}` is for tokens that are verified by keys: with `introspection` there are none; remove it");
+            let message = format!(
+                "`{key}` is for tokens that are verified by keys: with `introspection` there are none; remove it"
+            );
             self.faults.at(span, message);
         }
         if let Some(token) = raw.fetch.as_ref().and_then(|fetch| fetch.value.bearer_token_file.as_ref()) {
@@ -40,7 +41,8 @@ impl Resolver<'_> {
         let RawIntrospection { endpoint, client_id, client_secret, cache } = introspection;
         if cache.value > LONGEST_CACHE {
             let got = self.got(cache);
-            self.faults.at(cache.span, format!("expected at most `10m`{got}: a token counts as long after its revocation"));
+            self.faults
+                .at(cache.span, format!("expected at most `10m`{got}: a token counts as long after its revocation"));
         }
         let allow_http = raw.allow_http.as_ref().filter(|allow| allow.value);
         let clear_text = if allow_http.is_some() { ClearText::AnyHost } else { ClearText::Loopback };
@@ -59,7 +61,10 @@ impl Resolver<'_> {
                 self.faults.at(secret.span, "this text is empty");
             }
             let client = EndpointCredentials::basic(&id.value, secret.value.expose())?;
-            return Some((IntrospectionEndpoint { url: url?, client, cache: cache.value, ca, clear_text, access }, watch));
+            return Some((
+                IntrospectionEndpoint { url: url?, client, cache: cache.value, ca, clear_text, access },
+                watch,
+            ));
         }
         None
     }
@@ -99,7 +104,8 @@ impl Resolver<'_> {
             .collect();
         for route in routes {
             let Ok(At { value: RawAccess::Rule { rule, .. }, span }) = &route.value.access else { continue };
-            let lists = |list: &At<OneOrMore<String>>, name: &str| list.value.items.iter().any(|item| item.value == name);
+            let lists =
+                |list: &At<OneOrMore<String>>, name: &str| list.value.items.iter().any(|item| item.value == name);
             let is_accepted = |name: &&&str| rule.issuers.as_ref().is_none_or(|list| lists(list, name));
             let accepted: Vec<&str> = introspecting.iter().filter(is_accepted).copied().collect();
             if let [first, second, ..] = accepted[..] {
@@ -114,21 +120,23 @@ impl Resolver<'_> {
     }
 
     /// The clients that may ask our introspection endpoint about tokens.
-    pub(super) fn own_introspection(&mut self, raw: Option<&At<RawOwnIntrospection>>, clients: &[Client]) -> Vec<Identity> {
+    pub(super) fn own_introspection(
+        &mut self,
+        raw: Option<&At<RawOwnIntrospection>>,
+        clients: &[String],
+    ) -> Vec<Identity> {
         let Some(Ok(list)) = raw.map(|raw| &raw.value.clients) else { return Vec::new() };
         let mut found = Vec::new();
-        let names: Vec<&str> = clients.iter().map(|client| client.id.as_str()).collect();
+        let names: Vec<&str> = clients.iter().map(String::as_str).collect();
         for id in &list.value.items {
-            match clients.iter().find(|client| client.id.as_str() == id.value) {
-                Some(client) if found.contains(&client.id) => {
-                    self.faults.at(id.span, "this client is listed twice");
-                }
-                Some(client) => found.push(client.id.clone()),
-                None => {
-                    let (quoted, suggestion) = (self.quoted(id), suggest::suggestion(&id.value, &names));
-                    self.faults.at(id.span, format!("unknown client{quoted}{suggestion}"));
-                }
+            if !names.contains(&id.value.as_str()) {
+                let (quoted, suggestion) = (self.quoted(id), suggest::suggestion(&id.value, &names));
+                self.faults.at(id.span, format!("unknown client{quoted}{suggestion}"));
+            } else if found.iter().any(|known: &Identity| known.as_str() == id.value) {
+                self.faults.at(id.span, "this client is listed twice");
             }
+            // A name that is no client id is reported where it stands.
+            found.extend(client::parse_id(&id.value).ok());
         }
         found
     }

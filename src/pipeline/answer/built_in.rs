@@ -1,4 +1,4 @@
-//! The gateway's own endpoints: token, revocation, JWK Set, issuer metadata.
+//! The gateway's own endpoints: token, revocation, introspection, JWK Set, issuer metadata.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::count_limits::count_client;
 use super::rejection::Rejection;
 use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::EndpointRequest;
+use crate::issuer::introspection::IntrospectedToken;
 use crate::issuer::metadata::CachedDocument;
 use crate::issuer::revocation::Revoked;
 use crate::oauth::observer::Unobserved;
@@ -34,9 +35,13 @@ pub(crate) fn admit(built_in: BuiltIn, peer: &Peer, method: &Method) -> Result<(
     match built_in {
         BuiltIn::Jwks | BuiltIn::Metadata if *method == Method::GET || *method == Method::HEAD => Ok(()),
         BuiltIn::Jwks | BuiltIn::Metadata => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("GET, HEAD"))),
-        BuiltIn::Token | BuiltIn::Revocation if !peer.keeps_secrets() => Err(Rejection::ClearText),
-        BuiltIn::Token | BuiltIn::Revocation if *method == Method::POST => Ok(()),
-        BuiltIn::Token | BuiltIn::Revocation => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST"))),
+        BuiltIn::Token | BuiltIn::Revocation | BuiltIn::Introspection if !peer.keeps_secrets() => {
+            Err(Rejection::ClearText)
+        }
+        BuiltIn::Token | BuiltIn::Revocation | BuiltIn::Introspection if *method == Method::POST => Ok(()),
+        BuiltIn::Token | BuiltIn::Revocation | BuiltIn::Introspection => {
+            Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST")))
+        }
     }
 }
 
@@ -55,6 +60,7 @@ pub(crate) async fn answer(
         BuiltIn::Metadata => Ok(document(head, oauth.server.metadata(), open)),
         BuiltIn::Token => token(snapshot, oauth, peer, open, request, head, body).await,
         BuiltIn::Revocation => revoke(snapshot, oauth, peer, open, request, head, body).await,
+        BuiltIn::Introspection => introspect(snapshot, oauth, peer, open, request, head, body).await,
     }
 }
 
@@ -121,6 +127,28 @@ async fn revoke(
     }
     open.log.allowed();
     let mut response = Response::new(Content::whole(""));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+async fn introspect(
+    snapshot: &Snapshot,
+    oauth: &OwnIssuer,
+    peer: &Peer,
+    open: &mut OpenRequest,
+    request: &CanonicalRequest,
+    head: &ReceivedHead,
+    body: &mut Option<ClientBody>,
+) -> Result<Response<Content>, Rejection> {
+    // Nothing is said of a token if that cannot be recorded.
+    open.reserve()?;
+    let body = collect(body.take()).await?;
+    let request = endpoint_request(peer, request, head, &body, clock::now());
+    let IntrospectedToken { body, client, token_id } = oauth.server.introspect(&snapshot.trust, request).await?;
+    open.log.asked_about(client, token_id);
+    open.log.allowed();
+    let mut response = Response::new(Content::whole(body));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

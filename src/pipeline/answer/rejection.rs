@@ -196,11 +196,7 @@ impl Rejection {
             | Self::AuditUnavailable
             | Self::Token(TokenRefusal::Busy(_))
             | Self::Upstream(UpstreamFault::Full | UpstreamFault::Open) => Some(SOON),
-            Self::Unauthenticated(AuthenticateError::Refused(refused))
-                if refused.reason.is_outage() =>
-            {
-                Some(LATER)
-            }
+            Self::Unauthenticated(AuthenticateError::Refused(refused)) if refused.reason.is_outage() => Some(LATER),
             Self::Token(TokenRefusal::NotRevoked(NotRevoked::Busy)) => Some(SOON),
             Self::Token(TokenRefusal::TooManyFailures { wait, .. })
             | Self::Unauthenticated(AuthenticateError::TooManyFailures { wait }) => Some(seconds(*wait).max(1).into()),

@@ -25,6 +25,7 @@ pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
             | ClientFault::Elsewhere { .. },
         ) => StatusCode::UNAUTHORIZED,
         GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        GrantFault::MayNotIntrospect { .. } => StatusCode::FORBIDDEN,
         GrantFault::InvalidRequest(_)
         | GrantFault::Client(ClientFault::InvalidRequest(_))
         | GrantFault::UnsupportedGrant
@@ -46,6 +47,9 @@ pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
             ("another address".to_owned(), format!("an address {}", AddressList::AllowedByClient))
         }
         GrantFault::OthersToken { .. } => ("a token of another client".to_owned(), "a token of the client".to_owned()),
+        GrantFault::MayNotIntrospect { client } => {
+            (format!("client={client}"), "a client of oauth.introspection.clients".to_owned())
+        }
         GrantFault::InvalidRequest(_)
         | GrantFault::UnsupportedMediaType
         | GrantFault::UnsupportedGrant
@@ -77,7 +81,7 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
             ) => Reason::InvalidClient,
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
-            GrantFault::OthersToken { .. } => Reason::ClientNotAllowed,
+            GrantFault::OthersToken { .. } | GrantFault::MayNotIntrospect { .. } => Reason::ClientNotAllowed,
             GrantFault::Client(ClientFault::Elsewhere { .. }) => Reason::AddressNotAllowed,
         },
     }

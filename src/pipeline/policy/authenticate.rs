@@ -178,7 +178,9 @@ pub(crate) async fn authenticate_anew(
         PresentedStatic::Unknown if !snapshot.trust.asks_about_others(presented.field, expected) => {
             Err(unknown_static(Ok(())))
         }
-        PresentedStatic::Unknown | PresentedStatic::Other => verify(snapshot, presented, expected, now, &mut Unobserved).await,
+        PresentedStatic::Unknown | PresentedStatic::Other => {
+            verify(snapshot, presented, expected, now, &mut Unobserved).await
+        }
     }
 }
 

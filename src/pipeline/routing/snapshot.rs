@@ -73,7 +73,7 @@ pub(crate) enum OpenStreamsRule {
 pub(crate) struct OwnIssuer {
     /// Shared with the task that rotates its keys.
     pub(crate) server: Arc<AuthorizationServer>,
-    /// Shared by the token and the revocation endpoint, because secrets can be guessed at both.
+    /// Shared by the token, the revocation and the introspection endpoint, because secrets can be guessed at each.
     pub(crate) token_limits: Vec<RateLimit>,
     pub(crate) client_limits: ClientLimits,
     pub(crate) revoker: Revoker,
@@ -84,6 +84,7 @@ pub(crate) struct OwnIssuer {
 pub(crate) enum BuiltIn {
     Token,
     Revocation,
+    Introspection,
     Jwks,
     Metadata,
 }
@@ -150,6 +151,8 @@ impl Snapshot {
             BuiltIn::Token
         } else if path == endpoints.revocation {
             BuiltIn::Revocation
+        } else if endpoints.introspection.as_deref() == Some(path) {
+            BuiltIn::Introspection
         } else if path == endpoints.jwks {
             BuiltIn::Jwks
         } else if endpoints.metadata.iter().any(|place| path == place) {
@@ -185,12 +188,12 @@ fn outside_routes(token_limits: &[RateLimit]) -> impl Iterator<Item = SeriesName
 }
 
 impl BuiltIn {
-    pub(crate) const ALL: [Self; 4] = [Self::Token, Self::Revocation, Self::Jwks, Self::Metadata];
+    pub(crate) const ALL: [Self; 5] = [Self::Token, Self::Revocation, Self::Introspection, Self::Jwks, Self::Metadata];
 
     /// Whether its requests count by the limits of the token endpoint.
     pub(crate) const fn counts_token_limits(self) -> bool {
         match self {
-            Self::Token | Self::Revocation => true,
+            Self::Token | Self::Revocation | Self::Introspection => true,
             Self::Jwks | Self::Metadata => false,
         }
     }
@@ -200,6 +203,7 @@ impl BuiltIn {
         match self {
             Self::Token => "(token)",
             Self::Revocation => "(revocation)",
+            Self::Introspection => "(introspection)",
             Self::Jwks => "(jwks)",
             Self::Metadata => "(metadata)",
         }

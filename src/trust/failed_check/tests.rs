@@ -14,7 +14,7 @@ use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
 use crate::oauth::confirmation::{Confirmation, Thumbprint};
 
-const ALL: [TokenError; 18] = [
+const ALL: [TokenError; 20] = [
     TokenError::Malformed,
     TokenError::TooManyScopes,
     TokenError::UnknownIssuer,
@@ -28,6 +28,8 @@ const ALL: [TokenError; 18] = [
     TokenError::UnknownKid,
     TokenError::KeysUnavailable,
     TokenError::BadSignature,
+    TokenError::IntrospectionUnavailable,
+    TokenError::Inactive,
     TokenError::Revoked,
     TokenError::UnknownClient,
     TokenError::NotProven,
@@ -71,6 +73,8 @@ fn failed(reason: TokenError, value: &str) -> FailedCheck {
         TokenError::UnknownKid => FailedCheck::unknown_key(&issuer, &header),
         TokenError::KeysUnavailable => FailedCheck::keys_unavailable(&issuer, true),
         TokenError::BadSignature => FailedCheck::bad_signature(&issuer, &key),
+        TokenError::IntrospectionUnavailable => FailedCheck::introspection_unavailable(&issuer.settings.name, value),
+        TokenError::Inactive => FailedCheck::inactive(&issuer.settings.name),
         TokenError::Revoked => {
             let tokens = RevokedTokens::OfClient(value);
             FailedCheck::revoked(&AppliedRevocation { tokens, issued_before: Some(2_000_000_000) })

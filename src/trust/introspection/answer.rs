@@ -47,7 +47,8 @@ impl TokenAnswer {
                 return Err(malformed(format!("an introspection answer whose `active` is {}", json_type(other))));
             }
         }
-        let mut active = ActiveToken { body: body.into(), until: instant + cache, default_end: now.plus(cache).seconds() };
+        let mut active =
+            ActiveToken { body: body.into(), until: instant + cache, default_end: now.plus(cache).seconds() };
         // Claims that cannot be read refuse the token wherever it is used.
         if let Ok(claims) = active.claims() {
             let left = UnixTime::from_seconds(claims.expires_at).since(now);

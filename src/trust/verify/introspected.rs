@@ -10,8 +10,6 @@ use base64::Engine as _;
 use http::HeaderName;
 use serde_json::Value;
 
-use crate::trust::claimed_caller::ClaimedCaller;
-use crate::trust::entry_choice::{self, claimed_entry};
 use super::checks::{check_audience, check_time};
 use super::{AllowedIssuers, Expectations, TokenEvidence, Trust, Verified};
 use crate::clock::UnixTime;
@@ -20,8 +18,10 @@ use crate::jose::claims::{Claims, ClaimsFault};
 use crate::jose::token::unverified_claims;
 use crate::oauth::observer::Observer;
 use crate::trust::caller_claims::caller;
-use crate::trust::field_check::check_place;
+use crate::trust::claimed_caller::ClaimedCaller;
+use crate::trust::entry_choice::{self, claimed_entry};
 use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
+use crate::trust::field_check::check_place;
 use crate::trust::introspection::Introspection;
 use crate::trust::introspection::answer::TokenAnswer;
 use crate::trust::issuer::TrustedIssuer;
@@ -148,7 +148,8 @@ fn check_iss(issuer: &TrustedIssuer, claims: &Claims) -> Result<(), FailedCheck>
 /// RFC 6749 §5.1; some servers name the kind of token in `token_use` or `typ`.
 fn check_kind(issuer: &TrustedIssuer, claims: &Claims) -> Result<(), FailedCheck> {
     let is_type = |text: &str| ["bearer", "dpop"].iter().any(|known| text.eq_ignore_ascii_case(known));
-    for (name, wanted) in [("token_type", "Bearer or DPoP"), ("token_use", "access_token"), ("typ", "an access token")] {
+    for (name, wanted) in [("token_type", "Bearer or DPoP"), ("token_use", "access_token"), ("typ", "an access token")]
+    {
         let text = match claims.all.get(name) {
             None | Some(Value::Null) => continue,
             Some(Value::String(text)) => text.as_str(),
@@ -163,7 +164,11 @@ fn check_kind(issuer: &TrustedIssuer, claims: &Claims) -> Result<(), FailedCheck
             return Err(FailedCheck::other_kind(name, text, wanted));
         }
         if name == "token_type" && text.eq_ignore_ascii_case("dpop") && claims.confirmation.key.is_none() {
-            return Err(FailedCheck::new(TokenError::Malformed, "token_type=DPoP without cnf.jkt", "the key in cnf.jkt"));
+            return Err(FailedCheck::new(
+                TokenError::Malformed,
+                "token_type=DPoP without cnf.jkt",
+                "the key in cnf.jkt",
+            ));
         }
     }
     Ok(())
@@ -186,7 +191,8 @@ mod tests {
 
     #[test]
     fn a_jwt_is_known_by_its_header_whatever_follows() {
-        for jwt in ["eyJhbGciOiJub25lIn0.e30.", "eyJ", "eyJhbGciOiJkaXIifQ....", "eyAg.x", "ewo.x.y", "IHsiYSI6MX0.b.c"] {
+        for jwt in ["eyJhbGciOiJub25lIn0.e30.", "eyJ", "eyJhbGciOiJkaXIifQ....", "eyAg.x", "ewo.x.y", "IHsiYSI6MX0.b.c"]
+        {
             assert!(is_jwt(jwt), "{jwt}");
         }
         for opaque in ["", "abc", "a.b.c", "ory_at_x.y", "ey.ey.ey", "2YotnFZFEjr1zCsicMWpAA", "e30", "....."] {

@@ -29,7 +29,8 @@ fn publish(keys: &KeyCache, key: &SigningKey, usable_for: Duration) {
 async fn verified(key: &SigningKey) -> (Trust, Verified) {
     let keys = Arc::new(KeyCache::remote());
     publish(&keys, key, DAY);
-    let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys, introspection: None })], Arc::default());
+    let trust =
+        Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys, introspection: None })], Arc::default());
     let token = key.sign("JWT", claims().to_string().as_bytes()).unwrap();
     let verified = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW), &mut Unobserved).await.unwrap();
     (trust, verified)
@@ -69,7 +70,11 @@ async fn a_token_that_was_good_dies_with_its_key() {
 async fn an_issuer_that_is_configured_anew_is_another() {
     let (trust, verified) = verified(&key()).await;
     assert!(trust.knows(&verified));
-    let reconfigured = TrustedIssuer { settings: settings(), keys: Arc::clone(&verified.token().unwrap().issuer.keys), introspection: None };
+    let reconfigured = TrustedIssuer {
+        settings: settings(),
+        keys: Arc::clone(&verified.token().unwrap().issuer.keys),
+        introspection: None,
+    };
     assert!(!Trust::new(vec![Arc::new(reconfigured)], Arc::default()).knows(&verified));
 }
 

@@ -17,9 +17,7 @@ const REALM: &str = "portcullis";
 pub(crate) fn challenge(rejection: &Rejection, _route: Option<&Route>) -> Option<HeaderValue> {
     let text = match rejection {
         Rejection::Unauthenticated(AuthenticateError::Missing { .. }) => format!("Bearer realm=\"{REALM}\""),
-        Rejection::Unauthenticated(AuthenticateError::Refused(refused))
-            if !refused.reason.is_outage() =>
-        {
+        Rejection::Unauthenticated(AuthenticateError::Refused(refused)) if !refused.reason.is_outage() => {
             format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\"")
         }
         Rejection::Forbidden(Forbidden::MissingScope { all_of, any_of, .. }) => {
