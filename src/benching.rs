@@ -54,7 +54,8 @@ impl Verifying {
         });
         let token = key.sign("at+jwt", claims.to_string().as_bytes()).ok()?;
         let keys = KeySet::from_keys(vec![Arc::new(key.verifying_key().ok()?)]);
-        let issuer = TrustedIssuer { settings: settings(algorithm)?, keys: Arc::new(KeyCache::own(keys)) };
+        let issuer =
+            TrustedIssuer { settings: settings(algorithm)?, keys: Arc::new(KeyCache::own(keys)), introspection: None };
         let trust = Trust::new(vec![Arc::new(issuer)], Arc::new(PublishedRevocations::from(Revocations::default())));
         let mut verifying = Self { token, trust, cache: TokenCache::new() };
         let verified = Rc::new(verifying.verified()?);

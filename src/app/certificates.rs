@@ -254,7 +254,7 @@ impl CertificateSet {
     /// Adds the certificates of these issuers. `new` are those that the configuration has read.
     pub(super) fn add_issuers(&mut self, issuers: &[IssuerInUse], new: Vec<(IssuerCa, FileWatch)>) {
         let is_used = |ca: &IssuerCa| {
-            let mut used = issuers.iter().filter_map(|issuer| issuer.source.fetched()?.ca.as_ref());
+            let mut used = issuers.iter().filter_map(|issuer| issuer.source.ca());
             used.any(|used| used.is_copy_of(ca))
         };
         let kept = self.before.iter().filter(|known| match &known.user {

@@ -14,6 +14,7 @@ use super::tasks::{Task, TaskSubject};
 use crate::config::types::ExternalIssuer;
 use crate::file_watch::FileWatch;
 use crate::oauth::caller::IssuerName;
+use crate::trust::introspection::Introspection;
 use crate::trust::issuer::{IssuerSettings, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
 use crate::trust::key_file::WatchedKeyFile;
@@ -36,7 +37,7 @@ pub(super) struct IssuerInUse {
 /// The certificates of these issuers, with their watches.
 pub(super) fn take_certificates(issuers: &mut [ExternalIssuer]) -> Vec<(IssuerCa, FileWatch)> {
     let taken = issuers.iter_mut().filter_map(|issuer| {
-        let ca = issuer.source.fetched()?.ca.clone()?;
+        let ca = issuer.source.ca().cloned()?;
         Some((ca, issuer.watch.take()?))
     });
     taken.collect()
@@ -88,18 +89,24 @@ impl IssuerInUse {
                 };
                 (known_keys.unwrap_or_else(restored), None)
             }
+            KeySource::Introspected(_) => (Arc::new(KeyCache::local(Arc::default())), None),
         };
+        let introspection = Introspection::of(&settings.name, &source);
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { number, trusted: Arc::new(TrustedIssuer { settings, keys }), source, key_watch }
+        Self { number, trusted: Arc::new(TrustedIssuer { settings, keys, introspection }), source, key_watch }
     }
 
     /// The same issuer beside these changed entries.
     fn beside(&self, changed: &[IssuerSettings]) -> Self {
         let mut same = self.clone();
-        let TrustedIssuer { settings, keys } = &*self.trusted;
+        let TrustedIssuer { settings, keys, introspection } = &*self.trusted;
         if changed.iter().any(|other| other.may_choose_tokens_of(settings)) {
-            same.trusted = Arc::new(TrustedIssuer { settings: settings.clone(), keys: Arc::clone(keys) });
+            same.trusted = Arc::new(TrustedIssuer {
+                settings: settings.clone(),
+                keys: Arc::clone(keys),
+                introspection: introspection.clone(),
+            });
         }
         same
     }
@@ -111,7 +118,8 @@ impl IssuerInUse {
             (KeySource::Local(own), KeySource::Local(other)) => {
                 own.file == other.file && self.trusted.keys.keys().is_same(&other.keys)
             }
-            (KeySource::Fetched(_), KeySource::Local(_)) | (KeySource::Local(_), KeySource::Fetched(_)) => false,
+            (KeySource::Introspected(own), KeySource::Introspected(other)) => own == other,
+            (KeySource::Fetched(_) | KeySource::Local(_) | KeySource::Introspected(_), _) => false,
         };
         has_same_source && self.trusted.settings == issuer.settings
     }
@@ -134,7 +142,7 @@ impl IssuerInUse {
 
     /// The task that keeps its keys fresh. `None` if they change with the configuration only.
     pub(super) fn task(&self, state_directory: &Path) -> Option<Task> {
-        let TrustedIssuer { settings, keys } = &*self.trusted;
+        let TrustedIssuer { settings, keys, introspection: _ } = &*self.trusted;
         let (settings, cache, subject) = (settings.clone(), Arc::clone(keys), TaskSubject::Issuer(self.number));
         match &self.source {
             KeySource::Fetched(source) => {
@@ -146,6 +154,8 @@ impl IssuerInUse {
                 let file = WatchedKeyFile { settings, path, watch, cache };
                 Some(Task::new(subject, background::watch_key_file(file)))
             }
+            // Requests ask about tokens themselves.
+            KeySource::Introspected(_) => None,
         }
     }
 }

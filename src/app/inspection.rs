@@ -17,6 +17,7 @@ use crate::issuer::offload::{self, Offload};
 use crate::issuer::ring_store;
 use crate::jose::key_set::KeySet;
 use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot, SnapshotParts};
+use crate::trust::introspection::Introspection;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::key_source::KeySource;
@@ -51,6 +52,11 @@ async fn snapshot_with(
         own = server;
     }
     for issuer in config.issuers {
+        let introspection = match known.and_then(|known| known_issuer(&issuer, known)) {
+            // Its answers count for the changed configuration too.
+            Some(known) if known.introspection.is_some() => known.introspection.clone(),
+            Some(_) | None => Introspection::of(&issuer.settings.name, &issuer.source),
+        };
         let keys = match known.map(|known| known_keys(&issuer, known)) {
             Some(Some(keys)) => keys,
             None | Some(None) => {
@@ -59,7 +65,7 @@ async fn snapshot_with(
                 Arc::new(keys)
             }
         };
-        issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings, keys }));
+        issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings, keys, introspection }));
     }
     let parts = SnapshotParts {
         config: config.id,
@@ -82,10 +88,10 @@ async fn snapshot_with(
 
 /// The keys of an issuer of a changed configuration. `None` if they must be loaded, because other ones are usable now.
 fn known_keys(issuer: &ExternalIssuer, known: &Trust) -> Option<Arc<KeyCache>> {
-    if matches!(issuer.source, KeySource::Local(_)) {
+    if matches!(issuer.source, KeySource::Local(_) | KeySource::Introspected(_)) {
         return None;
     }
-    let Some(same) = known.issuers().iter().find(|known| known.settings.name == issuer.settings.name) else {
+    let Some(same) = known_issuer(issuer, known) else {
         return Some(Arc::new(KeyCache::own(KeySet::default())));
     };
     let must_fetch =
@@ -93,11 +99,15 @@ fn known_keys(issuer: &ExternalIssuer, known: &Trust) -> Option<Arc<KeyCache>> {
     (!must_fetch).then(|| Arc::clone(&same.keys))
 }
 
+fn known_issuer<'t>(issuer: &ExternalIssuer, known: &'t Trust) -> Option<&'t Arc<TrustedIssuer>> {
+    known.issuers().iter().find(|known| known.settings.name == issuer.settings.name)
+}
+
 /// Before the first start there is no signing key, so there are neither own tokens nor a server to issue them.
 fn own_issuer(oauth: Oauth, revoker: Revoker) -> Result<(TrustedIssuer, Option<OwnIssuer>), StartError> {
     let Some(ring) = ring_store::peek(&oauth.ring)? else {
         let keys = Arc::new(KeyCache::own(KeySet::default()));
-        return Ok((TrustedIssuer { settings: oauth.trust, keys }, None));
+        return Ok((TrustedIssuer { settings: oauth.trust, keys, introspection: None }, None));
     };
     let keys = Arc::new(KeyCache::own(ring.verifying_keys()?));
     let offloads = Offloads {
@@ -114,5 +124,5 @@ fn own_issuer(oauth: Oauth, revoker: Revoker) -> Result<(TrustedIssuer, Option<O
     );
     let Oauth { token_limits, client_limits, .. } = oauth;
     let own = OwnIssuer { server: Arc::new(server), token_limits, client_limits, revoker };
-    Ok((TrustedIssuer { settings: oauth.trust, keys }, Some(own)))
+    Ok((TrustedIssuer { settings: oauth.trust, keys, introspection: None }, Some(own)))
 }

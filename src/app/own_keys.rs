@@ -107,7 +107,7 @@ impl OwnKeys {
     }
 
     pub(super) fn trusted(&self, settings: IssuerSettings) -> Arc<TrustedIssuer> {
-        Arc::new(TrustedIssuer { settings, keys: Arc::clone(&self.verifying) })
+        Arc::new(TrustedIssuer { settings, keys: Arc::clone(&self.verifying), introspection: None })
     }
 
     /// Other rules of rotation, which the keeper follows within a second.

@@ -27,6 +27,7 @@ use crate::telemetry::metric_labels::{
 use crate::telemetry::metrics::{self, Process};
 use crate::telemetry::process_usage::ProcessUsage;
 use crate::telemetry::static_token_times::StaticTokenTimes;
+use crate::trust::introspection::Introspection;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::progress::FetchResult;
 use crate::trust::report::{IssuerReport, IssuersReport, KeySetState};
@@ -77,16 +78,21 @@ pub(super) fn probes(drain: Drain, sources: ScrapeSources, workers: Vec<mpsc::Se
 fn out_of_reach(snapshot: &Snapshot) -> String {
     let now = Instant::now();
     let remark = |issuer: &Arc<TrustedIssuer>| {
-        if !issuer.keys.with_progress(|progress| progress.out_of_reach) {
+        let is_unasked = |introspection: &Arc<Introspection>| introspection.with_status(|status| status.out_of_reach);
+        let is_unreachable = issuer.introspection.as_ref().is_some_and(is_unasked);
+        if !is_unreachable && !issuer.keys.with_progress(|progress| progress.out_of_reach) {
             return None;
         }
         let name = issuer.settings.name.as_str();
-        Some(match KeySetState::of(&issuer.keys, now) {
+        Some(match KeySetState::of(issuer, now) {
             KeySetState::Local => {
                 format!("the key file of issuer `{name}` cannot be used: its last good keys are used\n")
             }
             KeySetState::Own | KeySetState::Fresh | KeySetState::Stale => {
                 format!("issuer `{name}` is unreachable: its last known good keys are used\n")
+            }
+            KeySetState::Introspected => {
+                format!("issuer `{name}` gives no answers about tokens: requests with its tokens get 503\n")
             }
             KeySetState::Expired | KeySetState::Missing => {
                 format!("issuer `{name}` is unreachable: requests with its tokens get 503\n")
@@ -166,6 +172,7 @@ fn process(sources: &ScrapeSources) -> Process {
         revocations: snapshot.trust.revocations().current().len() as u64,
         revocations_refused: snapshot.trust.revocations().refused(),
         jwks_age: snapshot.trust.issuers().iter().filter_map(age).collect(),
+        introspections: snapshot.trust.issuers().iter().flat_map(introspections).collect(),
         jwks_fetches: remote().flat_map(fetches).collect(),
         jwks_stale_served: remote().map(|issuer| (labels(issuer), issuer.keys.stale_served())).collect(),
         certificate_expiry,
@@ -199,6 +206,17 @@ fn static_token_times(token: StaticTokenUse<'_>) -> StaticTokenTimes {
         until: token.until.seconds(),
         last_used: token.last_used.map(UnixTime::seconds),
     }
+}
+
+fn introspections(issuer: &Arc<TrustedIssuer>) -> Vec<(FetchLabels, u64)> {
+    let Some(introspection) = &issuer.introspection else { return Vec::new() };
+    let name = issuer.settings.name.as_str();
+    introspection.with_status(|status| {
+        let counts = status.counts();
+        counts
+            .map(|(result, count)| (FetchLabels { issuer: name.to_owned(), result: result.as_str() }, count))
+            .collect()
+    })
 }
 
 /// The secrets that have an end.

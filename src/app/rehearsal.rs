@@ -120,7 +120,7 @@ impl Rehearsal {
         let mut issuers = Vec::new();
         let (mut own, mut clients) = (None, None);
         if let Some(oauth) = &config.oauth {
-            issuers.push(signer.trusted(oauth.trust.clone(), facts)?);
+            issuers.push(signer.trusted(oauth.trust.clone(), false, facts)?);
             let known = Arc::new(Clients::new(oauth.clients.clone()));
             let offloads = Offloads {
                 signatures: offload(runtime.handle(), offload::SIGNATURES),
@@ -138,7 +138,7 @@ impl Rehearsal {
             clients = Some(known);
         }
         for issuer in &config.issuers {
-            issuers.push(signer.trusted(issuer.settings.clone(), facts)?);
+            issuers.push(signer.trusted(issuer.settings.clone(), issuer.source.introspected().is_some(), facts)?);
         }
         let snapshot = snapshot(config, facts, issuers, own);
         let published = Arc::new(ArcSwap::from_pointee(snapshot));

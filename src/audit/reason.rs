@@ -45,6 +45,8 @@ reasons! {
     UnknownKid => "unknown_kid", refusal;
     KeysUnavailable => "keys_unavailable", failure;
     BadSignature => "bad_signature", refusal;
+    IntrospectionUnavailable => "introspection_unavailable", failure;
+    TokenInactive => "token_inactive", refusal;
     Expired => "expired", refusal;
     NotYetValid => "not_yet_valid", refusal;
     BadAudience => "bad_audience", refusal;

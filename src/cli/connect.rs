@@ -19,9 +19,11 @@ use url::Url;
 use super::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, out, styled};
 use crate::clock::{self, UnixTime};
 use crate::config::types::Config;
+use crate::oauth::caller::IssuerName;
 use crate::telemetry::error_chain::ErrorChain;
+use crate::trust::introspection::{Introspection, NoAnswer};
 use crate::trust::issuer::IssuerSettings;
-use crate::trust::key_source::FetchedKeys;
+use crate::trust::key_source::{FetchedKeys, IntrospectionEndpoint};
 use crate::trust::refresher;
 use crate::upstream::dial::{DialFault, DialRules, DialledServer, dial};
 use crate::upstream::host::HostRule;
@@ -44,7 +46,7 @@ struct Connection {
 }
 
 struct Found {
-    /// `None` if only the proxy of an issuer connects to it.
+    /// `None` if only the proxy of an issuer connects to it, or the issuer is asked about its tokens.
     server: Option<DialledServer>,
     /// Of an issuer.
     keys: Option<usize>,
@@ -57,8 +59,14 @@ struct Unusable {
 
 /// One of the connections to be made.
 enum Task {
-    Server { upstream: String, server: Server, rules: Box<DialRules> },
+    Server {
+        upstream: String,
+        server: Server,
+        rules: Box<DialRules>,
+    },
     Issuer(Box<FetchedIssuer>),
+    /// An issuer that is asked about its tokens.
+    Introspection(IssuerName, Box<IntrospectionEndpoint>),
 }
 
 /// An issuer whose keys are fetched.
@@ -109,6 +117,9 @@ fn tasks(config: &Config) -> Vec<Task> {
         })
     });
     let issuers = config.issuers.iter().filter_map(|issuer| {
+        if let Some(endpoint) = issuer.source.introspected() {
+            return Some(Task::Introspection(issuer.settings.name.clone(), Box::new(endpoint.clone())));
+        }
         let (settings, source) = (issuer.settings.clone(), issuer.source.fetched()?.clone());
         Some(Task::Issuer(Box::new(FetchedIssuer { settings, source })))
     });
@@ -143,6 +154,14 @@ impl Task {
                 let server = url.unwrap_or_else(|| issuer.settings.metadata_issuer().to_owned());
                 let name = issuer.settings.name.as_str().to_owned();
                 let found = found_of_issuer(&issuer, &server).await;
+                Connection { kind: "issuer", name, server, found }
+            }
+            Self::Introspection(issuer, endpoint) => {
+                let (name, server) = (issuer.as_str().to_owned(), endpoint.url.to_string());
+                let asked = Arc::new(Introspection::new(issuer, *endpoint)).probe().await;
+                let remedy = || format!("check `introspection`, `ca` and `fetch` of `issuers.{name}`");
+                let found = asked.map_err(|NoAnswer(why)| Unusable { reason: why.to_string(), remedy: remedy() });
+                let found = found.map(|()| Found { server: None, keys: None });
                 Connection { kind: "issuer", name, server, found }
             }
         }
@@ -271,7 +290,8 @@ impl Connection {
         };
         let keys = keys.map(|keys| counted(keys as u64, "key"));
         let Some(server) = server else {
-            let parts = [Some(styled(GOOD, "ok")), Some("through its proxy".to_owned()), keys];
+            let how = if keys.is_some() { "through its proxy" } else { "answers about tokens" };
+            let parts = [Some(styled(GOOD, "ok")), Some(how.to_owned()), keys];
             return parts.into_iter().flatten().collect::<Vec<_>>().join("  ");
         };
         let mut parts = vec![styled(GOOD, "ok"), server.address.clone()];

@@ -17,6 +17,7 @@ use crate::config::needs::Needs;
 use crate::config::revision::file_part;
 use crate::config::types::Config;
 use crate::issuer::ring_store;
+use crate::trust::introspection::Introspection;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher;
@@ -97,12 +98,20 @@ async fn from_issuers(config: &Config) -> IssuersReport {
             .flatten()
             .and_then(|ring| ring.verifying_keys().ok())
             .unwrap_or_default();
-        issuers.push(TrustedIssuer { settings: oauth.trust.clone(), keys: Arc::new(KeyCache::own(keys)) });
+        issuers.push(TrustedIssuer {
+            settings: oauth.trust.clone(),
+            keys: Arc::new(KeyCache::own(keys)),
+            introspection: None,
+        });
     }
     for issuer in &config.issuers {
         // A failure is in the report.
         let (keys, _) = refresher::load_once(&issuer.settings, &issuer.source).await;
-        issuers.push(TrustedIssuer { settings: issuer.settings.clone(), keys: Arc::new(keys) });
+        let introspection = Introspection::of(&issuer.settings.name, &issuer.source);
+        if let Some(introspection) = &introspection {
+            let _ = introspection.probe().await;
+        }
+        issuers.push(TrustedIssuer { settings: issuer.settings.clone(), keys: Arc::new(keys), introspection });
     }
     let now = Instant::now();
     let issuers = issuers.iter().map(|issuer| IssuerReport::of(issuer, now)).collect();
@@ -139,7 +148,12 @@ fn rows(issuer: &IssuerReport) -> Vec<Row> {
         let kid = key.kid.as_deref().map_or_else(|| "(no kid)".to_owned(), shown);
         plain(format!("{kid} {}", key.alg))
     });
-    let first = keys.next().unwrap_or_else(|| ("(none)".to_owned(), WARN));
+    let none = if matches!(issuer.state, KeySetState::Introspected) {
+        plain("-".to_owned())
+    } else {
+        ("(none)".to_owned(), WARN)
+    };
+    let first = keys.next().unwrap_or(none);
     let name = (issuer.name.clone(), NAME);
     let mut rows = vec![[name, (state, style), of(issuer.age_s), of(issuer.next_refresh_s), plain(clock), first]];
     let nothing = || plain(String::new());
@@ -155,11 +169,15 @@ fn state(issuer: &IssuerReport) -> (String, Style) {
         KeySetState::Stale => "stale",
         KeySetState::Expired => "expired",
         KeySetState::Missing => "missing",
+        KeySetState::Introspected => "introspected",
     };
     if issuer.out_of_reach {
         let fault = if matches!(issuer.state, KeySetState::Local) { "file not usable" } else { "unreachable" };
         (format!("{state}, {fault}"), WARN)
-    } else if matches!(issuer.state, KeySetState::Own | KeySetState::Local | KeySetState::Fresh) {
+    } else if matches!(
+        issuer.state,
+        KeySetState::Own | KeySetState::Local | KeySetState::Fresh | KeySetState::Introspected
+    ) {
         (state.to_owned(), GOOD)
     } else {
         (state.to_owned(), WARN)

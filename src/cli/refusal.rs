@@ -47,7 +47,7 @@ impl Refusal {
 impl From<FailedCheck> for Refusal {
     fn from(FailedCheck { reason, values }: FailedCheck) -> Self {
         let (name, meaning) = explain(reason);
-        let status = if reason == TokenError::KeysUnavailable { 503 } else { 401 };
+        let status = if reason.is_outage() { 503 } else { 401 };
         let text = format!("{meaning}: {values}");
         Self { status, reason: name, text, values: Some(values), cause: Cause::Check(reason) }
     }
@@ -96,6 +96,10 @@ fn explain(reason: TokenError) -> (&'static str, &'static str) {
             ("keys_unavailable", "the issuer's keys cannot be fetched; the gateway answers 503")
         }
         TokenError::BadSignature => ("bad_signature", "the signature was not made with the issuer's key"),
+        TokenError::IntrospectionUnavailable => {
+            ("introspection_unavailable", "the issuer cannot be asked about it; the gateway answers 503")
+        }
+        TokenError::Inactive => ("token_inactive", "its issuer says that it is unknown, expired or revoked"),
         TokenError::UnknownClient => ("unknown_client", "it is a token of ours, and `oauth.clients` lacks its client"),
         TokenError::Revoked => ("revoked", "it was revoked"),
         TokenError::Proof(ProofError::Missing) => ("not_proven", "it is bound to a key, and the request has no proof"),

@@ -34,7 +34,7 @@ macro_rules! lints {
 
 lints! {
     AuditDisk "audit-disk" "The disk cannot hold the audit log.",
-    ClearTextKeys "clear-text-keys" "The keys of an issuer or of a client are fetched in clear text.",
+    ClearTextKeys "clear-text-keys" "The keys of an issuer or of a client are fetched in clear text, or an issuer is asked about tokens so.",
     ClearTextToken "clear-text-token" "A route forwards tokens to another machine in clear text.",
     EmptyClaims "empty-claims" "An access rule has an empty `claims`, which requires nothing.",
     EndingCertificate "ending-certificate" "A certificate ends within 14 days.",

@@ -11,6 +11,7 @@ pub(crate) mod config_test;
 pub(crate) mod cors;
 pub(crate) mod federation;
 pub(crate) mod host;
+pub(crate) mod introspection;
 pub(crate) mod issuer;
 pub(crate) mod key_source;
 pub(crate) mod limits;

@@ -118,6 +118,8 @@ enum SecrecyRule {
     Issuer,
     /// `fetch` of an issuer: the values of its headers are secrets.
     Fetch,
+    /// `introspection` of an issuer: the endpoint and the client's id are shown.
+    Introspection,
     /// A proxy's URL, which may have credentials.
     Proxy,
     /// `jwks` of an issuer: a private key has no place in it, but may be there.
@@ -145,6 +147,9 @@ impl SecrecyRule {
             Self::Issuers => Self::Issuer,
             Self::Issuer if suggest::closest(key, RawIssuer::KEYS) == Some("fetch") => Self::Fetch,
             Self::Issuer if suggest::closest(key, RawIssuer::KEYS) == Some("jwks") => Self::Jwks,
+            Self::Issuer if suggest::closest(key, RawIssuer::KEYS) == Some("introspection") => Self::Introspection,
+            Self::Introspection if ["endpoint", "client_id", "cache"].contains(&key) => Self::Open,
+            Self::Introspection => Self::Secret,
             Self::Fetch if key == "bearer_token_file" => Self::Open,
             Self::Fetch if suggest::closest(key, RawFetch::KEYS) == Some("headers") => Self::HeaderValues,
             Self::Fetch if suggest::closest(key, RawFetch::KEYS) == Some("proxy") => Self::Proxy,
@@ -203,6 +208,7 @@ impl SecrecyRule {
             Self::Open | Self::Issuers | Self::Issuer | Self::Jwks | Self::Tests | Self::Requests => true,
             Self::Root
             | Self::Fetch
+            | Self::Introspection
             | Self::Proxy
             | Self::Oauth
             | Self::Clients
@@ -255,6 +261,7 @@ fn may_be_shown(key: &str, rule: SecrecyRule) -> bool {
         | SecrecyRule::Oauth
         | SecrecyRule::Issuer
         | SecrecyRule::Fetch
+        | SecrecyRule::Introspection
         | SecrecyRule::Open
         | SecrecyRule::Tests
         | SecrecyRule::Headers => key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
@@ -317,7 +324,7 @@ fn is_harmless(section: &str) -> bool {
     let suspicious = |line: &str| {
         mentions_secrets(line)
             || line.trim_end().ends_with("clients:")
-            || ["headers:", "fetch:"].iter().any(|key| line.contains(key))
+            || ["headers:", "fetch:", "introspection:"].iter().any(|key| line.contains(key))
     };
     RawConfig::KEYS.contains(&name) && name != "oauth" && !section.lines().any(suspicious)
 }

@@ -40,6 +40,8 @@ use crate::trust::verify::{Trust, Verified};
 pub(crate) struct ServerSettings {
     pub(crate) endpoints: Endpoints,
     pub(crate) json_requests: bool,
+    /// The clients that may ask about tokens. Empty if there is no introspection endpoint.
+    pub(crate) introspecting: Vec<Identity>,
 }
 
 /// The queues for slow cryptography.
@@ -203,9 +205,9 @@ impl AuthorizationServer {
         self.authenticator.clients().all()
     }
 
-    /// What an assertion of a client is for: one of these.
-    pub(crate) fn assertion_audiences(&self) -> &[String] {
-        &self.audiences
+    /// Whether the client may ask about tokens.
+    pub(super) fn may_introspect(&self, client: &Identity) -> bool {
+        self.settings.introspecting.contains(client)
     }
 
     pub(crate) fn endpoints(&self) -> &Endpoints {

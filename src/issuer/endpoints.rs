@@ -10,6 +10,7 @@ const METADATA: [&str; 2] = ["/.well-known/oauth-authorization-server", "/.well-
 const TOKEN: &str = "/oauth/token";
 const REVOCATION: &str = "/oauth/revoke";
 const AUTHORIZATION: &str = "/oauth/authorize";
+const INTROSPECTION: &str = "/oauth/introspect";
 
 /// The endpoints of one issuer. Paths are decoded and without a slash at the end.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Endpoints {
     pub(crate) revocation: String,
     /// Refuses every request: clients get tokens at the token endpoint alone.
     pub(crate) authorization: String,
+    /// RFC 7662. `None`: there is none.
+    pub(crate) introspection: Option<String>,
     pub(crate) jwks: String,
     pub(crate) metadata: Vec<String>,
     /// Whether clients can present certificates.
@@ -39,6 +42,7 @@ impl Endpoints {
         Self {
             revocation: beside(&token, "revoke").unwrap_or_else(|| format!("{below}{REVOCATION}")),
             authorization: beside(&token, "authorize").unwrap_or_else(|| format!("{below}{AUTHORIZATION}")),
+            introspection: None,
             token,
             jwks: format!("{below}{JWKS}"),
             metadata: metadata_paths(below),
@@ -47,6 +51,13 @@ impl Endpoints {
             issuer: issuer.to_owned(),
             origin_bytes,
         }
+    }
+
+    /// The same with an introspection endpoint.
+    pub(crate) fn with_introspection(self) -> Self {
+        let below = self.issuer[self.origin_bytes..].trim_end_matches('/');
+        let path = beside(&self.token, "introspect").unwrap_or_else(|| format!("{below}{INTROSPECTION}"));
+        Self { introspection: Some(path), ..self }
     }
 
     /// The URL of one of the paths. The origin is that of the issuer.
@@ -71,10 +82,8 @@ impl Endpoints {
 
     /// Every path, which no route may have.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
-        [&self.token, &self.revocation, &self.authorization, &self.jwks]
-            .into_iter()
-            .chain(&self.metadata)
-            .map(String::as_str)
+        let others = self.introspection.iter().chain(&self.metadata);
+        [&self.token, &self.revocation, &self.authorization, &self.jwks].into_iter().chain(others).map(String::as_str)
     }
 
     /// True if two endpoints would have one path.
@@ -147,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_revocation_endpoint_is_beside_the_token_endpoint() {
+    fn other_endpoints_are_beside_the_token_endpoint() {
         for (issuer, token, revocation) in [
             ("https://g.example", "/oauth/token", "/oauth/revoke"),
             ("https://g.example", "/token", "/revoke"),
@@ -155,7 +164,9 @@ mod tests {
             ("https://g.example", "/auth/issue", "/oauth/revoke"),
             ("https://g.example/x", "/auth/issue", "/x/oauth/revoke"),
         ] {
-            assert_eq!(Endpoints::new(issuer, Some(token)).revocation, revocation);
+            let endpoints = Endpoints::new(issuer, Some(token)).with_introspection();
+            assert_eq!(endpoints.revocation, revocation);
+            assert_eq!(endpoints.introspection, Some(revocation.replace("revoke", "introspect")));
         }
     }
 
@@ -165,5 +176,7 @@ mod tests {
         for path in ["/oauth/revoke", "/.well-known/jwks.json", "/.well-known/openid-configuration"] {
             assert!(Endpoints::new("https://g.example", Some(path)).collide(), "{path}");
         }
+        let at_introspection = Endpoints::new("https://g.example", Some("/oauth/introspect"));
+        assert!(!at_introspection.collide() && at_introspection.with_introspection().collide());
     }
 }

@@ -63,6 +63,10 @@ pub(crate) enum GrantFault {
     OthersToken {
         client: Identity,
     },
+    /// A client asks about a token, and may not ask about any.
+    MayNotIntrospect {
+        client: Identity,
+    },
 }
 
 impl Grant {
@@ -158,6 +162,7 @@ impl GrantFault {
                 ProofError::Nonce => TokenErrorCode::UseDpopNonce,
                 ProofError::NoRoom => TokenErrorCode::TemporarilyUnavailable,
             },
+            Self::MayNotIntrospect { .. } => TokenErrorCode::UnauthorizedClient,
         }
     }
 
@@ -179,6 +184,7 @@ impl GrantFault {
             Self::InvalidTarget { .. } => "an audience or resource is not allowed for this client",
             Self::Proof { failed, .. } => proof_description(failed.reason),
             Self::OthersToken { .. } => "the token was issued to another client",
+            Self::MayNotIntrospect { .. } => "the client may not ask about tokens",
         };
         text.into()
     }
@@ -191,7 +197,8 @@ impl GrantFault {
             Self::InvalidScope { client, .. }
             | Self::InvalidTarget { client, .. }
             | Self::Proof { client, .. }
-            | Self::OthersToken { client } => Some(client.clone()),
+            | Self::OthersToken { client }
+            | Self::MayNotIntrospect { client } => Some(client.clone()),
         }
     }
 
@@ -200,9 +207,11 @@ impl GrantFault {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant => false,
             Self::Client(fault) | Self::Assertion(fault) => fault.is_authenticated(),
-            Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::Proof { .. } | Self::OthersToken { .. } => {
-                true
-            }
+            Self::InvalidScope { .. }
+            | Self::InvalidTarget { .. }
+            | Self::Proof { .. }
+            | Self::OthersToken { .. }
+            | Self::MayNotIntrospect { .. } => true,
         }
     }
 

@@ -83,6 +83,10 @@ pub(crate) fn metadata(
         "revocation_endpoint": endpoints.url(&endpoints.revocation),
         "revocation_endpoint_auth_methods_supported": authentication,
     });
+    if let Some(introspection) = &endpoints.introspection {
+        metadata["introspection_endpoint"] = json!(endpoints.url(introspection));
+        metadata["introspection_endpoint_auth_methods_supported"] = json!(authentication);
+    }
     if methods.contains(&ClientAuthMethod::PrivateKeyJwt) {
         for endpoint in ["token", "revocation"] {
             let member = format!("{endpoint}_endpoint_auth_signing_alg_values_supported");

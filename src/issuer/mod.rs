@@ -1,7 +1,7 @@
 //! The gateway's own authorization server: clients, the token endpoint, the signing-key ring, the published documents.
 //!
 //! Takes token requests (RFC 6749 §4.4) and gives access tokens (RFC 9068) or the reason for the refusal. Revokes its
-//! tokens. Knows nothing of routes, rate limits or the audit log: the pipeline passes requests here and records the
+//! tokens, and tells clients that may ask whether they are active. Knows nothing of routes, rate limits or the audit log: the pipeline passes requests here and records the
 //! results.
 
 pub(crate) mod authorization_server;
@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod client_auth;
 pub(crate) mod endpoints;
 pub(crate) mod grant;
+pub(crate) mod introspection;
 pub(crate) mod issuer_keys;
 pub(crate) mod metadata;
 pub(crate) mod offload;

@@ -54,13 +54,15 @@ impl AuthorizationServer {
         request: EndpointRequest<'_>,
         parameters: &mut Parameters,
     ) -> Result<Authenticated<'_>, TokenRefusal> {
-        let EndpointRequest { headers, from, now, trust, .. } = request;
+        let EndpointRequest { headers, certificate, from, now, trust, .. } = request;
         let credentials = std::mem::take(&mut parameters.credentials);
-        match PresentedCredentials::read(headers, credentials, |iss| trust.has_external(iss))? {
+        match PresentedCredentials::read(headers, credentials, certificate, |iss| trust.has_external(iss))? {
             PresentedCredentials::Assertion(assertion) if assertion.kind == AssertionKind::Federated => {
                 self.by_platform(*assertion, request).await
             }
-            presented @ (PresentedCredentials::Assertion(_) | PresentedCredentials::Secret(_)) => {
+            presented @ (PresentedCredentials::Assertion(_)
+            | PresentedCredentials::Secret(_)
+            | PresentedCredentials::Certificate(_)) => {
                 let by = ComparedBy { audiences: &self.audiences, now };
                 Ok(self.authenticator.authenticate(presented, from, by).await?)
             }
@@ -85,6 +87,7 @@ fn grant_fault(fault: ClientFault) -> GrantFault {
         | ClientFault::Malformed { .. }
         | ClientFault::WrongCredentials { .. }
         | ClientFault::Assertion { .. }
+        | ClientFault::Certificate { .. }
         | ClientFault::Elsewhere { .. } => GrantFault::Assertion(fault),
     }
 }

@@ -78,6 +78,15 @@ pub(crate) fn json_type(value: &Value) -> &'static str {
 
 impl Claims {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ClaimsFault> {
+        Self::read(bytes, None)
+    }
+
+    /// The members of an introspection answer, where `exp` is optional (RFC 7662 §2.2). Without it, this is the end.
+    pub(crate) fn of_introspection(bytes: &[u8], default_end: u64) -> Result<Self, ClaimsFault> {
+        Self::read(bytes, Some(default_end))
+    }
+
+    fn read(bytes: &[u8], default_end: Option<u64>) -> Result<Self, ClaimsFault> {
         let all = strict_json::object(bytes).map_err(|fault| ClaimsFault::no_object(&fault))?;
         let not_empty = |text: &&str| !text.is_empty();
         let issuer = text(&all, "iss")?.filter(not_empty);
@@ -85,12 +94,13 @@ impl Claims {
         if token_id.is_some_and(str::is_empty) {
             return Err(ClaimsFault::missing("jti"));
         }
-        let exp = date(&all, "exp", bytes)?.ok_or_else(|| ClaimsFault::missing("exp"))?;
+        let exp = date(&all, "exp", bytes)?.map(NumericDate::rounded_down);
+        let exp = exp.or(default_end).ok_or_else(|| ClaimsFault::missing("exp"))?;
         Ok(Self {
             issuer: issuer.map(str::to_owned),
             subject: text(&all, "sub")?.filter(not_empty).map(str::to_owned),
             audiences: texts("aud", all.get("aud"))?,
-            expires_at: exp.rounded_down(),
+            expires_at: exp,
             not_before: date(&all, "nbf", bytes)?.map(NumericDate::rounded_up),
             issued_at: date(&all, "iat", bytes)?,
             token_id: token_id.map(str::to_owned),

@@ -69,6 +69,7 @@ pub(crate) struct Process {
     /// Age of each external issuer's JWK Set, in seconds.
     pub(crate) jwks_age: Vec<(IssuerLabels, f64)>,
     pub(crate) jwks_fetches: BTreeMap<FetchLabels, u64>,
+    pub(crate) introspections: BTreeMap<FetchLabels, u64>,
     /// Look-ups answered from a JWK Set older than its time to live.
     pub(crate) jwks_stale_served: BTreeMap<IssuerLabels, u64>,
     /// When each certificate ends, in seconds since 1970.
@@ -273,6 +274,8 @@ impl MetricsWriter<'_, '_> {
             Some(&Unit::Seconds),
             process.jwks_age.iter().map(|(labels, age)| (labels, age)),
         )?;
+        let help = "Requests to an issuer's introspection endpoint";
+        self.counters("portcullis_introspection_requests", help, &process.introspections)?;
         self.counters("portcullis_jwks_fetch", "Attempts to fetch an issuer's JWK Set", &process.jwks_fetches)?;
         self.counters(
             "portcullis_jwks_stale_served",

@@ -128,7 +128,8 @@ impl MetadataError {
                 | FetchError::Scheme { .. }
                 | FetchError::Transport { .. }
                 | FetchError::Token(_)
-                | FetchError::Incomplete => true,
+                | FetchError::Incomplete
+                | FetchError::Stopped => true,
             },
             Self::Malformed { .. } | Self::Mismatch { .. } | Self::Unsafe { .. } => false,
         }

@@ -55,6 +55,10 @@ pub(crate) enum TokenError {
     /// The token cannot be verified now; it may be valid.
     KeysUnavailable,
     BadSignature,
+    /// The issuer cannot be asked about the token now; it may be valid.
+    IntrospectionUnavailable,
+    /// The issuer says that the token is not active: unknown, expired or revoked.
+    Inactive,
     Revoked,
     /// An own token whose client is not configured.
     UnknownClient,
@@ -68,6 +72,13 @@ pub(crate) enum TokenError {
     StaticTokenEnded,
     /// Neither a JWT nor a static token.
     UnknownStaticToken,
+}
+
+impl TokenError {
+    /// True if the token could not be judged: it may be valid, so the request is answered 503.
+    pub(crate) fn is_outage(self) -> bool {
+        matches!(self, Self::KeysUnavailable | Self::IntrospectionUnavailable)
+    }
 }
 
 impl FailedCheck {
@@ -202,6 +213,11 @@ impl FailedCheck {
         Self::new(TokenError::NotProven, "a bound token without proof of possession", wanted)
     }
 
+    /// A bound token as the credential of a client, which takes no proof.
+    pub(super) fn bound_credential() -> Self {
+        Self::new(TokenError::NotProven, "a credential with cnf, without proof of possession", "a credential without cnf")
+    }
+
     /// A token that is bound to no DPoP key, with the scheme of those that are.
     pub(crate) fn not_for_dpop() -> Self {
         let found = "a token that is bound to no DPoP key, by the scheme DPoP";
@@ -217,6 +233,27 @@ impl FailedCheck {
             (Some(_), Some(_)) => "a token that is bound to a DPoP key and to a client certificate",
         };
         Self::new(TokenError::NotBound, found, format!("a token {bound}"))
+    }
+
+    /// `found` is what there is instead of an answer.
+    pub(super) fn introspection_unavailable(issuer: &IssuerName, found: &str) -> Self {
+        let wanted = format!("an answer of the introspection endpoint of issuer `{}`", issuer.as_str());
+        Self::new(TokenError::IntrospectionUnavailable, found, wanted)
+    }
+
+    pub(super) fn inactive(issuer: &IssuerName) -> Self {
+        let found = format!("active=false, by issuer `{}`", issuer.as_str());
+        Self::new(TokenError::Inactive, found, "active=true")
+    }
+
+    /// The answer of an introspection endpoint is about a token of another issuer.
+    pub(super) fn answer_of_issuer(issuer: &TrustedIssuer, found: &str) -> Self {
+        Self::new(TokenError::UnknownIssuer, format!("iss={}", short(found)), format!("iss={}", issuer.settings.issuer))
+    }
+
+    /// The answer of an introspection endpoint is about a token of another kind, by the member `name`.
+    pub(super) fn other_kind(name: &str, found: &str, wanted: &str) -> Self {
+        Self::new(TokenError::TypeNotAllowed, format!("{name}={}", short(found)), format!("{name}={wanted}"))
     }
 
     pub(super) fn static_token_ended(until: UnixTime, now: UnixTime) -> Self {

@@ -1,4 +1,4 @@
-//! Fetches a small JSON document from an issuer, with all limits applied.
+//! Fetches a small JSON document from an issuer, or posts a form to it, with all limits applied.
 //!
 //! HTTP/2 or HTTP/1.1, as ALPN says. No redirects, and no proxy but the configured one. Only https, or http as far as
 //! [`ClearText`] allows, and never http through a proxy. Every step has a deadline, and at most [`MAX_BYTES`] are read,
@@ -7,8 +7,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::{ACCEPT, DATE};
-use reqwest::{Certificate, Client, Proxy, redirect};
+use http::HeaderValue;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE};
+use reqwest::{Certificate, Client, Proxy, Response, redirect};
 use tokio::time::Instant;
 use url::{Host, Url};
 
@@ -72,12 +73,14 @@ pub(crate) enum FetchError {
         /// The credentials of `fetch` are for another origin.
         withheld: bool,
     },
-    #[error("{url} sent more than {MAX_BYTES} bytes")]
-    TooLarge { url: Url },
+    #[error("{url} sent more than {most} bytes")]
+    TooLarge { url: Url, most: usize },
     #[error("the bearer token of `fetch` cannot be used")]
     Token(#[from] TokenFileError),
     #[error("a variable or file that `fetch` refers to is missing in this environment; set it")]
     Incomplete,
+    #[error("the program stops")]
+    Stopped,
 }
 
 const WITHHELD: &str = ", and the credentials of `fetch` were not sent, because its origin is not the configured one; set \
@@ -85,6 +88,8 @@ const WITHHELD: &str = ", and the credentials of `fetch` were not sent, because 
 
 /// Of a document, after decompression.
 pub(super) const MAX_BYTES: usize = 256 * 1024;
+/// Of the answer to a form, after decompression.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -131,7 +136,9 @@ impl FetchError {
             Self::Transport { .. } => FetchResult::Unreachable,
             Self::Status { .. } => FetchResult::Status,
             Self::TooLarge { .. } => FetchResult::TooLarge,
-            Self::Setup(_) | Self::Scheme { .. } | Self::Token(_) | Self::Incomplete => FetchResult::Setup,
+            Self::Setup(_) | Self::Scheme { .. } | Self::Token(_) | Self::Incomplete | Self::Stopped => {
+                FetchResult::Setup
+            }
         }
     }
 }
@@ -185,15 +192,45 @@ pub(super) async fn get(
     }
     let clock_skew = response.headers().get(DATE).and_then(|value| skew(value.to_str().ok()?, clock::now()));
     let lifetime = cache_headers::lifetime(response.headers());
+    let body = read_body(&mut response, url, MAX_BYTES).await?;
+    Ok(FetchedDocument { body, lifetime, clock_skew })
+}
+
+/// Posts a form with the credentials of a client, and gives the body of the answer.
+pub(super) async fn post_form(
+    fetcher: &Fetcher,
+    url: &Url,
+    client: &HeaderValue,
+    form: String,
+    deadline: Instant,
+) -> Result<Vec<u8>, FetchError> {
+    if !fetcher.permits(url) {
+        return Err(FetchError::Scheme { url: url.clone() });
+    }
+    let fields = fetcher.credentials.fields(url, deadline).await?;
+    let request = fetcher.client.post(url.clone()).headers(fields).header(AUTHORIZATION, client.clone());
+    let request = request.header(ACCEPT, "application/json").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let left = deadline.saturating_duration_since(Instant::now());
+    let sent = request.timeout(left).body(form).send().await;
+    let mut response =
+        sent.map_err(|source| FetchError::Transport { url: url.clone(), source: source.without_url() })?;
+    if response.status() != 200 {
+        return Err(FetchError::Status { url: url.clone(), status: response.status().as_u16(), withheld: false });
+    }
+    read_body(&mut response, url, MAX_ANSWER_BYTES).await
+}
+
+/// The body of an answer of at most `most` bytes, after decompression, without a byte order mark.
+async fn read_body(response: &mut Response, url: &Url, most: usize) -> Result<Vec<u8>, FetchError> {
+    let transport = |source: reqwest::Error| FetchError::Transport { url: url.clone(), source: source.without_url() };
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(transport)? {
-        if body.len() + chunk.len() > MAX_BYTES {
-            return Err(FetchError::TooLarge { url: url.clone() });
+        if body.len() + chunk.len() > most {
+            return Err(FetchError::TooLarge { url: url.clone(), most });
         }
         body.extend_from_slice(&chunk);
     }
-    let body = without_bom(&body).to_vec();
-    Ok(FetchedDocument { body, lifetime, clock_skew })
+    Ok(without_bom(&body).to_vec())
 }
 
 /// A document without the byte order mark that some servers put before it (RFC 8259 §8.1 lets a reader ignore it).

@@ -82,7 +82,7 @@ fn replaced(token: &str, place: usize, part: &str) -> String {
 fn trust(settings: IssuerSettings, keys: &[SigningKey]) -> Trust {
     let public = keys.iter().map(|key| Arc::new(key.verifying_key().unwrap())).collect();
     let keys = Arc::new(KeyCache::own(KeySet::from_keys(public)));
-    Trust::new(vec![Arc::new(TrustedIssuer { settings, keys })], Arc::default())
+    Trust::new(vec![Arc::new(TrustedIssuer { settings, keys, introspection: None })], Arc::default())
 }
 
 impl Attack {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::audiences::AcceptedAudiences;
+use super::introspection::Introspection;
 use super::key_cache::KeyCache;
 use super::scope_claim::ScopeClaim;
 use super::token_origin::TokenOrigin;
@@ -58,7 +59,10 @@ pub(crate) struct TokenTypes {
 #[derive(Debug)]
 pub(crate) struct TrustedIssuer {
     pub(crate) settings: IssuerSettings,
+    /// None where its tokens are introspected.
     pub(crate) keys: Arc<KeyCache>,
+    /// Asks the issuer about its tokens, in place of keys.
+    pub(crate) introspection: Option<Arc<Introspection>>,
 }
 
 impl IssuerSettings {

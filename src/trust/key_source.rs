@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -22,6 +25,8 @@ use crate::jose::key_set::{KeySet, KeySetFault, Skipped};
 pub(crate) enum KeySource {
     Fetched(Box<FetchedKeys>),
     Local(LocalKeys),
+    /// There are none: the issuer is asked about each token.
+    Introspected(Box<IntrospectionEndpoint>),
 }
 
 /// Keys that are fetched, cached, and refused when they become too old.
@@ -35,6 +40,23 @@ pub(crate) struct FetchedKeys {
     pub(crate) clear_text: ClearText,
     pub(crate) access: FetchAccess,
 }
+
+/// The introspection endpoint of an issuer (RFC 7662), as configured.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct IntrospectionEndpoint {
+    pub(crate) url: Url,
+    pub(crate) client: EndpointCredentials,
+    /// How long an answer counts.
+    pub(crate) cache: Duration,
+    /// `None`: the system's roots.
+    pub(crate) ca: Option<IssuerCa>,
+    pub(crate) clear_text: ClearText,
+    pub(crate) access: FetchAccess,
+}
+
+/// The gateway's own client at an introspection endpoint, as the value of `Authorization`. It is never printed.
+#[derive(Clone, PartialEq)]
+pub(crate) struct EndpointCredentials(HeaderValue);
 
 /// The URL of a JWK Set that is fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +109,46 @@ impl KeySource {
     pub(crate) fn fetched(&self) -> Option<&FetchedKeys> {
         match self {
             Self::Fetched(fetched) => Some(fetched),
+            Self::Local(_) | Self::Introspected(_) => None,
+        }
+    }
+
+    /// `None` if the tokens are not introspected.
+    pub(crate) fn introspected(&self) -> Option<&IntrospectionEndpoint> {
+        match self {
+            Self::Introspected(endpoint) => Some(endpoint),
+            Self::Fetched(_) | Self::Local(_) => None,
+        }
+    }
+
+    /// The certificates that verify the issuer's server. `None`: the system's roots, or nothing is requested.
+    pub(crate) fn ca(&self) -> Option<&IssuerCa> {
+        match self {
+            Self::Fetched(fetched) => fetched.ca.as_ref(),
+            Self::Introspected(endpoint) => endpoint.ca.as_ref(),
             Self::Local(_) => None,
         }
+    }
+}
+
+impl EndpointCredentials {
+    /// HTTP Basic, with both parts encoded as in a form (RFC 6749 §2.3.1).
+    pub(crate) fn basic(client: &str, secret: &str) -> Option<Self> {
+        let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let pair = Zeroizing::new(format!("{}:{}", encoded(client), encoded(secret)));
+        let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair.as_bytes()))).ok()?;
+        value.set_sensitive(true);
+        Some(Self(value))
+    }
+
+    pub(super) fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for EndpointCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EndpointCredentials(..)")
     }
 }
 

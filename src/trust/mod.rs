@@ -20,6 +20,7 @@ pub(crate) mod fetch_access;
 mod field_check;
 #[cfg(test)]
 mod hostile_tokens;
+pub(crate) mod introspection;
 pub(crate) mod issuer;
 pub(crate) mod key_cache;
 pub(crate) mod key_file;

@@ -28,6 +28,14 @@ pub(crate) fn report<T>(
     })
 }
 
+pub(super) fn active(issuer: &IssuerName) -> Discrepancy {
+    Discrepancy::new(format!("active=true, by issuer `{}`", issuer.as_str()), "active=true")
+}
+
+pub(super) fn kind() -> Discrepancy {
+    Discrepancy::new("an access token", "an access token")
+}
+
 pub(super) fn form() -> Discrepancy {
     Discrepancy::new("a signed JWT", "")
 }

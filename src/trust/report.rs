@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::issuer::TrustedIssuer;
-use super::key_cache::KeyCache;
-use super::progress::RefreshProgress;
+use super::progress::{LastError, RefreshProgress};
 
 /// All issuers, as in the response to `GET /issuers`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,6 +54,8 @@ pub(crate) enum KeySetState {
     Expired,
     /// Never fetched: its tokens get 503.
     Missing,
+    /// There are no keys: the issuer is asked about its tokens.
+    Introspected,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,7 +88,7 @@ impl IssuerReport {
             name: settings.name.as_str().to_owned(),
             issuer: settings.issuer.as_str().to_owned(),
             jwks_uri: None,
-            state: KeySetState::of(keys, now),
+            state: KeySetState::of(issuer, now),
             out_of_reach: false,
             keys: keys.keys().keys().map(key).collect(),
             left_aside: Vec::new(),
@@ -98,7 +99,13 @@ impl IssuerReport {
             last_error: None,
             stale_served: keys.stale_served(),
         };
-        keys.with_progress(|progress| report.add(progress, now));
+        match &issuer.introspection {
+            None => keys.with_progress(|progress| report.add(progress, now)),
+            Some(introspection) => introspection.with_status(|status| {
+                report.out_of_reach = status.out_of_reach;
+                report.last_error = status.last_error.as_ref().map(|error| error.report(now));
+            }),
+        }
         report
     }
 
@@ -112,17 +119,21 @@ impl IssuerReport {
             .collect();
         self.next_refresh_s = progress.next.map(|next| seconds(next, now));
         self.clock_skew_s = progress.clock_skew;
-        let error = |error: &super::progress::LastError| ErrorReport {
-            error: error.text.clone(),
-            ago_s: seconds(now, error.at),
-        };
-        self.last_error = progress.last_error.as_ref().map(error);
+        self.last_error = progress.last_error.as_ref().map(|error| error.report(now));
+    }
+}
+
+impl LastError {
+    fn report(&self, now: Instant) -> ErrorReport {
+        ErrorReport { error: self.text.clone(), ago_s: seconds(now, self.at) }
     }
 }
 
 impl KeySetState {
-    pub(crate) fn of(keys: &KeyCache, now: Instant) -> Self {
+    pub(crate) fn of(issuer: &TrustedIssuer, now: Instant) -> Self {
+        let keys = &issuer.keys;
         match keys.times() {
+            _ if issuer.introspection.is_some() => Self::Introspected,
             None if keys.is_own() => Self::Own,
             None if !keys.is_remote() => Self::Local,
             None => Self::Missing,

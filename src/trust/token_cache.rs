@@ -183,7 +183,7 @@ mod tests {
     use super::super::example::settings;
     use super::super::issuer::TrustedIssuer;
     use super::super::key_cache::KeyCache;
-    use super::super::verify::{Proof, VerifiedToken};
+    use super::super::verify::{Proof, TokenEvidence, VerifiedToken};
     use super::*;
     use crate::jose::algorithm::Algorithm;
     use crate::jose::claims::Claims;
@@ -200,8 +200,12 @@ mod tests {
         let caller = Caller::new(IssuerName::new("i"), &name, None, Some(name.clone()), ScopeSet::default()).unwrap();
         let token = VerifiedToken {
             claims: Claims::parse(claims.to_string().as_bytes()).unwrap(),
-            key: Arc::new(key),
-            issuer: Arc::new(TrustedIssuer { settings: settings(), keys: Arc::new(KeyCache::remote()) }),
+            evidence: TokenEvidence::Signature(Arc::new(key)),
+            issuer: Arc::new(TrustedIssuer {
+                settings: settings(),
+                keys: Arc::new(KeyCache::remote()),
+                introspection: None,
+            }),
             revocations: Arc::default(),
             passed: Cell::new(0),
             client_entry: Cell::new(None),

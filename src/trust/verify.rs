@@ -5,6 +5,8 @@
 //! among what the issuer publishes, and nothing else.
 
 pub(crate) mod checks;
+mod introspected;
+mod signature;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -18,7 +20,6 @@ use super::claimed_caller::ClaimedCaller;
 use super::entry_choice::choose;
 use super::failed_check::{FailedCheck, RefusedToken};
 use super::issuer::{Profile, TrustedIssuer};
-use super::key_cache::KeyLookup;
 use super::known_proof::KnownProof;
 use super::passed_check::{self, report};
 use super::revocation::PublishedRevocations;
@@ -33,12 +34,15 @@ use crate::oauth::caller::{Caller, IssuerName};
 use crate::oauth::confirmation::Confirmation;
 use crate::oauth::observer::{Observer, Unobserved};
 use checks::{check_audience, check_claims, check_issuer, check_static, check_time};
+use signature::signing_key;
 
 /// All issuers that we trust.
 #[derive(Debug)]
 pub(crate) struct Trust {
     issuers: Vec<Arc<TrustedIssuer>>,
     static_tokens: StaticTokens,
+    /// Whether one of the issuers is asked about its tokens.
+    introspects: bool,
     /// Those of the issuers and of the static tokens.
     token_fields: TokenFields,
     revocations: Arc<PublishedRevocations>,
@@ -106,7 +110,7 @@ pub(crate) enum Proof {
 #[derive(Debug)]
 pub(crate) struct VerifiedToken {
     pub(crate) claims: Claims,
-    pub(crate) key: Arc<VerifyingKey>,
+    pub(crate) evidence: TokenEvidence,
     pub(crate) issuer: Arc<TrustedIssuer>,
     pub(super) revocations: Arc<PublishedRevocations>,
     /// The version of the revocations that it was last found to pass.
@@ -125,6 +129,15 @@ pub(super) struct SignedToken {
     version: u64,
 }
 
+/// The evidence that a token is genuine.
+#[derive(Debug)]
+pub(crate) enum TokenEvidence {
+    /// The issuer's key that signed it.
+    Signature(Arc<VerifyingKey>),
+    /// The issuer has said so. It has to be asked again from this time on.
+    Introspection(Instant),
+}
+
 /// The place of a client in a table of clients, so that a token's client is looked up once and not at every request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientEntry {
@@ -136,7 +149,8 @@ pub(crate) struct ClientEntry {
 impl Trust {
     pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>, revocations: Arc<PublishedRevocations>) -> Self {
         let token_fields = TokenFields::new(issuers.iter().filter_map(|issuer| issuer.settings.token_field.as_ref()));
-        Self { issuers, static_tokens: StaticTokens::default(), token_fields, revocations }
+        let introspects = issuers.iter().any(|issuer| issuer.introspection.is_some());
+        Self { issuers, introspects, static_tokens: StaticTokens::default(), token_fields, revocations }
     }
 
     /// The same, with static tokens beside the issuers.
@@ -194,6 +208,9 @@ impl Trust {
         now: UnixTime,
         observer: &mut impl Observer,
     ) -> Result<Verified, RefusedToken> {
+        if let Some(introspecting) = self.introspecting(token, expected) {
+            return self.verify_introspected(introspecting, token, expected, now, observer).await;
+        }
         let parsed = Unverified::parse(token).map_err(FailedCheck::from);
         let parsed = report(observer, "token", parsed, |_| passed_check::form());
         let mut token = parsed.map_err(|check| check.of(None))?;
@@ -208,7 +225,8 @@ impl Trust {
         completed.map_err(|fault| fail(fault.into()))?;
         check_claims(issuer, &token.header, &token.claims, expected, now, observer).map_err(fail)?;
         let signed = self.signed(issuer, &token, observer).await.map_err(fail)?;
-        Ok(self.verified(issuer, token.claims, signed))
+        let SignedToken { caller, key, version } = signed;
+        Ok(self.accepted(issuer, token.claims, caller, TokenEvidence::Signature(key), version))
     }
 
     /// The checks behind those of the claims: the caller, the signature and the revocations.
@@ -221,25 +239,44 @@ impl Trust {
         let caller = caller(&issuer.settings, &token.claims).map_err(FailedCheck::from);
         let caller = report(observer, "caller", caller, passed_check::caller)?;
         let key = signing_key(issuer, token, observer).await?;
-        let version = self.revocations.version();
-        let current = self.revocations.current();
-        let revocation = current.applying_to(&issuer.settings, &caller, &token.claims);
-        let revoked = revocation.map_or(Ok(()), |revocation| Err(FailedCheck::revoked(&revocation)));
-        report(observer, "revocations", revoked, |()| passed_check::revocations())?;
+        let version = self.check_revocations(issuer, &caller, &token.claims, observer)?;
         Ok(SignedToken { caller, key, version })
     }
 
-    fn verified(&self, issuer: &Arc<TrustedIssuer>, claims: Claims, signed: SignedToken) -> Verified {
+    /// Gives the version of the revocations that do not apply to the token.
+    fn check_revocations(
+        &self,
+        issuer: &TrustedIssuer,
+        caller: &Caller,
+        claims: &Claims,
+        observer: &mut impl Observer,
+    ) -> Result<u64, FailedCheck> {
+        let version = self.revocations.version();
+        let current = self.revocations.current();
+        let revocation = current.applying_to(&issuer.settings, caller, claims);
+        let revoked = revocation.map_or(Ok(()), |revocation| Err(FailedCheck::revoked(&revocation)));
+        report(observer, "revocations", revoked, |()| passed_check::revocations())?;
+        Ok(version)
+    }
+
+    fn accepted(
+        &self,
+        issuer: &Arc<TrustedIssuer>,
+        claims: Claims,
+        caller: Caller,
+        evidence: TokenEvidence,
+        version: u64,
+    ) -> Verified {
         let token = VerifiedToken {
             claims,
-            key: signed.key,
+            evidence,
             issuer: Arc::clone(issuer),
             revocations: Arc::clone(&self.revocations),
-            passed: Cell::new(signed.version),
+            passed: Cell::new(version),
             client_entry: Cell::new(None),
             known_proof: RefCell::default(),
         };
-        Verified::new(signed.caller, Proof::Token(token))
+        Verified::new(caller, Proof::Token(token))
     }
 }
 
@@ -283,6 +320,11 @@ impl Verified {
         self.token().is_some_and(|token| token.issuer.settings.profile == Profile::Own)
     }
 
+    /// True if the issuer has to be asked about the token again.
+    pub(crate) fn must_be_asked_about(&self, instant: Instant) -> bool {
+        matches!(self.token(), Some(VerifiedToken { evidence: TokenEvidence::Introspection(until), .. }) if instant >= *until)
+    }
+
     /// Checks at every use what may have changed: the time, the route, the keys of the issuer, the revocations.
     pub(crate) fn revalidate(
         &self,
@@ -319,13 +361,31 @@ impl VerifiedToken {
     ) -> Result<(), FailedCheck> {
         self.check_route(expected)?;
         check_time(&self.claims, self.issuer.settings.clock_skew, now, &mut Unobserved)?;
-        if !self.issuer.keys.is_current(&self.key, instant) {
-            return Err(match self.issuer.keys.is_usable(instant) {
-                true => FailedCheck::removed_key(&self.issuer, &self.key),
-                false => FailedCheck::keys_unavailable(&self.issuer, false),
-            });
-        }
+        self.check_evidence(instant)?;
         self.check_revocation(caller)
+    }
+
+    fn check_evidence(&self, instant: Instant) -> Result<(), FailedCheck> {
+        let keys = &self.issuer.keys;
+        match &self.evidence {
+            TokenEvidence::Signature(key) if keys.is_current(key, instant) => Ok(()),
+            TokenEvidence::Signature(key) if keys.is_usable(instant) => {
+                Err(FailedCheck::removed_key(&self.issuer, key))
+            }
+            TokenEvidence::Signature(_) => Err(FailedCheck::keys_unavailable(&self.issuer, false)),
+            TokenEvidence::Introspection(until) if instant < *until => Ok(()),
+            TokenEvidence::Introspection(_) => {
+                Err(FailedCheck::introspection_unavailable(&self.issuer.settings.name, "an answer that is too old"))
+            }
+        }
+    }
+
+    /// The id of the key that signed it. `None` without such a key or id.
+    pub(crate) fn key_id(&self) -> Option<&str> {
+        match &self.evidence {
+            TokenEvidence::Signature(key) => key.key_id.as_deref(),
+            TokenEvidence::Introspection(_) => None,
+        }
     }
 
     fn check_route(&self, expected: Expectations<'_>) -> Result<(), FailedCheck> {
@@ -346,35 +406,6 @@ impl VerifiedToken {
         self.passed.set(version);
         Ok(())
     }
-}
-
-/// The issuer's key that signed the token.
-async fn signing_key(
-    issuer: &TrustedIssuer,
-    token: &Unverified<'_>,
-    observer: &mut impl Observer,
-) -> Result<Arc<VerifyingKey>, FailedCheck> {
-    let (named, algorithm) = (token.header.key(), token.header.algorithm);
-    let found = match issuer.keys.find(named, algorithm).await {
-        KeyLookup::Found(key) => Ok(key),
-        KeyLookup::Unknown => Err(FailedCheck::unknown_key(issuer, &token.header)),
-        KeyLookup::Unavailable => {
-            let is_usable = issuer.keys.is_usable(Instant::now());
-            Err(FailedCheck::keys_unavailable(issuer, is_usable))
-        }
-    };
-    let mut key = report(observer, "key", found, |key| passed_check::key(key))?;
-    let mut is_signed = token.is_signed_by(&key);
-    if !is_signed {
-        // The issuer may have replaced the key and kept its id.
-        let replacement = issuer.keys.find_replacement(named, algorithm, &key).await;
-        if let Some(replacement) = replacement.filter(|key| token.is_signed_by(key)) {
-            (key, is_signed) = (replacement, true);
-        }
-    }
-    let signed = if is_signed { Ok(()) } else { Err(FailedCheck::bad_signature(issuer, &key)) };
-    report(observer, "signature", signed, |()| passed_check::key(&key))?;
-    Ok(key)
 }
 
 #[cfg(test)]

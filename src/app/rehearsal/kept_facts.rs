@@ -95,6 +95,7 @@ impl KeptFacts {
                 }
             }
             KeySource::Local(LocalKeys { keys, .. }) => self.has(name.clone(), Arc::clone(keys)),
+            KeySource::Introspected(_) => self.lacks(name, "its introspection endpoint is not asked"),
             KeySource::Fetched(source) => {
                 match KeySetFile::of(&config.state_directory, name).load(settings, source, clock::now()) {
                     Ok(Some(kept)) => self.has(name.clone(), Arc::new(kept.keys)),

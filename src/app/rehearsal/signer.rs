@@ -13,6 +13,7 @@ use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::{SigningKey, SigningKeyFault};
+use crate::trust::introspection::Introspection;
 use crate::trust::issuer::{IssuerSettings, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
 use crate::trust::static_tokens::{StaticTokenSettings, StaticTokens, TokenHash};
@@ -31,21 +32,32 @@ impl Signer {
         Ok(Self { key: Arc::new(key) })
     }
 
-    /// The issuer, with the signer's key in place of its own, unless its own keys are among the facts.
+    /// The issuer, with the signer's key in place of its own, unless its own keys are among the facts. An issuer that
+    /// would be asked about its tokens has JWTs of the signer instead; about a real token nothing is asked.
     pub(super) fn trusted(
         &self,
         mut settings: IssuerSettings,
+        is_introspected: bool,
         facts: &KeptFacts,
     ) -> Result<Arc<TrustedIssuer>, SigningKeyFault> {
         if let Some(keys) = facts.keys.get(&settings.name) {
-            return Ok(Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::local(Arc::clone(keys))) }));
+            return Ok(Arc::new(TrustedIssuer {
+                settings,
+                keys: Arc::new(KeyCache::local(Arc::clone(keys))),
+                introspection: None,
+            }));
+        }
+        if facts.has_real_token && is_introspected {
+            let (keys, name) = (Arc::new(KeyCache::local(Arc::default())), settings.name.clone());
+            let introspection = Some(Arc::new(Introspection::offline(name)));
+            return Ok(Arc::new(TrustedIssuer { settings, keys, introspection }));
         }
         let algorithm = self.key.algorithm();
         if !facts.has_real_token && !settings.algorithms.contains(&algorithm) {
             settings.algorithms.push(algorithm);
         }
         let keys = KeySet::from_keys(vec![Arc::new(self.key.verifying_key()?)]);
-        Ok(Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::own(keys)) }))
+        Ok(Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::own(keys)), introspection: None }))
     }
 
     pub(super) fn ring(&self) -> Ring {

@@ -64,6 +64,10 @@ fn of_check(check: TokenError, wanted: &str, facts: &TokenFacts<'_>) -> &'static
         TokenError::UnknownKid => "the issuer has to publish the key that signed it",
         TokenError::KeysUnavailable => "the issuer's keys have to be available first: see `portcullis issuers`",
         TokenError::BadSignature => "its signature is wrong: no configuration accepts it",
+        TokenError::IntrospectionUnavailable => {
+            "its issuer has to answer first: check `introspection` of the issuer, and see `portcullis issuers`"
+        }
+        TokenError::Inactive => "its issuer says that it is not active: only a new token can be accepted",
         TokenError::UnknownClient => "its client has to be in `oauth.clients` again, with a secret of its own",
         TokenError::Revoked => "it was revoked: only a new token can be accepted",
         TokenError::Proof(_) => "it is bound to a key: its caller has to prove the possession with each request",

@@ -45,6 +45,8 @@ fn of_check(check: TokenError, refusal: &Refusal, facts: &TokenFacts<'_>) -> Vec
         TokenError::UnknownKid
         | TokenError::KeysUnavailable
         | TokenError::BadSignature
+        | TokenError::IntrospectionUnavailable
+        | TokenError::Inactive
         | TokenError::Revoked
         | TokenError::UnknownClient
         | TokenError::Proof(_)

@@ -90,6 +90,7 @@ fn issuer_text(issuer: &ExternalIssuer) -> String {
         let place = file.as_ref().map_or("the configuration".to_owned(), |file| file.display().to_string());
         parts.push(format!("keys in {place}"));
     }
+    parts.extend(issuer.source.introspected().map(|endpoint| format!("asked about tokens at {}", endpoint.url)));
     parts.join("; ")
 }
 

@@ -237,7 +237,7 @@ const WALKED: [Reason; 6] = [
 ];
 
 /// Reasons of authentication.
-const OF_TOKENS: [Reason; 18] = [
+const OF_TOKENS: [Reason; 20] = [
     Reason::NoToken,
     Reason::Malformed,
     Reason::TooManyScopes,
@@ -248,6 +248,8 @@ const OF_TOKENS: [Reason; 18] = [
     Reason::UnknownKid,
     Reason::KeysUnavailable,
     Reason::BadSignature,
+    Reason::IntrospectionUnavailable,
+    Reason::TokenInactive,
     Reason::Expired,
     Reason::NotYetValid,
     Reason::BadAudience,

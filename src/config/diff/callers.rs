@@ -21,6 +21,7 @@ use crate::issuer::rotation::RotationRules;
 use crate::network::Networks;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
+use crate::oauth::identity::Identity;
 use crate::pipeline::routing::access::{Access, AccessRule};
 use crate::pipeline::routing::table::RouteTable;
 use crate::trust::proof_rules::DpopSettings;
@@ -72,7 +73,8 @@ fn compare_proofs(old: DpopSettings, new: DpopSettings, changes: &mut Changes) {
 
 fn compare_server(old: &ServerSettings, new: &ServerSettings, changes: &mut Changes) {
     // The endpoints are compared as paths, and the issuer with its other settings.
-    let ServerSettings { endpoints: _, json_requests } = new;
+    let ServerSettings { endpoints: _, json_requests, introspecting } = new;
+    compare_introspecting(&old.introspecting, introspecting, changes);
     if old.json_requests != *json_requests {
         let (direction, takes) =
             if *json_requests { (Direction::Wider, "takes") } else { (Direction::Narrower, "no longer takes") };
@@ -93,17 +95,32 @@ fn compare_mtls_origin(old: &ServerSettings, new: &ServerSettings, changes: &mut
     }
 }
 
+/// A client that may ask about tokens learns whose they are.
+fn compare_introspecting(old: &[Identity], new: &[Identity], changes: &mut Changes) {
+    let [old, new] = [old, new].map(|clients| clients.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>());
+    let subject = ChangeSubject::named(&["oauth", "introspection"]);
+    let (added, removed) = added_and_removed(&old, &new);
+    if !added.is_empty() {
+        changes.add(Direction::Wider, &subject, format!("tokens may be introspected by {}", listed(added)));
+    }
+    if !removed.is_empty() {
+        let text = format!("tokens may no longer be introspected by {}", listed(removed));
+        changes.add(Direction::Narrower, &subject, text);
+    }
+}
+
 /// The endpoints with their paths, in a fixed order.
 fn paths<'c>(oauth: &OauthView<'c>) -> Vec<(&'static str, &'c str)> {
     let endpoints = &oauth.server.endpoints;
     let metadata = endpoints.metadata.iter().map(|path| ("the metadata", path.as_str()));
+    let introspection = endpoints.introspection.iter().map(|path| ("the introspection endpoint", path.as_str()));
     let others = [
         ("the token endpoint", endpoints.token.as_str()),
         ("the revocation endpoint", endpoints.revocation.as_str()),
         ("the authorization endpoint", endpoints.authorization.as_str()),
         ("the JWK Set", endpoints.jwks.as_str()),
     ];
-    others.into_iter().chain(metadata).collect()
+    others.into_iter().chain(introspection).chain(metadata).collect()
 }
 
 /// Endpoints take precedence over routes. So a path that one leaves is the routes' again, in every spelling.

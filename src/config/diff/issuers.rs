@@ -10,7 +10,7 @@ use crate::oauth::scope::ScopeSet;
 use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::fetch::ClearText;
 use crate::trust::issuer::{IssuerSettings, TokenTypes};
-use crate::trust::key_source::{FetchedKeys, KeySetPlace, KeySource, LocalKeys};
+use crate::trust::key_source::{FetchedKeys, IntrospectionEndpoint, KeySetPlace, KeySource, LocalKeys};
 use crate::trust::token_origin::TokenOrigin;
 
 pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut Changes) {
@@ -239,6 +239,17 @@ fn compare_sources(name: &str, old: &KeySource, new: &KeySource, subject: &Chang
                 changes.add(Direction::Changed, subject, format!("issuer `{name}` has its keys in another file"));
             }
         }
+        (KeySource::Introspected(old), KeySource::Introspected(new)) => {
+            compare_introspection(name, old, new, subject, changes);
+        }
+        (KeySource::Fetched(_) | KeySource::Local(_), KeySource::Introspected(_)) => {
+            let text = format!("issuer `{name}` is asked about its tokens, before they were verified by its keys");
+            changes.add(Direction::Unclear, subject, text);
+        }
+        (KeySource::Introspected(_), KeySource::Fetched(_) | KeySource::Local(_)) => {
+            let text = format!("tokens of issuer `{name}` are verified by its keys, before it was asked about them");
+            changes.add(Direction::Unclear, subject, text);
+        }
         (KeySource::Fetched(_), KeySource::Local(_)) => {
             let text = format!("issuer `{name}` has keys that are given here, and no longer fetched");
             changes.add(Direction::Unclear, subject, text);
@@ -270,16 +281,49 @@ fn compare_fetched(name: &str, old: &FetchedKeys, new: &FetchedKeys, subject: &C
             format!("keys of issuer `{name}` count for {max_stale:?} after their time, before {:?}", old.max_stale);
         changes.add(direction, subject, text);
     }
-    let rank = |clear_text: ClearText| match clear_text {
-        ClearText::Loopback => 0,
-        ClearText::AnyHost => 1,
-    };
-    let (before, after) = (rank(old.clear_text), rank(*clear_text));
-    if let Some(direction) = direction(after <= before, before <= after) {
-        let may = if after > before { "may" } else { "may no longer" };
+    if let Some((direction, may)) = compare_clear_text(old.clear_text, *clear_text) {
         changes.add(direction, subject, format!("keys of issuer `{name}` {may} be fetched in clear text"));
     }
     if old.access != *access {
         changes.add(Direction::Changed, subject, format!("keys of issuer `{name}` are fetched with other credentials"));
+    }
+}
+
+/// With the words for the new one.
+fn compare_clear_text(old: ClearText, new: ClearText) -> Option<(Direction, &'static str)> {
+    let rank = |clear_text: ClearText| match clear_text {
+        ClearText::Loopback => 0,
+        ClearText::AnyHost => 1,
+    };
+    let (before, after) = (rank(old), rank(new));
+    let direction = direction(after <= before, before <= after)?;
+    Some((direction, if after > before { "may" } else { "may no longer" }))
+}
+
+fn compare_introspection(
+    name: &str,
+    old: &IntrospectionEndpoint,
+    new: &IntrospectionEndpoint,
+    subject: &ChangeSubject,
+    changes: &mut Changes,
+) {
+    let IntrospectionEndpoint { url, client, cache, ca, clear_text, access } = new;
+    if old.url != *url {
+        let host = |url: &url::Url| url.host_str().unwrap_or("").to_owned();
+        let text = format!("issuer `{name}` is asked about tokens at {}, before at {}", host(url), host(&old.url));
+        changes.add(Direction::Unclear, subject, text);
+    }
+    if old.ca != *ca {
+        changes.add(Direction::Unclear, subject, format!("issuer `{name}` is verified by other certificates"));
+    }
+    if let Some(direction) = of_times(old.cache, *cache) {
+        let text = format!("answers of issuer `{name}` count for {cache:?}, before for {:?}", old.cache);
+        changes.add(direction, subject, text);
+    }
+    if let Some((direction, may)) = compare_clear_text(old.clear_text, *clear_text) {
+        changes.add(direction, subject, format!("issuer `{name}` {may} be asked about tokens in clear text"));
+    }
+    if old.client != *client || old.access != *access {
+        changes.add(Direction::Changed, subject, format!("issuer `{name}` is asked with other credentials"));
     }
 }

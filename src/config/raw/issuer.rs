@@ -10,6 +10,7 @@ use super::super::origin::HttpUrl;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
+use super::introspection::RawIntrospection;
 use super::key_source::{RawFetch, RawJwks};
 
 mirror! {
@@ -26,6 +27,8 @@ mirror! {
         jwks_file: Option<Required<PathBuf>>,
         jwks: Option<Required<RawJwks>>,
         fetch: Option<At<RawFetch>>,
+        /// Its tokens are opaque: it is asked about each. Default: they are JWTs.
+        introspection: Option<At<RawIntrospection>>,
         /// Default: none, so that its tokens are credentials of clients only.
         audiences: Option<Required<RawAudiences>>,
         /// Names the audience where `aud` is absent or empty. Default: none.

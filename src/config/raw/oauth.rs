@@ -18,6 +18,7 @@ use super::certificate_name::RawCertificateName;
 use super::claim::RawClaim;
 use super::client_key::RawClientKey;
 use super::federation::RawFederation;
+use super::introspection::RawOwnIntrospection;
 use super::rate_limit::{RawClientLimit, RawLimitUse};
 use crate::clock::UnixTime;
 use crate::network::Network;
@@ -37,6 +38,8 @@ mirror! {
         token_endpoint: RawTokenEndpoint,
         dpop: RawDpop,
         clients: Named<RawClient>,
+        /// Our introspection endpoint. Default: there is none.
+        introspection: Option<At<RawOwnIntrospection>>,
     }
 }
 

@@ -127,7 +127,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn not_empty(&mut self, text: &At<String>) {
+    pub(super) fn not_empty(&mut self, text: &At<String>) {
         if text.value.is_empty() {
             self.faults.at(text.span, "this text is empty");
         }

@@ -38,6 +38,10 @@ impl Resolver<'_> {
         raw: &RawIssuer,
         algorithms: &[Algorithm],
     ) -> Option<(KeySource, Option<FileWatch>)> {
+        if let Some(introspection) = &raw.introspection {
+            let (endpoint, watch) = self.introspection(name, raw, &introspection.value)?;
+            return Some((KeySource::Introspected(Box::new(endpoint)), watch));
+        }
         if let Some(spiffe) = &raw.spiffe {
             for (_, span) in key_set_keys(raw) {
                 self.faults.at(span, "the keys come from `spiffe.bundle`: remove this");
@@ -246,7 +250,7 @@ impl Resolver<'_> {
         url.clone()
     }
 
-    fn issuer_ca(&mut self, file: &At<PathBuf>) -> Option<IssuerCa> {
+    pub(super) fn issuer_ca(&mut self, file: &At<PathBuf>) -> Option<IssuerCa> {
         let pem = self.certificates(file)?;
         self.check_end(file, tls::last_end(&pem));
         Some(IssuerCa::new(self.source.locate(&file.value), pem))

@@ -18,6 +18,7 @@ mod fetch_access;
 mod folders;
 mod header_rules;
 mod host;
+mod introspection;
 mod issuer_choice;
 mod issuer_claims;
 mod issuers;
@@ -131,6 +132,7 @@ impl Resolver<'_> {
         let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, callers));
         self.issuer_uses(&raw.issuers, &federated);
         self.unlimited_audiences(&raw.issuers, &raw.routes);
+        self.one_introspection(&raw.issuers, &raw.routes);
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let (static_tokens, static_token_failures) = self.static_tokens(raw.static_tokens);
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);

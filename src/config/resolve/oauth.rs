@@ -62,6 +62,7 @@ impl Resolver<'_> {
         let token_limits = self.token_limits(raw.token_endpoint);
         let known = audiences.as_deref().unwrap_or_default();
         let known = (known, audiences.is_ok());
+        let client_names: Vec<String> = raw.clients.entries.iter().map(|(name, _)| name.value.clone()).collect();
         let (clients, client_limits) = self.clients(raw.clients, known, ttl, (issuers, federated));
         let longest_ttl = clients.iter().map(|client| client.token_ttl).max().unwrap_or(ttl).max(ttl);
         let ring = self.ring(&raw.signing_keys, state_directory, longest_ttl);
@@ -83,7 +84,8 @@ impl Resolver<'_> {
             allow_scopes: None,
             profile: Profile::Own,
         };
-        let server = ServerSettings { endpoints, json_requests };
+        let introspecting = self.own_introspection(raw.introspection.as_ref(), &client_names);
+        let server = ServerSettings { endpoints, json_requests, introspecting };
         Ok(Oauth { server, trust, ring, clients, token_limits, client_limits })
     }
 
@@ -310,5 +312,5 @@ pub(super) fn endpoints(raw: &RawOauth) -> Endpoints {
     let token_path = raw.token_endpoint.path.as_ref().map(|path| path.value.as_str());
     let mut endpoints = Endpoints::new(issuer, token_path);
     endpoints.mtls_origin = raw.mtls_origin.as_ref().map(|origin| origin.value.as_str().to_owned());
-    endpoints
+    if raw.introspection.is_some() { endpoints.with_introspection() } else { endpoints }
 }

@@ -75,7 +75,11 @@ impl<'s> Target<'s> {
         let issuer = |settings: &crate::trust::issuer::IssuerSettings| {
             let document = json!({ "keys": [jwk] }).to_string();
             let keys = KeySet::parse(document.as_bytes(), &settings.algorithms, &mut Vec::new()).unwrap();
-            Arc::new(TrustedIssuer { settings: settings.clone(), keys: Arc::new(KeyCache::own(keys)) })
+            Arc::new(TrustedIssuer {
+                settings: settings.clone(),
+                keys: Arc::new(KeyCache::own(keys)),
+                introspection: None,
+            })
         };
         let trust = Trust::new(config.all_issuers().map(issuer).collect(), Arc::default());
         let [route] = config.routes.routes() else { panic!("not one route:\n{block}") };

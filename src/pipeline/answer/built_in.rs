@@ -1,5 +1,5 @@
-//! The gateway's own endpoints: token, revocation, authorization, JWK Set, issuer metadata, and documents about
-//! resources.
+//! The gateway's own endpoints: token, revocation, introspection, authorization, JWK Set, issuer metadata, and documents
+//! about resources.
 
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use super::response_fields::ResponseFields;
 use super::token_binding::confirmation;
 use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::EndpointRequest;
+use crate::issuer::introspection::IntrospectedToken;
 use crate::issuer::metadata::CachedDocument;
 use crate::issuer::revocation::Revoked;
 use crate::oauth::observer::Unobserved;
@@ -50,9 +51,13 @@ pub(crate) fn admit(built_in: BuiltIn, peer: &Peer, method: &Method) -> Result<(
         BuiltIn::Authorization => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("GET, HEAD, POST"))),
         BuiltIn::Resource if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) => Ok(()),
         BuiltIn::Resource => Err(Rejection::MethodNotAllowed(READ_BY_PAGES)),
-        BuiltIn::Token | BuiltIn::Revocation if !peer.keeps_secrets() => Err(Rejection::ClearText),
-        BuiltIn::Token | BuiltIn::Revocation if *method == Method::POST => Ok(()),
-        BuiltIn::Token | BuiltIn::Revocation => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST"))),
+        BuiltIn::Token | BuiltIn::Revocation | BuiltIn::Introspection if !peer.keeps_secrets() => {
+            Err(Rejection::ClearText)
+        }
+        BuiltIn::Token | BuiltIn::Revocation | BuiltIn::Introspection if *method == Method::POST => Ok(()),
+        BuiltIn::Token | BuiltIn::Revocation | BuiltIn::Introspection => {
+            Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST")))
+        }
     }
 }
 
@@ -72,6 +77,7 @@ pub(crate) async fn answer(
         BuiltInEndpoint::Authorization => Err(Rejection::NoResponseType),
         BuiltInEndpoint::Token(oauth) => token((snapshot, oauth), peer, open, fields, (request, head), body).await,
         BuiltInEndpoint::Revocation(oauth) => revoke(snapshot, oauth, peer, open, request, head, body).await,
+        BuiltInEndpoint::Introspection(oauth) => introspect(snapshot, oauth, peer, open, request, head, body).await,
         BuiltInEndpoint::Resource(resource) => Ok(describe(resource, head, open)),
     }
 }
@@ -167,6 +173,28 @@ async fn revoke(
     }
     open.log.allowed();
     let mut response = Response::new(Content::whole(""));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+async fn introspect(
+    snapshot: &Snapshot,
+    oauth: &OwnIssuer,
+    peer: &Peer,
+    open: &mut OpenRequest,
+    request: &CanonicalRequest,
+    head: &ReceivedHead,
+    body: &mut Option<ClientBody>,
+) -> Result<Response<Content>, Rejection> {
+    // Nothing is said of a token if that cannot be recorded.
+    open.reserve()?;
+    let body = collect(body.take()).await?;
+    let request = endpoint_request(snapshot, peer, request, head, &body, clock::now());
+    let IntrospectedToken { body, client, token_id } = oauth.server.introspect(&snapshot.trust, request).await?;
+    open.log.asked_about(client, token_id);
+    open.log.allowed();
+    let mut response = Response::new(Content::whole(body));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -30,8 +30,9 @@ use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
 use crate::pipeline::routing::access::{Forbidden, missing_scope};
 use crate::pipeline::routing::rate_limit::seconds;
 use crate::pipeline::routing::route::Route;
-use crate::trust::failed_check::{RefusedToken, TokenError};
+use crate::trust::failed_check::RefusedToken;
 use crate::trust::failed_proof::ProofError;
+use crate::trust::failed_check::TokenError;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 
@@ -216,11 +217,7 @@ impl Rejection {
             | Self::AuditUnavailable
             | Self::Token(TokenRefusal::Busy(_) | TokenRefusal::ReplayUnavailable)
             | Self::Upstream(UpstreamFault::Full | UpstreamFault::Open) => Some(SOON),
-            Self::Unauthenticated(AuthenticateError::Refused(refused))
-                if refused.reason == TokenError::KeysUnavailable =>
-            {
-                Some(LATER)
-            }
+            Self::Unauthenticated(AuthenticateError::Refused(refused)) if refused.reason.is_outage() => Some(LATER),
             Self::Unauthenticated(AuthenticateError::Refused(refused))
                 if refused.reason == TokenError::Proof(ProofError::NoRoom) =>
             {
@@ -328,7 +325,7 @@ impl Public<'_> {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "tokens can't be verified just now")
             }
             AuthenticateError::TooManyFailures { .. } => TOO_MANY_FAILURES,
-            AuthenticateError::Refused(refused) if refused.reason == TokenError::KeysUnavailable => (
+            AuthenticateError::Refused(refused) if refused.reason.is_outage() => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "temporarily_unavailable",
                 "the token's issuer can't be reached just now",

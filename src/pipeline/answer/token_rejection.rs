@@ -29,6 +29,7 @@ pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
         ) => StatusCode::UNAUTHORIZED,
         GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         GrantFault::Proof { failed, .. } if failed.reason == ProofError::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+        GrantFault::MayNotIntrospect { .. } => StatusCode::FORBIDDEN,
         GrantFault::InvalidRequest(_)
         | GrantFault::Client(ClientFault::InvalidRequest(_))
         | GrantFault::Assertion(_)
@@ -51,6 +52,9 @@ pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
         GrantFault::Proof { failed, .. } => return Some((*failed.values).clone()),
         GrantFault::Client(fault) | GrantFault::Assertion(fault) => return client_discrepancy(fault),
         GrantFault::OthersToken { .. } => ("a token of another client".to_owned(), "a token of the client".to_owned()),
+        GrantFault::MayNotIntrospect { client } => {
+            (format!("client={client}"), "a client of oauth.introspection.clients".to_owned())
+        }
         GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType | GrantFault::UnsupportedGrant => return None,
     };
     Some(Discrepancy::new(found, wanted))
@@ -85,7 +89,7 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
             GrantFault::Proof { failed, .. } => proof_refused(failed.reason),
-            GrantFault::OthersToken { .. } => Reason::ClientNotAllowed,
+            GrantFault::OthersToken { .. } | GrantFault::MayNotIntrospect { .. } => Reason::ClientNotAllowed,
         },
     }
 }
@@ -134,6 +138,8 @@ fn failed_check(error: TokenError) -> Reason {
         TokenError::UnknownKid => Reason::UnknownKid,
         TokenError::KeysUnavailable => Reason::KeysUnavailable,
         TokenError::BadSignature => Reason::BadSignature,
+        TokenError::IntrospectionUnavailable => Reason::IntrospectionUnavailable,
+        TokenError::Inactive => Reason::TokenInactive,
         TokenError::Revoked => Reason::Revoked,
         TokenError::UnknownClient => Reason::UnknownClient,
         TokenError::Proof(error) => proof_refused(error),

@@ -94,11 +94,13 @@ async fn find_caller(
                 token.used(now);
                 return Ok(verified);
             }
+            // It may be a token of an issuer that is asked about it.
+            PresentedStatic::Unknown if snapshot.trust.asks_about_others(field, expected) => {}
             PresentedStatic::Unknown => return Err(unknown_static(count_failure(snapshot, peer.address))),
             PresentedStatic::Other => {}
         }
     }
-    if let Some(verified) = current.verified(token, snapshot, connection) {
+    if let Some(verified) = current_caller(current, snapshot, token, peer) {
         observer.observe(|| Observation::noted(Room::Authenticate, "token", "verified before"));
         let checked = verified.check_field(field);
         let checked = checked.and_then(|()| verified.revalidate(expected, now, tokio::time::Instant::now()));
@@ -113,9 +115,32 @@ async fn find_caller(
         };
     }
     // Boxed to keep the common future small: most tokens are known.
-    let verified = Rc::new(Box::pin(verify(snapshot, presented, expected, now, observer)).await?);
+    let asks = legal(token).is_ok_and(|text| snapshot.trust.must_ask_about(text, expected));
+    if asks {
+        let admitted = current.inactive_tokens.admit(peer.address);
+        admitted.map_err(|wait| AuthenticateError::TooManyFailures { wait })?;
+    }
+    let verified = Box::pin(verify(snapshot, presented, expected, now, observer)).await;
+    match &verified {
+        Ok(_) if asks => current.inactive_tokens.found_active(peer.address),
+        Err(AuthenticateError::Refused(refused)) if asks && refused.reason == TokenError::Inactive => {
+            current.inactive_tokens.found_inactive(peer.address);
+        }
+        Ok(_) | Err(_) => {}
+    }
+    let verified = Rc::new(verified?);
     current.remember(token, Rc::clone(&verified));
     Ok(verified)
+}
+
+/// The caller that this token was verified for, unless its issuer has to be asked about it again.
+fn current_caller(current: &CurrentSnapshot, snapshot: &Snapshot, token: &[u8], peer: &Peer) -> Option<Rc<Verified>> {
+    let verified = current.verified(token, snapshot, &peer.cache)?;
+    if verified.must_be_asked_about(tokio::time::Instant::now()) {
+        current.forget(token, &peer.cache);
+        return None;
+    }
+    Some(verified)
 }
 
 /// One of our own tokens is valid only as long as its client is configured.
@@ -143,6 +168,8 @@ fn is_final(reason: TokenError) -> bool {
         | TokenError::KeysUnavailable
         | TokenError::BadSignature
         | TokenError::Proof(_)
+        | TokenError::IntrospectionUnavailable
+        | TokenError::Inactive
         | TokenError::NotProven
         | TokenError::NotBound
         | TokenError::StaticTokenEnded
@@ -164,8 +191,12 @@ pub(crate) async fn authenticate_anew(
             check_static(&verified, presented.field, expected, now).map_err(|check| verified.refused(check))?;
             Ok(verified)
         }
-        PresentedStatic::Unknown => Err(unknown_static(Ok(()))),
-        PresentedStatic::Other => verify(snapshot, presented, expected, now, &mut Unobserved).await,
+        PresentedStatic::Unknown if !snapshot.trust.asks_about_others(presented.field, expected) => {
+            Err(unknown_static(Ok(())))
+        }
+        PresentedStatic::Unknown | PresentedStatic::Other => {
+            verify(snapshot, presented, expected, now, &mut Unobserved).await
+        }
     }
 }
 
@@ -227,6 +258,8 @@ async fn verify(
     observer: &mut impl Observer,
 ) -> Result<Verified, AuthenticateError> {
     let text = legal(token)?;
+    let placed = snapshot.trust.check_field_of(text, field, expected);
+    placed.map_err(|check| AuthenticateError::Refused(check.of(None)))?;
     let verified = snapshot.trust.verify(text, expected, now, observer).await.map_err(AuthenticateError::Refused)?;
     let in_field = report(observer, "header field", verified.check_field(field), |()| {
         let name = field.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::inactive_tokens::InactiveTokens;
 use super::static_callers::StaticCallers;
 use crate::pipeline::request::connection_cache::ConnectionCache;
 use crate::pipeline::routing::snapshot::{SharedSnapshot, Snapshot};
@@ -23,6 +24,7 @@ pub(crate) struct CurrentSnapshot {
     generation: Cell<u64>,
     tokens: RefCell<TokenCache>,
     pub(crate) static_callers: StaticCallers,
+    pub(crate) inactive_tokens: InactiveTokens,
     /// Issuers of earlier snapshots whose tokens may be in the cache.
     former_issuers: RefCell<Vec<Arc<TrustedIssuer>>>,
     /// The current snapshot, as long as all tokens in the cache are of its issuers; otherwise null. Only compared.
@@ -44,6 +46,7 @@ impl CurrentSnapshot {
             generation: Cell::new(0),
             tokens: RefCell::new(TokenCache::new()),
             static_callers: StaticCallers::default(),
+            inactive_tokens: InactiveTokens::default(),
             former_issuers: RefCell::default(),
             token_hits: Cell::new(0),
             token_misses: Cell::new(0),

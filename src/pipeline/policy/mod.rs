@@ -10,6 +10,8 @@ pub(crate) mod load;
 pub(crate) mod tunnels;
 // The callers of static tokens.
 pub(crate) mod static_callers;
+// Tokens that were not active, by address.
+pub(crate) mod inactive_tokens;
 // The current snapshot, with the tokens that were verified under it.
 pub(crate) mod current_snapshot;
 // The caller of a request.

@@ -28,7 +28,7 @@ use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::routing::series::SeriesId;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 use crate::trust::claimed_caller::{ClaimedCaller, ClaimedIssuer};
-use crate::trust::verify::Verified;
+use crate::trust::verify::{Verified, VerifiedToken};
 
 #[derive(Debug)]
 pub(crate) struct RequestLog {
@@ -67,6 +67,8 @@ pub(crate) enum RecordedIdentity {
     Presented(Box<UnreadCredentials>),
     /// One of our own clients, authenticated at the token or the revocation endpoint.
     Client(Identity),
+    /// One of our own clients at the introspection endpoint, with the id of the token that it asked about.
+    AskedAbout(Identity, Option<Box<str>>),
     Granted(Box<Issued>),
 }
 
@@ -135,6 +137,7 @@ impl RequestLog {
             | RecordedIdentity::Claimed(_)
             | RecordedIdentity::Presented(_)
             | RecordedIdentity::Client(_)
+            | RecordedIdentity::AskedAbout(..)
             | RecordedIdentity::Granted(_) => None,
         }
     }
@@ -169,6 +172,10 @@ impl RequestLog {
 
     pub(crate) fn client(&mut self, client: Identity) {
         self.identity = RecordedIdentity::Client(client);
+    }
+
+    pub(crate) fn asked_about(&mut self, client: Identity, token_id: Option<String>) {
+        self.identity = RecordedIdentity::AskedAbout(client, token_id.map(String::into_boxed_str));
     }
 
     pub(crate) fn allowed(&mut self) {
@@ -244,7 +251,10 @@ impl RequestLog {
         let refused = matches!(self.decision, Decision::Deny | Decision::Error) && !self.was_allowed;
         let is_known = match self.identity {
             RecordedIdentity::Nobody | RecordedIdentity::Claimed(_) | RecordedIdentity::Presented(_) => false,
-            RecordedIdentity::Caller(_) | RecordedIdentity::Client(_) | RecordedIdentity::Granted(_) => true,
+            RecordedIdentity::Caller(_)
+            | RecordedIdentity::Client(_)
+            | RecordedIdentity::AskedAbout(..)
+            | RecordedIdentity::Granted(_) => true,
         };
         let reason = self.reason.unwrap_or(Reason::Internal);
         match (refused, is_known) {
@@ -301,6 +311,13 @@ impl RequestLog {
                 client: Some(client.as_str()),
                 ..Described::default()
             },
+            RecordedIdentity::AskedAbout(client, token_id) => Described {
+                verified: true,
+                issuer: Some(IssuerName::OWN),
+                client: Some(client.as_str()),
+                token_id: token_id.as_deref(),
+                ..Described::default()
+            },
             RecordedIdentity::Granted(issued) => Described {
                 verified: true,
                 issuer: Some(IssuerName::OWN),
@@ -332,7 +349,9 @@ impl RequestLog {
             RecordedIdentity::Caller(verified) => {
                 Some((verified.caller.issuer.clone(), verified.caller.client.clone()?))
             }
-            RecordedIdentity::Client(client) => Some((IssuerName::own(), client.clone())),
+            RecordedIdentity::Client(client) | RecordedIdentity::AskedAbout(client, _) => {
+                Some((IssuerName::own(), client.clone()))
+            }
             RecordedIdentity::Granted(issued) => Some((IssuerName::own(), issued.client.clone())),
             RecordedIdentity::Nobody | RecordedIdentity::Claimed(_) | RecordedIdentity::Presented(_) => None,
         }
@@ -350,6 +369,7 @@ impl RequestLog {
             RecordedIdentity::Nobody
             | RecordedIdentity::Presented(_)
             | RecordedIdentity::Client(_)
+            | RecordedIdentity::AskedAbout(..)
             | RecordedIdentity::Granted(_) => None,
         }
     }
@@ -371,7 +391,7 @@ fn describe(verified: &Verified) -> Described<'_> {
         subject: verified.caller.subject.as_ref().map(Identity::as_str),
         scope: verified.caller.scope_header.to_str().ok(),
         token_id: verified.token().and_then(|token| token.claims.token_id.as_deref()),
-        key_id: verified.token().and_then(|token| token.key.key_id.as_deref()),
+        key_id: verified.token().and_then(VerifiedToken::key_id),
         ..Described::default()
     }
 }

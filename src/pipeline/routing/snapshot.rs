@@ -80,7 +80,7 @@ pub(crate) enum OpenStreamsRule {
 pub(crate) struct OwnIssuer {
     /// Shared with the task that rotates its keys.
     pub(crate) server: Arc<AuthorizationServer>,
-    /// Shared by the token and the revocation endpoint, because secrets can be guessed at both.
+    /// Shared by the token, the revocation and the introspection endpoint, because secrets can be guessed at each.
     pub(crate) token_limits: Vec<RateLimit>,
     pub(crate) client_limits: ClientLimits,
     pub(crate) revoker: Revoker,
@@ -91,6 +91,7 @@ pub(crate) struct OwnIssuer {
 pub(crate) enum BuiltIn {
     Token,
     Revocation,
+    Introspection,
     Authorization,
     Jwks,
     Metadata,
@@ -103,6 +104,7 @@ pub(crate) enum BuiltIn {
 pub(crate) enum BuiltInEndpoint<'s> {
     Token(&'s OwnIssuer),
     Revocation(&'s OwnIssuer),
+    Introspection(&'s OwnIssuer),
     Authorization,
     Jwks(&'s OwnIssuer),
     Metadata(&'s OwnIssuer),
@@ -186,6 +188,8 @@ impl OwnIssuer {
             Some(BuiltInEndpoint::Token(self))
         } else if path == endpoints.revocation {
             Some(BuiltInEndpoint::Revocation(self))
+        } else if endpoints.introspection.as_deref() == Some(path) {
+            Some(BuiltInEndpoint::Introspection(self))
         } else if path == endpoints.authorization {
             Some(BuiltInEndpoint::Authorization)
         } else if path == endpoints.jwks {
@@ -203,6 +207,7 @@ impl BuiltInEndpoint<'_> {
         match self {
             Self::Token(_) => BuiltIn::Token,
             Self::Revocation(_) => BuiltIn::Revocation,
+            Self::Introspection(_) => BuiltIn::Introspection,
             Self::Authorization => BuiltIn::Authorization,
             Self::Jwks(_) => BuiltIn::Jwks,
             Self::Metadata(_) => BuiltIn::Metadata,
@@ -229,13 +234,13 @@ fn outside_routes(token_limits: &[RateLimit]) -> impl Iterator<Item = SeriesName
 }
 
 impl BuiltIn {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Token, Self::Revocation, Self::Authorization, Self::Jwks, Self::Metadata, Self::Resource];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Token, Self::Revocation, Self::Introspection, Self::Authorization, Self::Jwks, Self::Metadata, Self::Resource];
 
     /// Whether its requests count by the limits of the token endpoint.
     pub(crate) const fn counts_token_limits(self) -> bool {
         match self {
-            Self::Token | Self::Revocation => true,
+            Self::Token | Self::Revocation | Self::Introspection => true,
             Self::Authorization | Self::Jwks | Self::Metadata | Self::Resource => false,
         }
     }
@@ -245,6 +250,7 @@ impl BuiltIn {
         match self {
             Self::Token => "(token)",
             Self::Revocation => "(revocation)",
+            Self::Introspection => "(introspection)",
             Self::Authorization => "(authorization)",
             Self::Jwks => "(jwks)",
             Self::Metadata => "(metadata)",

@@ -15,7 +15,7 @@ use crate::jose::signing::SigningKey;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::confirmation::{Confirmation, Thumbprint};
 
-const ALL: [TokenError; 20] = [
+const ALL: [TokenError; 22] = [
     TokenError::Malformed,
     TokenError::TooManyScopes,
     TokenError::UnknownIssuer,
@@ -29,6 +29,8 @@ const ALL: [TokenError; 20] = [
     TokenError::UnknownKid,
     TokenError::KeysUnavailable,
     TokenError::BadSignature,
+    TokenError::IntrospectionUnavailable,
+    TokenError::Inactive,
     TokenError::Revoked,
     TokenError::UnknownClient,
     TokenError::Proof(ProofError::Invalid),
@@ -45,7 +47,7 @@ fn failed(reason: TokenError, value: &str) -> FailedCheck {
     settings.name = IssuerName::new(value);
     settings.types.named = vec![value.to_owned()];
     let keys = Arc::new(KeyCache::own(KeySet::from_keys(vec![Arc::clone(&key)])));
-    let issuer = TrustedIssuer { settings, keys };
+    let issuer = TrustedIssuer { settings, keys, introspection: None };
     let mut header = Header::parse(br#"{"alg":"ES256"}"#).unwrap();
     (header.key_id, header.token_type) = (Some(value.to_owned()), Some(value.to_owned()));
     let mut claims = Claims::parse(claims().to_string().as_bytes()).unwrap();
@@ -74,6 +76,8 @@ fn failed(reason: TokenError, value: &str) -> FailedCheck {
         TokenError::UnknownKid => FailedCheck::unknown_key(&issuer, &header),
         TokenError::KeysUnavailable => FailedCheck::keys_unavailable(&issuer, true),
         TokenError::BadSignature => FailedCheck::bad_signature(&issuer, &key),
+        TokenError::IntrospectionUnavailable => FailedCheck::introspection_unavailable(&issuer.settings.name, value),
+        TokenError::Inactive => FailedCheck::inactive(&issuer.settings.name),
         TokenError::Revoked => {
             let tokens = RevokedTokens::OfClient(value);
             FailedCheck::revoked(&AppliedRevocation { tokens, issued_before: Some(2_000_000_000) })
@@ -109,7 +113,7 @@ fn an_unknown_key_is_named_as_the_header_names_it() {
     let key = Arc::new(SigningKey::generate(Algorithm::Es256).unwrap().0.verifying_key().unwrap());
     let known = format!("kid={} (ES256)", key.key_id.as_deref().unwrap());
     let keys = Arc::new(KeyCache::own(KeySet::from_keys(vec![key])));
-    let issuer = TrustedIssuer { settings: settings(), keys };
+    let issuer = TrustedIssuer { settings: settings(), keys, introspection: None };
     for (header, found, wanted) in [
         (r#"{"alg":"ES256","kid":"a","x5t":"b"}"#, "kid=a, alg=ES256", known.clone()),
         (
@@ -133,7 +137,7 @@ fn a_wrong_audience_is_named_by_its_claim() {
     let instead_of_aud = Some("client_id".to_owned());
     let audiences = AcceptedAudiences::Listed { accepted: vec!["app".to_owned()], instead_of_aud };
     let issuer = IssuerSettings { audiences, ..settings() };
-    let issuer = TrustedIssuer { settings: issuer, keys: Arc::new(KeyCache::remote()) };
+    let issuer = TrustedIssuer { settings: issuer, keys: Arc::new(KeyCache::remote()), introspection: None };
     for (changes, found, wanted) in [
         (json!({"aud": "x"}), "aud=x", "aud=app"),
         (json!({"aud": [], "client_id": "y"}), "client_id=y", "client_id=app"),

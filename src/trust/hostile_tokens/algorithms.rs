@@ -97,7 +97,7 @@ async fn an_algorithm_that_is_not_listed_is_refused() {
         let token = key.sign("JWT", claims().to_string().as_bytes()).unwrap();
         let keys = Arc::new(KeyCache::own(KeySet::from_keys(vec![Arc::new(key.verifying_key().unwrap())])));
         let settings = IssuerSettings { algorithms: Algorithm::DEFAULT.to_vec(), ..settings() };
-        let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings, keys })], Arc::default());
+        let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings, keys, introspection: None })], Arc::default());
         let refused = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW), &mut Unobserved).await.unwrap_err();
         assert_eq!(refused.reason, TokenError::AlgNotAllowed, "{algorithm}");
     }

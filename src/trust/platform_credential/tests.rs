@@ -22,7 +22,7 @@ impl World {
         let (key, _) = SigningKey::generate(Algorithm::Es256).unwrap();
         let keys = KeySet::from_keys(vec![Arc::new(key.verifying_key().unwrap())]);
         let settings = IssuerSettings { audiences, ..settings() };
-        let issuer = TrustedIssuer { settings, keys: Arc::new(KeyCache::own(keys)) };
+        let issuer = TrustedIssuer { settings, keys: Arc::new(KeyCache::own(keys)), introspection: None };
         Self { key, trust: Trust::new(vec![Arc::new(issuer)], Arc::default()) }
     }
 
@@ -92,7 +92,7 @@ async fn a_token_with_another_use_is_no_credential() {
     let types = OTHER_USES.iter().map(|name| (*name).to_owned()).chain(["jwt".to_owned()]).collect();
     let types = super::super::issuer::TokenTypes { named: types, absent: true };
     let (settings, keys) = (world.trust.issuers()[0].settings.clone(), Arc::clone(&world.trust.issuers()[0].keys));
-    let issuer = TrustedIssuer { settings: IssuerSettings { types, ..settings }, keys };
+    let issuer = TrustedIssuer { settings: IssuerSettings { types, ..settings }, keys, introspection: None };
     world.trust = Trust::new(vec![Arc::new(issuer)], Arc::default());
     for typ in ["at+jwt", "AT+JWT", "application/at+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "other+jwt"] {
         assert_eq!(world.reason(typ, json!({})).await, Some(TokenError::TypeNotAllowed), "{typ}");

@@ -29,7 +29,8 @@ fn publish(keys: &KeyCache, key: &SigningKey, usable_for: Duration) {
 async fn verified(key: &SigningKey) -> (Trust, Verified) {
     let keys = Arc::new(KeyCache::remote());
     publish(&keys, key, DAY);
-    let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys })], Arc::default());
+    let trust =
+        Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys, introspection: None })], Arc::default());
     let token = key.sign("JWT", claims().to_string().as_bytes()).unwrap();
     let verified = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW), &mut Unobserved).await.unwrap();
     (trust, verified)
@@ -69,7 +70,11 @@ async fn a_token_that_was_good_dies_with_its_key() {
 async fn an_issuer_that_is_configured_anew_is_another() {
     let (trust, verified) = verified(&key()).await;
     assert!(trust.knows(&verified));
-    let reconfigured = TrustedIssuer { settings: settings(), keys: Arc::clone(&verified.token().unwrap().issuer.keys) };
+    let reconfigured = TrustedIssuer {
+        settings: settings(),
+        keys: Arc::clone(&verified.token().unwrap().issuer.keys),
+        introspection: None,
+    };
     assert!(!Trust::new(vec![Arc::new(reconfigured)], Arc::default()).knows(&verified));
 }
 
@@ -79,7 +84,7 @@ fn trust_in_an_old_set(key: &SigningKey) -> (Trust, Arc<KeyCache>) {
     let requested_at = Instant::now() - Duration::from_secs(60);
     let set = KeySet::from_keys(vec![Arc::new(key.verifying_key().unwrap())]);
     keys.publish(set, Times::new(requested_at, DAY, Duration::ZERO));
-    let issuer = TrustedIssuer { settings: settings(), keys: Arc::clone(&keys) };
+    let issuer = TrustedIssuer { settings: settings(), keys: Arc::clone(&keys), introspection: None };
     (Trust::new(vec![Arc::new(issuer)], Arc::default()), keys)
 }
 
@@ -177,8 +182,8 @@ impl Verified {
         let caller = Caller::new(IssuerName::own(), &settings.issuer, Some(id), None, Default::default()).unwrap();
         let token = VerifiedToken {
             claims: Claims::parse(claims().to_string().as_bytes()).unwrap(),
-            key: Arc::new(key),
-            issuer: Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::remote()) }),
+            evidence: TokenEvidence::Signature(Arc::new(key)),
+            issuer: Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::remote()), introspection: None }),
             revocations: Arc::default(),
             passed: Cell::new(0),
             client_entry: Cell::new(None),

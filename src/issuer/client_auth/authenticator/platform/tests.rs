@@ -21,6 +21,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
 use crate::jose::token::Unverified;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::scope::ScopeSet;
 use crate::oauth::subject_pattern::SubjectPattern;
@@ -78,6 +79,7 @@ fn client() -> Client {
         token_ttl: Duration::from_secs(60),
         claims: Map::new(),
         allow_from: None,
+        bound: TokenBinding::None,
     }
 }
 
@@ -89,7 +91,7 @@ impl World {
     fn new() -> Self {
         let (key, _) = SigningKey::generate(Algorithm::Es256).unwrap();
         let keys = KeySet::from_keys(vec![Arc::new(key.verifying_key().unwrap())]);
-        let issuer = TrustedIssuer { settings: settings(), keys: Arc::new(KeyCache::own(keys)) };
+        let issuer = TrustedIssuer { settings: settings(), keys: Arc::new(KeyCache::own(keys)), introspection: None };
         let trust = Trust::new(vec![Arc::new(issuer)], Arc::default());
         let clients = Arc::new(Clients::new(vec![client()]));
         let passwords = Offload::new(Handle::current(), PASSWORDS);

@@ -7,6 +7,7 @@ use super::*;
 use crate::issuer::client_auth::KeptCredentials;
 use crate::issuer::client_auth::federation::overlap::{OwnedIdentity, overlapping};
 use crate::jose::claims::Claims;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 use crate::oauth::subject_pattern::SubjectPattern;
@@ -37,6 +38,7 @@ fn client(id: &str, federation: Vec<FederatedIdentity>) -> Client {
         token_ttl: Duration::from_secs(60),
         claims: Map::new(),
         allow_from: None,
+        bound: TokenBinding::None,
     }
 }
 

@@ -1,0 +1,202 @@
+//! Tokens that the gateway cannot read: their issuer is asked about them.
+//!
+//! A token goes to an introspection endpoint only where the route accepts its issuer, and the token is certainly no
+//! other issuer's: it is no JWT, or a JWT that names this issuer. A JWT that names none goes there if the route accepts
+//! no other issuer.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use http::HeaderName;
+use serde_json::Value;
+
+use super::checks::{check_audience, check_time};
+use super::{AllowedIssuers, Expectations, TokenEvidence, Trust, Verified};
+use crate::clock::UnixTime;
+use crate::jose::BASE64URL;
+use crate::jose::claims::{Claims, ClaimsFault};
+use crate::jose::token::unverified_claims;
+use crate::oauth::observer::Observer;
+use crate::trust::caller_claims::caller;
+use crate::trust::claimed_caller::ClaimedCaller;
+use crate::trust::entry_choice::{self, claimed_entry};
+use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
+use crate::trust::field_check::check_place;
+use crate::trust::introspection::Introspection;
+use crate::trust::introspection::answer::TokenAnswer;
+use crate::trust::issuer::TrustedIssuer;
+use crate::trust::passed_check::{self, report};
+
+/// An issuer with its introspection endpoint.
+pub(in crate::trust) type Introspecting<'t> = (&'t Arc<TrustedIssuer>, &'t Arc<Introspection>);
+
+impl Trust {
+    /// Whether a request with this token is about to cause a request to an introspection endpoint.
+    pub(crate) fn must_ask_about(&self, token: &str, expected: Expectations<'_>) -> bool {
+        self.introspecting(token, expected).is_some_and(|(_, introspection)| !introspection.knows(token))
+    }
+
+    /// Whether a value in this field that is no token of another kind goes to an introspection endpoint.
+    pub(crate) fn asks_about_others(&self, field: Option<&HeaderName>, expected: Expectations<'_>) -> bool {
+        let accepted = self.accepted_introspecting(expected);
+        accepted.is_some_and(|(issuer, _)| issuer.settings.token_field.as_ref() == field)
+    }
+
+    /// Checks the field of a token before its issuer is asked about it.
+    pub(crate) fn check_field_of(
+        &self,
+        token: &str,
+        field: Option<&HeaderName>,
+        expected: Expectations<'_>,
+    ) -> Result<(), FailedCheck> {
+        let introspecting = self.introspecting(token, expected);
+        introspecting.map_or(Ok(()), |(issuer, _)| check_place(field, issuer.settings.token_field.as_ref()))
+    }
+
+    /// The issuer that is asked about this token.
+    pub(in crate::trust) fn introspecting(&self, token: &str, expected: Expectations<'_>) -> Option<Introspecting<'_>> {
+        let found = self.accepted_introspecting(expected)?;
+        if !is_jwt(token) {
+            return Some(found);
+        }
+        let claims = unverified_claims(token)?;
+        let entry = claimed_entry(self.issuers(), |issuer| &issuer.settings, &claims);
+        let is_its_own = match (entry, entry_choice::issuer(&claims)) {
+            (Some(entry), _) => Arc::ptr_eq(entry, found.0),
+            (None, Some(_)) => false,
+            (None, None) => claims.get("iss").is_none_or(Value::is_null) && self.is_only_one(found.0, expected),
+        };
+        is_its_own.then_some(found)
+    }
+
+    /// The one issuer with introspection that is accepted. The configuration allows no second one at a route.
+    fn accepted_introspecting(&self, expected: Expectations<'_>) -> Option<Introspecting<'_>> {
+        if !self.introspects {
+            return None;
+        }
+        let is_accepted = |issuer: &&Arc<TrustedIssuer>| match expected.issuers {
+            AllowedIssuers::All => true,
+            AllowedIssuers::Only(names) => names.contains(&issuer.settings.name),
+        };
+        let accepted = self.issuers().iter().filter(is_accepted);
+        let mut introspecting = accepted.filter_map(|issuer| Some((issuer, issuer.introspection.as_ref()?)));
+        introspecting.next().filter(|_| introspecting.next().is_none())
+    }
+
+    fn is_only_one(&self, issuer: &TrustedIssuer, expected: Expectations<'_>) -> bool {
+        match expected.issuers {
+            AllowedIssuers::All => self.issuers().len() == 1,
+            AllowedIssuers::Only(names) => names.iter().all(|name| *name == issuer.settings.name),
+        }
+    }
+
+    /// Asks about a token, and checks the answer like the claims of a JWT.
+    pub(super) async fn verify_introspected(
+        &self,
+        (issuer, introspection): Introspecting<'_>,
+        token: &str,
+        expected: Expectations<'_>,
+        now: UnixTime,
+        observer: &mut impl Observer,
+    ) -> Result<Verified, RefusedToken> {
+        let name = &issuer.settings.name;
+        let unread = || Some(ClaimedCaller::of_entry(name, &serde_json::Map::new()));
+        let asked = introspection.ask(token).await;
+        let asked = asked.map_err(|why| FailedCheck::introspection_unavailable(name, &why.0));
+        let asked = asked.and_then(|answer| match &*answer {
+            TokenAnswer::Active(active) => Ok((active.until, active.claims()?)),
+            TokenAnswer::Inactive => Err(FailedCheck::inactive(name)),
+        });
+        let asked = report(observer, "introspection", asked, |_| passed_check::active(name));
+        let (until, mut claims) = asked.map_err(|check| check.of(unread()))?;
+        let completed = issuer.settings.audiences.complete(&mut claims).map_err(FailedCheck::from);
+        let checked = completed.and_then(|()| check_answer(issuer, &claims, expected, now, observer));
+        let found = checked.and_then(|()| {
+            let caller = caller(&issuer.settings, &claims).map_err(FailedCheck::from);
+            report(observer, "caller", caller, passed_check::caller)
+        });
+        let fail = |check: FailedCheck| check.of(Some(ClaimedCaller::of_entry(name, &claims.all)));
+        let caller = found.map_err(fail)?;
+        let version = self.check_revocations(issuer, &caller, &claims, observer).map_err(fail)?;
+        Ok(self.accepted(issuer, claims, caller, TokenEvidence::Introspection(until), version))
+    }
+}
+
+fn check_answer(
+    issuer: &TrustedIssuer,
+    claims: &Claims,
+    expected: Expectations<'_>,
+    now: UnixTime,
+    observer: &mut impl Observer,
+) -> Result<(), FailedCheck> {
+    report(observer, "iss", check_iss(issuer, claims), |()| passed_check::entry(issuer, claims))?;
+    report(observer, "typ", check_kind(issuer, claims), |()| passed_check::kind())?;
+    let accepted = check_audience(issuer, claims, expected);
+    report(observer, "aud", accepted, |accepted| passed_check::audience(issuer, claims, *accepted))?;
+    check_time(claims, issuer.settings.clock_skew, now, observer)
+}
+
+/// An answer that names an issuer is about a token of this one.
+fn check_iss(issuer: &TrustedIssuer, claims: &Claims) -> Result<(), FailedCheck> {
+    match &claims.issuer {
+        Some(found) if found != issuer.settings.issuer.as_str() => Err(FailedCheck::answer_of_issuer(issuer, found)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Checks that it is an access token: servers answer about refresh tokens and ID tokens as well. `token_type` is that of
+/// RFC 6749 §5.1; some servers name the kind of token in `token_use` or `typ`.
+fn check_kind(issuer: &TrustedIssuer, claims: &Claims) -> Result<(), FailedCheck> {
+    let is_type = |text: &str| ["bearer", "dpop"].iter().any(|known| text.eq_ignore_ascii_case(known));
+    for (name, wanted) in [("token_type", "Bearer or DPoP"), ("token_use", "access_token"), ("typ", "an access token")]
+    {
+        let text = match claims.all.get(name) {
+            None | Some(Value::Null) => continue,
+            Some(Value::String(text)) => text.as_str(),
+            Some(other) => return Err(ClaimsFault::wrong_type(name, other, "a string").into()),
+        };
+        let is_good = match name {
+            "token_use" => matches!(text, "access_token" | "access"),
+            "typ" => is_type(text) || issuer.settings.types.accept(Some(text)),
+            _ => is_type(text),
+        };
+        if !is_good {
+            return Err(FailedCheck::other_kind(name, text, wanted));
+        }
+        if name == "token_type" && text.eq_ignore_ascii_case("dpop") && claims.confirmation.key.is_none() {
+            return Err(FailedCheck::new(
+                TokenError::Malformed,
+                "token_type=DPoP without cnf.jkt",
+                "the key in cnf.jkt",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a token has the form of a JWT, signed or encrypted, whole or cut off: its first part is a JSON object in
+/// base64url.
+fn is_jwt(token: &str) -> bool {
+    let header = token.split('.').next().unwrap_or_default();
+    let is_object = || {
+        let decoded = BASE64URL.decode(header).unwrap_or_default();
+        decoded.trim_ascii_start().starts_with(b"{")
+    };
+    token.starts_with("eyJ") || (token.contains('.') && is_object())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jwt_is_known_by_its_header_whatever_follows() {
+        for jwt in ["eyJhbGciOiJub25lIn0.e30.", "eyJ", "eyJhbGciOiJkaXIifQ....", "eyAg.x", "ewo.x.y", "IHsiYSI6MX0.b.c"]
+        {
+            assert!(is_jwt(jwt), "{jwt}");
+        }
+        for opaque in ["", "abc", "a.b.c", "ory_at_x.y", "ey.ey.ey", "2YotnFZFEjr1zCsicMWpAA", "e30", "....."] {
+            assert!(!is_jwt(opaque), "{opaque}");
+        }
+    }
+}
