@@ -82,7 +82,7 @@ pub(super) fn presented(assertion: &str) -> Option<PresentedAssertion> {
     body.set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".to_owned());
     match PresentedCredentials::read(&http::HeaderMap::new(), body, None, |_| false) {
         Ok(PresentedCredentials::Assertion(presented)) => Some(*presented),
-        Ok(PresentedCredentials::Secret(_)) => unreachable!(),
+        Ok(PresentedCredentials::Secret(_) | PresentedCredentials::Certificate(_)) => unreachable!(),
         Err(_) => None,
     }
 }
