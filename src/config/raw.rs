@@ -10,6 +10,7 @@ pub(crate) mod config_test;
 pub(crate) mod cors;
 pub(crate) mod host;
 pub(crate) mod issuer;
+pub(crate) mod jwk;
 pub(crate) mod key_source;
 pub(crate) mod limits;
 pub(crate) mod listener;

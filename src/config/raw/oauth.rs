@@ -57,8 +57,8 @@ mirror! {
 
 mirror! {
     struct RawClient {
-        secrets: Option<At<OneOrMore<RawSecret>>>,
-        keys: Vec<At<RawClientKey>>,
+        secrets: Option<Required<OneOrMore<RawSecret>>>,
+        keys: Option<Required<OneOrMore<RawClientKey>>>,
         scopes: Required<OneOrMore<String>>,
         audiences: Option<At<OneOrMore<String>>>,
         /// The lifetime of the client's tokens.
@@ -72,15 +72,24 @@ mirror! {
 }
 
 impl RawClient {
-    /// Empty without `secrets`.
+    /// The secrets that could be read.
     pub(crate) fn secrets(&self) -> &[At<RawSecret>] {
-        self.secrets.as_ref().map_or(&[], |list| &list.value.items)
+        items(self.secrets.as_ref())
+    }
+
+    /// The keys that could be read.
+    pub(crate) fn keys(&self) -> &[At<RawClientKey>] {
+        items(self.keys.as_ref())
     }
 
     /// Whether nothing could authenticate the client.
     pub(crate) fn has_no_credential(&self) -> bool {
-        self.secrets.is_none() && self.keys.is_empty()
+        self.secrets.is_none() && self.keys.is_none()
     }
+}
+
+fn items<T>(list: Option<&Required<OneOrMore<T>>>) -> &[At<T>] {
+    list.and_then(|list| list.as_ref().ok()).map_or(&[], |list| &list.value.items)
 }
 
 /// One of a client's secrets, with the time in which it is valid.

@@ -25,7 +25,7 @@ impl Resolver<'_> {
             );
             self.faults.at(name.span, message);
         }
-        KeptCredentials { secrets: self.secrets(name, client.secrets()), keys: self.client_keys(name, &client.keys) }
+        KeptCredentials { secrets: self.secrets(name, client.secrets()), keys: self.client_keys(name, client.keys()) }
     }
 
     fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>]) -> Vec<KeptSecret> {

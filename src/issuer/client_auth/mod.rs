@@ -17,10 +17,8 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use self::assertion::{AssertionKind, ClientAssertion, PresentedAssertion};
 use self::claim::{Claim, ClientFault, RefusedAssertion};
 use self::client_keys::ClientKeys;
-use self::private_key_jwt::{AssertionFault, AssertionVerifier};
 use self::secret::hash::ClientSecret;
 use self::secret::kept_secret::KeptSecret;
 use self::secret::passwords::Passwords;
@@ -31,6 +29,8 @@ use crate::jose::jwk::VerifyingKey;
 use crate::oauth::discrepancy::{Discrepancy, one_of};
 use crate::trust::failed_check::{FailedCheck, TokenError};
 use crate::trust::replay::Replay;
+use assertion::{AssertionKind, ClientAssertion, PresentedAssertion};
+use private_key_jwt::{AssertionFault, AssertionVerifier};
 
 /// A row is the variant, and its name in the registry "OAuth Token Endpoint Authentication Methods".
 macro_rules! methods {
