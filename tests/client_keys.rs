@@ -86,6 +86,9 @@ async fn an_assertion_gets_a_token_once() {
     let line = granted(&gateway, &assertion).await;
     assert_eq!((&line["oauth.client_id"], &line["oauth.verified"]), (&json!("app"), &Value::Null));
     assert_eq!((&line["oauth.auth_method"], &line["oauth.auth_kid"]), (&json!("private_key_jwt"), &json!("k1")));
+    let metrics = Client::plain(gateway.admin.unwrap()).get("/metrics").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.contains("portcullis_grants_total{auth_method=\"private_key_jwt\"} 1"), "{metrics}");
     let line = refused(&gateway, &assertion, "assertion_replayed").await;
     assert_eq!((&line["oauth.client_id"], &line["oauth.verified"]), (&json!("app"), &json!(false)));
 }

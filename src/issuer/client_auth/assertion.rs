@@ -17,7 +17,6 @@ pub(crate) struct ClientAssertion(String);
 
 /// An assertion, and the client that it is presented for.
 pub(crate) struct PresentedAssertion {
-    pub(crate) text: ClientAssertion,
     pub(crate) token: Unverified<'static>,
     pub(crate) kind: AssertionKind,
     /// The parameter `client_id`.
@@ -77,7 +76,7 @@ impl PresentedAssertion {
             && token.claims.issuer.as_deref().is_some_and(|iss| Some(iss) == token.claims.subject.as_deref())
             && !token.claims.issuer.as_deref().is_some_and(is_external);
         let kind = if of_client { AssertionKind::OfClient } else { AssertionKind::Federated };
-        let presented = Self { text, token, kind, client_id };
+        let presented = Self { token, kind, client_id };
         presented.check_client_id()?;
         Ok(Some(presented))
     }

@@ -35,7 +35,7 @@ use private_key_jwt::{AssertionFault, AssertionVerifier};
 /// A row is the variant, and its name in the registry "OAuth Token Endpoint Authentication Methods".
 macro_rules! methods {
     ($($variant:ident => $name:literal;)*) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum ClientAuthMethod {
             $($variant,)*
         }
