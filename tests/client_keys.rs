@@ -86,6 +86,9 @@ async fn an_assertion_gets_a_token_once() {
     let line = granted(&gateway, &assertion).await;
     assert_eq!((&line["oauth.client_id"], &line["oauth.verified"]), (&json!("app"), &Value::Null));
     assert_eq!((&line["oauth.auth_method"], &line["oauth.auth_kid"]), (&json!("private_key_jwt"), &json!("k1")));
+    let metrics = Client::plain(gateway.admin.unwrap()).get("/metrics").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.contains("portcullis_grants_total{auth_method=\"private_key_jwt\"} 1"), "{metrics}");
     let line = refused(&gateway, &assertion, "assertion_replayed").await;
     assert_eq!((&line["oauth.client_id"], &line["oauth.verified"]), (&json!("app"), &json!(false)));
 }
@@ -180,7 +183,7 @@ async fn every_refused_assertion_has_one_answer_and_its_reason() {
         (with("sub", json!("other")), "unknown_issuer"),
         (typed("at+jwt"), "type_not_allowed"),
         (own.sign_with(&json!({"alg": "HS256"}), &claims("app")), "alg_not_allowed"),
-        (none, "malformed"),
+        (none, "alg_not_allowed"),
         ("x".to_owned(), "malformed"),
         (others.sign(&claims("app")), "unknown_kid"),
         (others.alias("k1", "ES256").sign(&claims("app")), "bad_signature"),
@@ -256,9 +259,9 @@ async fn repeated_failures_of_assertions_are_delayed() {
 }
 
 #[tokio::test]
-async fn a_right_signature_from_a_forbidden_address_is_answered_like_a_wrong_one() {
+async fn a_signature_from_a_forbidden_address_is_refused() {
     let key = Key::new("k1", "ES256");
-    let elsewhere = format!("app: {{keys: [{}], allow_from: 192.0.2.0/24, scopes: [read:data]}}", written(&key));
+    let elsewhere = format!("app: {{keys: [{}], allow_from: [192.0.2.0/24], scopes: [read:data]}}", written(&key));
     let gateway = Gateway::start(&yaml(&[&elsewhere]));
     let assertion = key.sign(&claims("app"));
     refused(&gateway, &assertion, "address_not_allowed").await;
@@ -321,7 +324,10 @@ async fn unknown_clients_and_keys_cause_no_fetch_for_each_request() {
     gateway.log_line("fetched the JWK Set");
     for number in 0..50 {
         answered(&gateway, &others.sign(&claims(&format!("nobody-{number}")))).await;
-        answered(&gateway, &others.sign(&claims("app"))).await;
+        // More failures would delay the client.
+        if number < 5 {
+            answered(&gateway, &others.sign(&claims("app"))).await;
+        }
     }
     assert!(issuer.fetches() <= 3, "{} fetches", issuer.fetches());
     granted(&gateway, &own.sign(&claims("app"))).await;

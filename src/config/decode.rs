@@ -125,8 +125,12 @@ impl<T: Decode> MapField for Option<Required<T>> {
         Some(At::decode(node, reader))
     }
 
-    fn absent(_: &'static str, _: MissingKey, _: &mut Reader<'_>) -> Self {
-        None
+    /// In the place of a map there is something else, which may have the key.
+    fn absent(_: &'static str, missing: MissingKey, _: &mut Reader<'_>) -> Self {
+        match missing {
+            MissingKey::From(_) => None,
+            MissingKey::Because(reported) => Some(Err(reported)),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod federation;
 pub(crate) mod host;
 pub(crate) mod introspection;
 pub(crate) mod issuer;
+pub(crate) mod jwk;
 pub(crate) mod key_source;
 pub(crate) mod limits;
 pub(crate) mod listener;

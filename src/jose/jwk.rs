@@ -14,7 +14,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::algorithm::Algorithm;
-use super::header::KeyReference;
 use certificate::CertificateThumbprints;
 use key_type::KeyType;
 
@@ -84,15 +83,6 @@ impl VerifyingKey {
     /// True if `signature` over `message` was made by this key.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.public.verify_sig(message, signature).is_ok()
-    }
-
-    /// True if the key may be the one that is named so. One without a name may be any.
-    pub(crate) fn may_be(&self, named: KeyReference<'_>) -> bool {
-        match named {
-            KeyReference::Id(id) => self.key_id.as_deref().is_none_or(|own| own == id),
-            KeyReference::Certificate(named) => self.certificate.is_unknown() || self.certificate.agrees(named),
-            KeyReference::Unnamed => true,
-        }
     }
 
     /// True if both have the same material and verify the same algorithm.

@@ -81,7 +81,7 @@ impl KeySet {
         named: KeyReference<'s>,
         algorithm: Algorithm,
     ) -> impl Iterator<Item = &'s Arc<VerifyingKey>> {
-        self.keys.iter().filter(move |key| key.algorithm == algorithm && key.may_be(named))
+        self.keys.iter().filter(move |key| key.algorithm == algorithm && may_be(key, named))
     }
 
     /// True if this exact key is still in the set. Another key with the same id does not count.
@@ -103,6 +103,15 @@ impl KeySet {
 
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
+    }
+}
+
+/// True if the key may be the one that is named so.
+fn may_be(key: &VerifyingKey, named: KeyReference<'_>) -> bool {
+    match named {
+        KeyReference::Id(id) => key.key_id.as_deref().is_none_or(|own| own == id),
+        KeyReference::Certificate(named) => key.certificate.is_unknown() || key.certificate.agrees(named),
+        KeyReference::Unnamed => true,
     }
 }
 

@@ -33,6 +33,11 @@ pub(crate) struct LimitLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct GrantLabels {
+    pub(crate) auth_method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct SplitLabels {
     pub(crate) http_route: String,
     pub(crate) upstream: String,

@@ -14,8 +14,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::metric_labels::{
-    CertificateLabels, ConnectionLimitLabels, DecisionLabels, DurationLabels, FetchLabels, IssuerLabels, LimitLabels,
-    MirrorLabels, SecretLabels, ServerLabels, SplitLabels, UpstreamLabels, WorkerLabels, WouldDenyLabels,
+    CertificateLabels, ConnectionLimitLabels, DecisionLabels, DurationLabels, FetchLabels, GrantLabels, IssuerLabels,
+    LimitLabels, MirrorLabels, SecretLabels, ServerLabels, SplitLabels, UpstreamLabels, WorkerLabels, WouldDenyLabels,
 };
 use super::process_usage::ProcessUsage;
 use super::reload_counts::ReloadCounts;
@@ -33,6 +33,8 @@ pub(crate) struct WorkerReport {
     pub(crate) mirrored: Vec<(String, &'static str, u64)>,
     /// Time of the last token issued with each secret, in seconds since 1970.
     pub(crate) secrets: Vec<(SecretLabels, u64)>,
+    /// By the way in which their clients were authenticated.
+    pub(crate) grants: Vec<(GrantLabels, u64)>,
     pub(crate) server_requests: Vec<(ServerLabels, u64)>,
     pub(crate) server_in_flight: Vec<(ServerLabels, u64)>,
     pub(crate) upstream_retries: Vec<(UpstreamLabels, u64)>,
@@ -129,6 +131,7 @@ struct Sum {
     splits: BTreeMap<SplitLabels, u64>,
     mirrored: BTreeMap<MirrorLabels, u64>,
     secrets: BTreeMap<SecretLabels, f64>,
+    grants: BTreeMap<GrantLabels, u64>,
     server_requests: BTreeMap<ServerLabels, u64>,
     server_in_flight: BTreeMap<ServerLabels, f64>,
     upstream_retries: BTreeMap<UpstreamLabels, u64>,
@@ -147,6 +150,7 @@ impl Sum {
                 .into_iter()
                 .for_each(|(labels, histogram)| sum.durations.entry(labels).or_default().add(&histogram));
             report.limits.into_iter().for_each(|(labels, count)| *sum.limits.entry(labels).or_default() += count);
+            report.grants.into_iter().for_each(|(labels, count)| *sum.grants.entry(labels).or_default() += count);
             report.splits.into_iter().for_each(|(labels, count)| *sum.splits.entry(labels).or_default() += count);
             for (upstream, outcome, count) in report.mirrored {
                 *sum.mirrored.entry(MirrorLabels { upstream, outcome }).or_default() += count;
@@ -207,6 +211,7 @@ impl Collector for Page {
             &sum.durations,
         )?;
         page.counter("portcullis_tokens_issued", "Access tokens issued", sum.tokens_issued())?;
+        page.counters("portcullis_grants", "Access tokens issued, by the authentication of the client", &sum.grants)?;
         page.counter("portcullis_token_cache_hits", "Tokens validated from the cache", sum.total.token_cache_hits)?;
         page.counter(
             "portcullis_token_cache_misses",

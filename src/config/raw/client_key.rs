@@ -9,7 +9,7 @@ use super::super::origin::HttpUrl;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
-use super::key_source::RawJwk;
+use super::jwk::RawJwk;
 
 /// The place of one or more keys.
 #[derive(Debug)]

@@ -75,8 +75,8 @@ mirror! {
 
 mirror! {
     struct RawClient {
-        secrets: Option<At<OneOrMore<RawSecret>>>,
-        keys: Vec<At<RawClientKey>>,
+        secrets: Option<Required<OneOrMore<RawSecret>>>,
+        keys: Option<Required<OneOrMore<RawClientKey>>>,
         /// The names of its certificates, for `tls_client_auth`.
         certificates: Option<At<OneOrMore<RawCertificateName>>>,
         scopes: Required<OneOrMore<String>>,
@@ -95,16 +95,25 @@ mirror! {
 }
 
 impl RawClient {
-    /// Empty without `secrets`.
+    /// The secrets that could be read.
     pub(crate) fn secrets(&self) -> &[At<RawSecret>] {
-        self.secrets.as_ref().map_or(&[], |list| &list.value.items)
+        items(self.secrets.as_ref())
+    }
+
+    /// The keys that could be read.
+    pub(crate) fn keys(&self) -> &[At<RawClientKey>] {
+        items(self.keys.as_ref())
     }
 
     /// Whether nothing could authenticate the client.
     pub(crate) fn has_no_credential(&self) -> bool {
-        let has_keys = self.secrets.is_some() || !self.keys.is_empty() || self.certificates.is_some();
+        let has_keys = self.secrets.is_some() || self.keys.is_some() || self.certificates.is_some();
         !has_keys && self.federation.is_empty()
     }
+}
+
+fn items<T>(list: Option<&Required<OneOrMore<T>>>) -> &[At<T>] {
+    list.and_then(|list| list.as_ref().ok()).map_or(&[], |list| &list.value.items)
 }
 
 /// One of a client's secrets, with the time in which it is valid.

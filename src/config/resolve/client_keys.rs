@@ -9,7 +9,7 @@ use url::Url;
 use super::super::lint::Lint;
 use super::super::origin::HttpUrl;
 use super::super::raw::client_key::RawClientKey;
-use super::super::raw::key_source::RawJwk;
+use super::super::raw::jwk::RawJwk;
 use super::super::source::At;
 use super::Resolver;
 use super::key_sources::DEFAULT_STALE;

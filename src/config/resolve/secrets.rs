@@ -33,7 +33,7 @@ impl Resolver<'_> {
         }
         KeptCredentials {
             secrets: self.secrets(name, client.secrets()),
-            keys: self.client_keys(name, &client.keys),
+            keys: self.client_keys(name, client.keys()),
             certificates: self.certificate_names(client.certificates.as_ref()),
             federation: self.federation(&client.federation, issuers),
         }

@@ -148,7 +148,7 @@ fn literal_secrets_are_distinguished_from_variables() {
         let raw = no_slip("${CANARY}", written);
         let oauth = raw.oauth.unwrap().value;
         let client = oauth.clients.entries.into_iter().next().unwrap().1.unwrap().value;
-        match &client.secrets.unwrap().value.items[0].value.kept {
+        match &client.secrets()[0].value.kept {
             KeptSecrets::Value(secret) | KeptSecrets::Hash(secret) => secret.value.is_literal(),
         }
     };

@@ -21,12 +21,10 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use self::assertion::{AssertionKind, ClientAssertion, PresentedAssertion};
 use self::certificate::{CertificateName, PresentedCertificate};
 use self::claim::{Claim, ClientFault, RefusedAssertion};
 use self::client_keys::ClientKeys;
 use self::federation::FederatedIdentity;
-use self::private_key_jwt::{AssertionFault, AssertionVerifier};
 use self::secret::hash::ClientSecret;
 use self::secret::kept_secret::KeptSecret;
 use self::secret::passwords::Passwords;
@@ -40,11 +38,13 @@ use crate::oauth::discrepancy::{Discrepancy, one_of};
 use crate::oauth::identity::Identity;
 use crate::trust::failed_check::{FailedCheck, TokenError};
 use crate::trust::replay::Replay;
+use assertion::{AssertionKind, ClientAssertion, PresentedAssertion};
+use private_key_jwt::{AssertionFault, AssertionVerifier};
 
 /// A row is the variant, and its name in the registry "OAuth Token Endpoint Authentication Methods".
 macro_rules! methods {
     ($($variant:ident => $name:literal;)*) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum ClientAuthMethod {
             $($variant,)*
         }

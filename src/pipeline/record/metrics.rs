@@ -10,12 +10,13 @@ use super::rule_counts::{DecisionKey, DurationKey, RuleCounts};
 use crate::audit::reason::Reason;
 use crate::audit::record::Decision;
 use crate::clock::UnixTime;
+use crate::issuer::client_auth::ClientAuthMethod;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::routing::rate_limit::{CountedLimit, client_limit_name};
 use crate::pipeline::routing::series::{SeriesId, SeriesNames, SeriesTable};
 use crate::telemetry::metric_labels::{
-    DecisionLabels, DurationLabels, LimitLabels, SecretLabels, SplitLabels, WouldDenyLabels,
+    DecisionLabels, DurationLabels, GrantLabels, LimitLabels, SecretLabels, SplitLabels, WouldDenyLabels,
 };
 use crate::telemetry::metrics::WorkerReport;
 
@@ -27,6 +28,7 @@ pub(crate) struct WorkerMetrics {
     limit_refusals: LimitRefusals,
     /// When each secret of our own clients last got a token: as many as the configuration has, at most.
     secrets: HashMap<(Identity, usize), UnixTime>,
+    grants: HashMap<ClientAuthMethod, u64>,
     /// Issuers by number: the reference count of a shared name would be changed by all cores at once.
     issuers: Vec<String>,
 }
@@ -101,6 +103,11 @@ impl WorkerMetrics {
         self.limit_refusals.count(series, limit, client);
     }
 
+    /// A client that was authenticated in this way got a token.
+    pub(crate) fn granted(&mut self, method: ClientAuthMethod) {
+        *self.grants.entry(method).or_default() += 1;
+    }
+
     /// `secret` counts from 1.
     pub(crate) fn secret_used(&mut self, client: &Identity, secret: usize, now: UnixTime) {
         match self.secrets.get_mut(&(client.clone(), secret)) {
@@ -127,6 +134,8 @@ impl WorkerMetrics {
             (SecretLabels { client: client.as_str().to_owned(), secret: *secret as u64 }, last.seconds())
         });
         report.secrets = secrets.collect();
+        let grants = self.grants.iter().map(|(method, count)| (GrantLabels { auth_method: method.as_str() }, *count));
+        report.grants = grants.collect();
         report.limits.extend(self.limit_refusals.iter().filter_map(|(series, limit, client, count)| {
             let names = table.names(series)?;
             let labels = LimitLabels {

@@ -98,6 +98,7 @@ impl OpenRequest {
     /// A token was issued.
     pub(crate) fn granted(&mut self, issued: Issued) {
         let now = self.log.now;
+        self.recorder.metrics(|metrics| metrics.granted(issued.method));
         if let Some(secret) = issued.credential.secret() {
             self.recorder.metrics(|metrics| metrics.secret_used(&issued.client, secret, now));
         }
