@@ -23,6 +23,7 @@ use crate::config::interpolate::Surroundings;
 use crate::issuer::client_auth::PresentedCredentials;
 use crate::issuer::request::Parameters;
 use crate::jose::algorithm::Algorithm;
+use crate::jose::dpop::UnverifiedProof;
 use crate::jose::header::KeyReference;
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::key_set::KeySet;
@@ -49,6 +50,7 @@ pub type Entrance = (&'static str, fn(&[u8]));
 /// All entry points.
 pub const ENTRANCES: &[Entrance] = &[
     ("jose", jose),
+    ("dpop", dpop),
     ("key_set", key_set),
     ("canonical", canonical),
     ("token_form", token_form),
@@ -75,6 +77,15 @@ pub fn jose(data: &[u8]) {
         made.into_iter().flatten().filter_map(|(key, _)| key.verifying_key().ok()).collect()
     });
     assert!(!keys.iter().any(|key| token.is_signed_by(key)), "a forged token");
+}
+
+/// A DPoP proof (RFC 9449). A fuzzed proof with a key of its own never has a valid signature, but that of the corpus.
+pub fn dpop(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(proof) = UnverifiedProof::parse(text) else { return };
+    let Ok(key) = proof.key() else { return };
+    assert!(proof.has_header_of(&key), "the key of another header");
+    assert!(!proof.is_signed_by(&key) || proof.claims.id == "-BwC3ESc6acc2lTc", "a forged proof");
 }
 
 /// A JWK Set (RFC 7517). Every usable key is found, and no key is found that was not in the document.

@@ -122,7 +122,7 @@ async fn inspect_token(path: &Path, config: Config, request: &TokenRequest<'_>) 
     let verified = match request.verdict(&snapshot).await {
         Ok(verified) => verified,
         Err(refusal) => {
-            let verdict = Err(explained(None, refusal).await);
+            let verdict = Err(Box::pin(explained(None, refusal)).await);
             return Ok(Inspection { verdict, routes: Vec::new(), grace: None });
         }
     };
@@ -131,7 +131,9 @@ async fn inspect_token(path: &Path, config: Config, request: &TokenRequest<'_>) 
         match request.decision(&snapshot, route).await {
             None => {}
             Some(Ok(())) => routes.push((route.name.clone(), Ok(()))),
-            Some(Err(refusal)) => routes.push((route.name.clone(), Err(explained(Some(index), refusal).await))),
+            Some(Err(refusal)) => {
+                routes.push((route.name.clone(), Err(Box::pin(explained(Some(index), refusal)).await)))
+            }
         }
     }
     let grace = grace(&verified, request.now);

@@ -36,6 +36,7 @@ mirror! {
         signing_keys: RawSigningKeys,
         /// The endpoint that grants the tokens.
         token_endpoint: RawTokenEndpoint,
+        /// The proofs of possession of keys (DPoP).
         dpop: RawDpop,
         clients: Named<RawClient>,
         /// Our introspection endpoint. Default: there is none.
