@@ -269,7 +269,10 @@ async fn a_certificate_is_presented_for_one_host() {
             assert_eq!(answer.status, expected, "{alpn} {host} {}", issued.is_some());
             if expected == 421 {
                 let line = mutual.gateway.audit_of(answer.request_id());
-                assert_eq!((&line["gateway.reason"], &line["gateway.rule"]), (&"bad_request".into(), &"server_name".into()));
+                assert_eq!(
+                    (&line["gateway.reason"], &line["gateway.rule"]),
+                    (&"bad_request".into(), &"server_name".into())
+                );
             }
         }
     }

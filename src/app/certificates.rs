@@ -79,9 +79,15 @@ struct WatchedCertificate {
 
 #[derive(Debug)]
 enum CertificateUser {
-    Listeners { files: CertificateFiles, served: Arc<ServedCertificate> },
+    Listeners {
+        files: CertificateFiles,
+        served: Arc<ServedCertificate>,
+    },
     /// The authorities of one listener's clients.
-    Clients { mutual_tls: MutualTls, tls: Arc<ListenerTls> },
+    Clients {
+        mutual_tls: MutualTls,
+        tls: Arc<ListenerTls>,
+    },
     Upstream(UpstreamCertificates),
     Issuer(IssuerCa),
 }

@@ -57,6 +57,10 @@ pub(crate) enum GrantFault {
         client: Identity,
         failed: FailedProof,
     },
+    /// The client's tokens must be bound to a certificate, and the request has none.
+    NoCertificate {
+        client: Identity,
+    },
     /// A client asks to revoke the token of another client.
     OthersToken {
         client: Identity,
@@ -150,6 +154,7 @@ impl GrantFault {
             Self::Client(fault) => fault.code(),
             Self::InvalidScope { .. } => TokenErrorCode::InvalidScope,
             Self::InvalidTarget { .. } => TokenErrorCode::InvalidTarget,
+            Self::NoCertificate { .. } => TokenErrorCode::InvalidRequest,
             Self::Proof { failed, .. } => match failed.reason {
                 ProofError::Missing | ProofError::Invalid | ProofError::Replayed => TokenErrorCode::InvalidDpopProof,
                 ProofError::Nonce => TokenErrorCode::UseDpopNonce,
@@ -174,6 +179,7 @@ impl GrantFault {
             Self::InvalidScope { asked: Some(_), .. } => "a scope is not allowed for this client",
             Self::InvalidScope { asked: None, .. } => "the scope parameter is malformed",
             Self::InvalidTarget { .. } => "an audience or resource is not allowed for this client",
+            Self::NoCertificate { .. } => "a client certificate is required",
             Self::Proof { failed, .. } => proof_description(failed.reason),
             Self::OthersToken { .. } => "the token was issued to another client",
         };
@@ -188,6 +194,7 @@ impl GrantFault {
             Self::InvalidScope { client, .. }
             | Self::InvalidTarget { client, .. }
             | Self::Proof { client, .. }
+            | Self::NoCertificate { client }
             | Self::OthersToken { client } => Some(client.clone()),
         }
     }
@@ -197,9 +204,11 @@ impl GrantFault {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant => false,
             Self::Client(fault) => fault.is_authenticated(),
-            Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::Proof { .. } | Self::OthersToken { .. } => {
-                true
-            }
+            Self::InvalidScope { .. }
+            | Self::InvalidTarget { .. }
+            | Self::Proof { .. }
+            | Self::NoCertificate { .. }
+            | Self::OthersToken { .. } => true,
         }
     }
 

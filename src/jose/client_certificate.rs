@@ -39,7 +39,8 @@ impl ClientCertificate {
         let mut certificate = whole.enter(SEQUENCE)?;
         let mut fields = certificate.enter(SEQUENCE)?;
         fields.skip_optional(VERSION);
-        let [_serial, _algorithm, _issuer, _validity] = [fields.next()?, fields.next()?, fields.next()?, fields.next()?];
+        let [_serial, _algorithm, _issuer, _validity] =
+            [fields.next()?, fields.next()?, fields.next()?, fields.next()?];
         let subject = DistinguishedName::of_der(fields.enter(SEQUENCE)?).filter(|subject| !subject.is_empty());
         let (mut uris, mut dns_names) = (Vec::new(), Vec::new());
         if let Some(mut names) = alternative_names(fields)? {

@@ -22,7 +22,9 @@ struct NameAttribute {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DistinguishedNameFault {
-    #[error("expected attributes such as `CN=client,O=Example`, in the order that `openssl x509 -nameopt RFC2253` prints")]
+    #[error(
+        "expected attributes such as `CN=client,O=Example`, in the order that `openssl x509 -nameopt RFC2253` prints"
+    )]
     Shape,
     #[error("an attribute has an unknown name: write its object identifier, such as `2.5.4.97`")]
     Kind,

@@ -57,7 +57,8 @@ pub(crate) fn certify(pkcs8: &[u8], algorithm: Algorithm, common_name: &str) -> 
 /// name, if they are not empty.
 #[cfg(test)]
 pub(crate) fn client_certificate(subject: [&str; 2], dns_names: &[&str], uris: &[&str], end: i32) -> Vec<u8> {
-    let mut params = CertificateParams::new(dns_names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    let mut params =
+        CertificateParams::new(dns_names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
     params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
     params.distinguished_name = rcgen::DistinguishedName::new();
     for (kind, value) in [DnType::OrganizationName, DnType::CommonName].into_iter().zip(subject) {

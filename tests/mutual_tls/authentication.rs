@@ -11,11 +11,11 @@ const OAUTH: &str = r#"oauth:
   signing_keys: {algorithm: ES256}
   token_endpoint: {rate_limits: [{rate: 10000/s, per: address}]}
   clients:
-    by-uri: {certificates: {san_uri: "spiffe://example.com/app"}, scopes: [read:data]}
+    by-uri: {certificates: [{san_uri: "spiffe://example.com/app"}], scopes: [read:data]}
     by-dns: {certificates: [{san_dns: other.example.com}, {san_dns: App.example.com}], scopes: [read:data]}
     by-dn: {certificates: [{subject_dn: "CN=app, O=Example"}], scopes: [read:data]}
-    elsewhere: {certificates: {san_dns: app.example.com}, scopes: [read:data], allow_from: 10.0.0.0/8}
-    both: {certificates: {san_dns: app.example.com}, secrets: [{value: correct horse battery staple}], scopes: [read:data]}
+    elsewhere: {certificates: [{san_dns: app.example.com}], scopes: [read:data], allow_from: [10.0.0.0/8]}
+    both: {certificates: [{san_dns: app.example.com}], secrets: [{value: correct horse battery staple}], scopes: [read:data]}
     by-secret: {secrets: [{value: correct horse battery staple}], scopes: [read:data]}
 "#;
 
@@ -38,7 +38,12 @@ async fn each_kind_of_name_authenticates_its_client() {
             assert_eq!(answer.status, 200, "{client} {answer:?}");
             assert_eq!(answer.json()["token_type"], "Bearer");
             let line = mutual.gateway.audit_of(answer.request_id());
-            assert_eq!((&line["oauth.client_id"], &line["gateway.outcome"]), (&client.into(), &"granted".into()), "{line}");
+            assert_eq!(
+                (&line["oauth.client_id"], &line["gateway.decision"]),
+                (&client.into(), &"issue".into()),
+                "{line}"
+            );
+            assert_eq!(line["oauth.auth_method"], "tls_client_auth", "{line}");
         }
     }
 }
@@ -66,7 +71,8 @@ async fn wrong_certificates_and_unknown_clients_look_the_same() {
         answers.push(body);
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
-    let line = mutual.gateway.audit_line(|line| line["gateway.found"].to_string().contains("spiffe://example.com/another"));
+    let line =
+        mutual.gateway.audit_line(|line| line["gateway.found"].to_string().contains("spiffe://example.com/another"));
     assert_eq!(line["gateway.wanted"], "a certificate with a name of `certificates`");
 }
 
@@ -128,7 +134,7 @@ async fn a_token_is_revoked_by_its_client_with_the_certificate() {
 
 #[tokio::test]
 async fn a_believed_proxy_states_the_certificate_of_a_client() {
-    let listener = listener("").replace("127.0.0.1:0", "127.0.0.1:0, believe: client_cert");
+    let listener = listener("").replace("127.0.0.1:0", "127.0.0.1:0, believe: [client_cert]");
     let sections = format!("listeners: [{listener}]\ntrusted_proxies: [127.0.0.0/8]\n{OAUTH}");
     let mutual = Mutual::with_listeners(&["path: /bound, access: {scopes: [read:data]}"], &sections).await;
     let (app, other) = (mutual.issue("app"), mutual.issue("another"));
@@ -146,7 +152,12 @@ async fn a_believed_proxy_states_the_certificate_of_a_client() {
 
 #[tokio::test]
 async fn the_metadata_names_certificates_where_they_are_taken() {
-    let mutual = Mutual::with("optional", &["path: /x, access: public"], &OAUTH.replacen("\n", "\n  mtls_origin: https://mtls.example.com\n", 1)).await;
+    let mutual = Mutual::with(
+        "optional",
+        &["path: /x, access: public"],
+        &OAUTH.replacen("\n", "\n  mtls_origin: https://mtls.example.com\n", 1),
+    )
+    .await;
     let path = "/.well-known/oauth-authorization-server";
     let metadata = ask(mutual.other(), &presenting(None, "h2"), request("GET", path)).await.unwrap().json();
     assert_eq!(metadata["tls_client_certificate_bound_access_tokens"], true);

@@ -71,8 +71,11 @@ async fn a_broken_statement_is_refused() {
     let behind = Behind::start("127.0.0.0/8", &believing()).await;
     let one = behind.mutual.issue("one");
     let by = presenting(None, "http/1.1");
-    for values in [vec!["?1".to_owned()], vec![statement(&one), statement(&one)], vec![statement(&one).replace(':', "")]] {
-        let request = values.iter().fold(behind.bound_to(&one), |request, value| with_header(request, "client-cert", value));
+    for values in
+        [vec!["?1".to_owned()], vec![statement(&one), statement(&one)], vec![statement(&one).replace(':', "")]]
+    {
+        let request =
+            values.iter().fold(behind.bound_to(&one), |request, value| with_header(request, "client-cert", value));
         let answer = ask(behind.mutual.asking(), &by, request).await.unwrap();
         assert_eq!(answer.status, 400, "{values:?}");
         let line = behind.mutual.gateway.audit_of(answer.request_id());
@@ -95,7 +98,8 @@ async fn a_statement_that_is_not_believed_is_removed() {
         assert_eq!(ask(behind.mutual.asking(), &by, bearer).await.unwrap().status, 200, "{trusted}");
         let seen = behind.mutual.upstream.only();
         assert!(!seen.headers.keys().any(|name| name.as_str().starts_with("client-cert")), "{:?}", seen.headers);
-        let disguised = with_header(behind.bound_to(&one), "client_cert", &statement(&one));
+        let bearer = with_bearer(&behind.key.sign(&behind.issuer.claims()));
+        let disguised = with_header(bearer, "client_cert", &statement(&one));
         assert_eq!(ask(behind.mutual.asking(), &by, disguised).await.unwrap().status, 400, "{trusted}");
     }
 }

@@ -245,7 +245,8 @@ fn compare_credentials(
 ) {
     let KeptCredentials { secrets, keys, certificates } = new;
     client_keys::compare((id, subject), &old.keys, keys, changes);
-    let other = |names: &[CertificateName], of: &[CertificateName]| names.iter().filter(|name| !of.contains(name)).count();
+    let other =
+        |names: &[CertificateName], of: &[CertificateName]| names.iter().filter(|name| !of.contains(name)).count();
     let (added, removed) = (other(certificates, &old.certificates), other(&old.certificates, certificates));
     if added + removed > 0 {
         let direction = if added == 0 { Direction::Narrower } else { Direction::Unclear };

@@ -60,7 +60,11 @@ fn compare_kind(
 ) {
     match (old, new) {
         (
-            ListenerKind::Tls { certificates: certificates_before, min_version: version_before, mutual_tls: mutual_before },
+            ListenerKind::Tls {
+                certificates: certificates_before,
+                min_version: version_before,
+                mutual_tls: mutual_before,
+            },
             ListenerKind::Tls { certificates, min_version, mutual_tls },
         ) => {
             if certificates_before != certificates {

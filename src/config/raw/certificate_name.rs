@@ -28,8 +28,7 @@ mirror! {
 
 impl Decode for RawCertificateName {
     fn form() -> ValueForm {
-        form_of::<RawCertificateNameKeys>()
-            .with_rule(KeyRule::OneOf(&[&["subject_dn"], &["san_dns"], &["san_uri"]]))
+        form_of::<RawCertificateNameKeys>().with_rule(KeyRule::OneOf(&[&["subject_dn"], &["san_dns"], &["san_uri"]]))
     }
 
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {

@@ -26,7 +26,10 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn certificate_names(&mut self, raw: Option<&At<OneOrMore<RawCertificateName>>>) -> Vec<CertificateName> {
+    pub(super) fn certificate_names(
+        &mut self,
+        raw: Option<&At<OneOrMore<RawCertificateName>>>,
+    ) -> Vec<CertificateName> {
         let mut names: Vec<CertificateName> = Vec::new();
         for item in raw.map(|list| &list.value.items[..]).unwrap_or_default() {
             let Some(name) = self.certificate_name(&item.value) else { continue };
@@ -55,11 +58,13 @@ impl Resolver<'_> {
                     return Some(CertificateName::SanDns(text.value.to_ascii_lowercase()));
                 }
                 let got = self.got(text);
-                self.faults.at(text.span, format!("expected one DNS name such as `app.example.com`{got}; no wildcards"));
+                self.faults
+                    .at(text.span, format!("expected one DNS name such as `app.example.com`{got}; no wildcards"));
                 None
             }
             RawCertificateName::SanUri(text) => {
-                let is_uri = text.value.split_once(':').is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+                let is_uri =
+                    text.value.split_once(':').is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
                 if is_uri && text.value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*') {
                     return Some(CertificateName::SanUri(text.value.clone()));
                 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use super::super::decode::{OneOrMore, Required};
 use super::super::diagnostics::Diagnostic;
 use super::super::lint::Lint;
-use super::super::raw::listener::{RawCertificate, RawClientAuth, RawClientAuthMode, RawListener, RawMinVersion, RawTls};
+use super::super::raw::listener::{
+    RawCertificate, RawClientAuth, RawClientAuthMode, RawListener, RawMinVersion, RawTls,
+};
 use super::super::source::At;
 use super::super::types::{Listener, ListenerKind};
 use super::Resolver;

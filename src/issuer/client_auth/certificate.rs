@@ -46,7 +46,9 @@ impl PresentedCertificate {
             Standing::Unknown => "a client with this id",
             Standing::Good | Standing::Elsewhere if kept.is_empty() => "another way to authenticate the client",
             Standing::Good | Standing::Elsewhere if !has_name => "a certificate with a name of `certificates`",
-            Standing::Good | Standing::Elsewhere if self.certificate.has_ended(now) => "a certificate that has not ended",
+            Standing::Good | Standing::Elsewhere if self.certificate.has_ended(now) => {
+                "a certificate that has not ended"
+            }
             Standing::Good | Standing::Elsewhere => return Ok(()),
         };
         let [uris, dns_names] = [("san_uri", &self.certificate.uris), ("san_dns", &self.certificate.dns_names)]

@@ -151,9 +151,11 @@ impl Rejection {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "a header field is too large")
             }
             Self::Header(fault) => return Public::bad_request(fault.to_string()),
-            Self::Misdirected => {
-                (StatusCode::MISDIRECTED_REQUEST, "invalid_request", "the host is not the server name of the connection")
-            }
+            Self::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "invalid_request",
+                "the host is not the server name of the connection",
+            ),
             Self::ClearText => {
                 (StatusCode::FORBIDDEN, "invalid_request", "credentials must not be sent in clear text; use https")
             }

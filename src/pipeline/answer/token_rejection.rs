@@ -33,6 +33,7 @@ pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
         | GrantFault::Client(ClientFault::InvalidRequest(_))
         | GrantFault::UnsupportedGrant
         | GrantFault::Proof { .. }
+        | GrantFault::NoCertificate { .. }
         | GrantFault::InvalidScope { .. }
         | GrantFault::InvalidTarget { .. }
         | GrantFault::OthersToken { .. } => StatusCode::BAD_REQUEST,
@@ -52,6 +53,9 @@ pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
         }
         GrantFault::Client(ClientFault::Certificate { values, .. }) => return Some((**values).clone()),
         GrantFault::Client(ClientFault::Assertion { refused, .. }) => return Some((*refused.values).clone()),
+        GrantFault::NoCertificate { .. } => {
+            ("no client certificate".to_owned(), "a client certificate, which the token is bound to".to_owned())
+        }
         GrantFault::Proof { failed, .. } => return Some((*failed.values).clone()),
         GrantFault::OthersToken { .. } => ("a token of another client".to_owned(), "a token of the client".to_owned()),
         GrantFault::InvalidRequest(_)
@@ -94,6 +98,7 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
             },
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
+            GrantFault::NoCertificate { .. } => Reason::NotProven,
             GrantFault::Proof { failed, .. } => proof_refused(failed.reason),
             GrantFault::OthersToken { .. } => Reason::ClientNotAllowed,
             GrantFault::Client(ClientFault::Elsewhere { .. }) => Reason::AddressNotAllowed,
