@@ -136,7 +136,7 @@ mod tests {
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value.parse().unwrap());
         }
-        PresentedCredentials::read(&headers, parameters, |iss| iss == "https://i.example")
+        PresentedCredentials::read(&headers, parameters, None, |iss| iss == "https://i.example")
     }
 
     fn kind(kind: &str, assertion: &str) -> AssertionKind {

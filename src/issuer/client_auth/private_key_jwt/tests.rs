@@ -80,9 +80,9 @@ pub(super) fn presented(assertion: &str) -> Option<PresentedAssertion> {
     let mut body = CredentialParameters::default();
     body.set("client_assertion", assertion.to_owned());
     body.set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".to_owned());
-    match PresentedCredentials::read(&http::HeaderMap::new(), body, |_| false) {
+    match PresentedCredentials::read(&http::HeaderMap::new(), body, None, |_| false) {
         Ok(PresentedCredentials::Assertion(presented)) => Some(*presented),
-        Ok(PresentedCredentials::Secret(_)) => unreachable!(),
+        Ok(PresentedCredentials::Secret(_) | PresentedCredentials::Certificate(_)) => unreachable!(),
         Err(_) => None,
     }
 }
