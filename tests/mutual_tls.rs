@@ -2,6 +2,7 @@
 //! state the certificates of their clients.
 
 mod authentication;
+mod outside;
 mod statements;
 mod tokens;
 

@@ -59,6 +59,10 @@ pub(crate) enum GrantFault {
         client: Identity,
         failed: FailedProof,
     },
+    /// The client's tokens must be bound to a certificate, and the request has none.
+    NoCertificate {
+        client: Identity,
+    },
     /// A client asks to revoke the token of another client.
     OthersToken {
         client: Identity,
@@ -157,6 +161,7 @@ impl GrantFault {
             Self::Assertion(_) | Self::OthersToken { .. } => TokenErrorCode::InvalidGrant,
             Self::InvalidScope { .. } => TokenErrorCode::InvalidScope,
             Self::InvalidTarget { .. } => TokenErrorCode::InvalidTarget,
+            Self::NoCertificate { .. } => TokenErrorCode::InvalidRequest,
             Self::Proof { failed, .. } => match failed.reason {
                 ProofError::Missing | ProofError::Invalid | ProofError::Replayed => TokenErrorCode::InvalidDpopProof,
                 ProofError::Nonce => TokenErrorCode::UseDpopNonce,
@@ -182,6 +187,7 @@ impl GrantFault {
             Self::InvalidScope { asked: Some(_), .. } => "a scope is not allowed for this client",
             Self::InvalidScope { asked: None, .. } => "the scope parameter is malformed",
             Self::InvalidTarget { .. } => "an audience or resource is not allowed for this client",
+            Self::NoCertificate { .. } => "a client certificate is required",
             Self::Proof { failed, .. } => proof_description(failed.reason),
             Self::OthersToken { .. } => "the token was issued to another client",
             Self::MayNotIntrospect { .. } => "the client may not ask about tokens",
@@ -197,6 +203,7 @@ impl GrantFault {
             Self::InvalidScope { client, .. }
             | Self::InvalidTarget { client, .. }
             | Self::Proof { client, .. }
+            | Self::NoCertificate { client }
             | Self::OthersToken { client }
             | Self::MayNotIntrospect { client } => Some(client.clone()),
         }
@@ -210,6 +217,7 @@ impl GrantFault {
             Self::InvalidScope { .. }
             | Self::InvalidTarget { .. }
             | Self::Proof { .. }
+            | Self::NoCertificate { .. }
             | Self::OthersToken { .. }
             | Self::MayNotIntrospect { .. } => true,
         }

@@ -19,7 +19,7 @@ use crate::jose::jwk::certificate::CertificateReference;
 use crate::jose::token::TokenFault;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
-use crate::oauth::confirmation::Confirmation;
+use crate::oauth::confirmation::{Confirmation, Thumbprint};
 use crate::oauth::discrepancy::{Discrepancy, one_of, short};
 use crate::oauth::identity::Identity;
 
@@ -208,9 +208,10 @@ impl FailedCheck {
     }
 
     /// A token that is bound to a certificate, without a connection that has it.
-    pub(crate) fn no_certificate() -> Self {
-        let wanted = "the client certificate that it is bound to";
-        Self::new(TokenError::NotProven, "a bound token without proof of possession", wanted)
+    pub(crate) fn no_certificate(presented: Option<Thumbprint>, bound: Thumbprint) -> Self {
+        let found = presented.map(|presented| format!("the client certificate x5t#S256={presented:?}"));
+        let found = found.unwrap_or_else(|| "no client certificate".to_owned());
+        Self::new(TokenError::NotProven, found, format!("the client certificate x5t#S256={bound:?}"))
     }
 
     /// A bound token as the credential of a client, which takes no proof.

@@ -11,11 +11,11 @@ const OAUTH: &str = r#"oauth:
   signing_keys: {algorithm: ES256}
   token_endpoint: {rate_limits: [{rate: 10000/s, per: address}]}
   clients:
-    by-uri: {certificates: {san_uri: "spiffe://example.com/app"}, scopes: [read:data]}
+    by-uri: {certificates: [{san_uri: "spiffe://example.com/app"}], scopes: [read:data]}
     by-dns: {certificates: [{san_dns: other.example.com}, {san_dns: App.example.com}], scopes: [read:data]}
     by-dn: {certificates: [{subject_dn: "CN=app, O=Example"}], scopes: [read:data]}
-    elsewhere: {certificates: {san_dns: app.example.com}, scopes: [read:data], allow_from: 10.0.0.0/8}
-    both: {certificates: {san_dns: app.example.com}, secrets: [{value: correct horse battery staple}], scopes: [read:data]}
+    elsewhere: {certificates: [{san_dns: app.example.com}], scopes: [read:data], allow_from: [10.0.0.0/8]}
+    both: {certificates: [{san_dns: app.example.com}], secrets: [{value: correct horse battery staple}], scopes: [read:data]}
     by-secret: {secrets: [{value: correct horse battery staple}], scopes: [read:data]}
 "#;
 
@@ -39,10 +39,11 @@ async fn each_kind_of_name_authenticates_its_client() {
             assert_eq!(answer.json()["token_type"], "Bearer");
             let line = mutual.gateway.audit_of(answer.request_id());
             assert_eq!(
-                (&line["oauth.client_id"], &line["gateway.outcome"]),
-                (&client.into(), &"granted".into()),
+                (&line["oauth.client_id"], &line["gateway.decision"]),
+                (&client.into(), &"issue".into()),
                 "{line}"
             );
+            assert_eq!(line["oauth.auth_method"], "tls_client_auth", "{line}");
         }
     }
 }
@@ -133,7 +134,7 @@ async fn a_token_is_revoked_by_its_client_with_the_certificate() {
 
 #[tokio::test]
 async fn a_believed_proxy_states_the_certificate_of_a_client() {
-    let listener = listener("").replace("127.0.0.1:0", "127.0.0.1:0, believe: client_cert");
+    let listener = listener("").replace("127.0.0.1:0", "127.0.0.1:0, believe: [client_cert]");
     let sections = format!("listeners: [{listener}]\ntrusted_proxies: [127.0.0.0/8]\n{OAUTH}");
     let mutual = Mutual::with_listeners(&["path: /bound, access: {scopes: [read:data]}"], &sections).await;
     let (app, other) = (mutual.issue("app"), mutual.issue("another"));

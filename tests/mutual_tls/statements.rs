@@ -98,7 +98,8 @@ async fn a_statement_that_is_not_believed_is_removed() {
         assert_eq!(ask(behind.mutual.asking(), &by, bearer).await.unwrap().status, 200, "{trusted}");
         let seen = behind.mutual.upstream.only();
         assert!(!seen.headers.keys().any(|name| name.as_str().starts_with("client-cert")), "{:?}", seen.headers);
-        let disguised = with_header(behind.bound_to(&one), "client_cert", &statement(&one));
+        let bearer = with_bearer(&behind.key.sign(&behind.issuer.claims()));
+        let disguised = with_header(bearer, "client_cert", &statement(&one));
         assert_eq!(ask(behind.mutual.asking(), &by, disguised).await.unwrap().status, 400, "{trusted}");
     }
 }

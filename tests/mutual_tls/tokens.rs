@@ -13,14 +13,14 @@ const OAUTH: &str = r#"oauth:
   signing_keys: {algorithm: ES256}
   token_endpoint: {rate_limits: [{rate: 10000/s, per: address}]}
   clients:
-    app: {certificates: {san_uri: "spiffe://example.com/app"}, scopes: [read:data]}
+    app: {certificates: [{san_uri: "spiffe://example.com/app"}], scopes: [read:data]}
     mtls: {secrets: [{value: correct horse battery staple}], bound: mtls, scopes: [read:data]}
     either: {secrets: [{value: correct horse battery staple}], bound: either, scopes: [read:data]}
     bearer: {secrets: [{value: correct horse battery staple}], scopes: [read:data]}
 "#;
 
 const ROUTES: [&str; 2] =
-    ["path: /bound, access: {scopes: [read:data]}", "path: /only, access: {scopes: read:data, bound: mtls}"];
+    ["path: /bound, access: {scopes: [read:data]}", "path: /only, access: {scopes: [read:data], bound: mtls}"];
 
 async fn start() -> Mutual {
     Mutual::with("optional", &ROUTES, OAUTH).await
@@ -94,6 +94,8 @@ async fn a_client_that_must_bind_gets_no_token_without_a_certificate() {
         assert_eq!(claims(&token)["cnf"], serde_json::json!({"x5t#S256": thumbprint(&app)}), "{client}");
         let refused = ask(mutual.asking(), &without, token_request(&parameters)).await.unwrap();
         assert_eq!(refused.status, 400, "{client} {refused:?}");
+        let error = if client == "mtls" { "invalid_request" } else { "invalid_dpop_proof" };
+        assert_eq!(refused.json()["error"], error);
         let line = mutual.gateway.audit_of(refused.request_id());
         assert_eq!(line["gateway.reason"], "not_proven", "{line}");
     }

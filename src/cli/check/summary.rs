@@ -9,6 +9,7 @@ use crate::pipeline::routing::access::{Access, AccessRule};
 use crate::pipeline::routing::method_set::MethodSet;
 use crate::pipeline::routing::rate_limit::RateLimit;
 use crate::pipeline::routing::route::Route;
+use crate::server::mutual_tls::CertificateDemand;
 use crate::trust::key_source::{KeySource, LocalKeys};
 use crate::trust::static_tokens::StaticTokenSettings;
 use crate::trust::token_origin::TokenOrigin;
@@ -28,6 +29,13 @@ pub(super) fn summary(path: &ConfigPath, config: &Config) {
             ListenerKind::Tls { .. } => "https",
             ListenerKind::Plain => "http, in clear text",
             ListenerKind::Redirect { .. } => "http, redirects only",
+        };
+        let clients = match &listener.kind {
+            ListenerKind::Tls { mutual_tls: Some(mutual_tls), .. } => match mutual_tls.demand {
+                CertificateDemand::Optional => ", asks for client certificates",
+                CertificateDemand::Required => ", requires client certificates",
+            },
+            ListenerKind::Tls { mutual_tls: None, .. } | ListenerKind::Plain | ListenerKind::Redirect { .. } => "",
         };
         let behind = if listener.proxy_protocol { ", behind the PROXY protocol" } else { "" };
         let believes = match &listener.believed.names()[..] {

@@ -202,3 +202,32 @@ fn compare_probes(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut Chan
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(old: Option<CertificateDemand>, new: Option<CertificateDemand>) -> Vec<String> {
+        let mutual_tls = |demand: CertificateDemand| MutualTls { demand, ca: "ca.crt".into() };
+        let [old, new] = [old, new].map(|demand| demand.map(mutual_tls));
+        let mut changes = Changes::default();
+        compare_mutual_tls(old.as_ref(), new.as_ref(), ("x", &ChangeSubject::named(&["listeners"])), &mut changes);
+        changes.0.iter().map(|change| format!("{}: {}", change.direction, change.text)).collect()
+    }
+
+    #[test]
+    fn a_certificate_that_is_no_longer_required_is_wider() {
+        use CertificateDemand::{Optional, Required};
+        for (old, new, expected) in [
+            (Some(Required), Some(Optional), "wider: x asks for a client certificate"),
+            (Some(Required), None, "wider: x asks for no client certificate"),
+            (None, Some(Required), "narrower: x requires a client certificate"),
+            (Some(Optional), Some(Required), "narrower: x requires a client certificate"),
+            (None, Some(Optional), "unclear: x asks for a client certificate"),
+            (Some(Optional), None, "unclear: x asks for no client certificate"),
+        ] {
+            assert_eq!(change(old, new), [expected]);
+        }
+        assert!(change(Some(Required), Some(Required)).is_empty());
+    }
+}

@@ -66,6 +66,11 @@ const PAIRS: &[Pair] = &[
     ("{scopes: [admin]}, allow_from: [10.0.0.0/8]", "{scopes: [admin]}",
         &["wider: route /admin/** may be used from anywhere, before from 10.0.0.0/8"]),
     ("access: public", "access: public, deny_from: [192.0.2.0/24]", &["narrower: route /open is denied from 192.0.2.0/24, before from nowhere"]),
+    // Client certificates.
+    ("secrets: [{hash: \"sha256:2RG_ZklKftARNsx6xHruEHJ3_UP79NgbwkcHFg4N8BM\"}], scopes", "certificates: [{san_dns: a.example.com}], scopes",
+        &["unclear: names of certificates of client `billing` changed: 1 added, 0 removed", "narrower: secrets of client `billing` changed: 0 added, 1 removed"]),
+    ("127.0.0.1:8080}", "127.0.0.1:8080, believe: [client_cert]}",
+        &["unclear: listener 127.0.0.1:8080 believes trusted proxies about client_cert"]),
     // Limits.
     ("{rate: 10/s, per: client}", "{rate: 5/s, per: client}", &["narrower: limit of client on /api/** 10/s → 5/s"]),
     ("{rate: 10/s, per: client}", "{rate: 20/min, per: client}", &["unclear: limit of client on /api/** 10/s → 20/min"]),

@@ -30,6 +30,7 @@ mirror! {
         /// Chosen by SNI; the first is the default.
         certificates: Required<OneOrMore<RawCertificate>>,
         min_version: At<RawMinVersion> = RawMinVersion::Tls12,
+        /// Client certificates. Without it the listener asks for none.
         client_auth: Option<At<RawClientAuth>>,
     }
 }

@@ -28,17 +28,17 @@ pub(super) fn confirmation(
     };
     let key = checked.map_err(refused)?.map(|checked| checked.key);
     let confirmation = Confirmation { key, certificate: grant.certificate(certificate, key.is_some()) };
-    if !grant.bound().holds(&confirmation) {
-        return Err(refused(missing(grant.bound())));
+    match grant.bound() {
+        bound if bound.holds(&confirmation) => Ok(confirmation),
+        TokenBinding::Mtls => {
+            let fault = GrantFault::NoCertificate { client: grant.client().clone() };
+            Err(Rejection::Token(TokenRefusal::Fault(fault)))
+        }
+        TokenBinding::None | TokenBinding::Dpop => Err(refused(missing("a field DPoP with a proof"))),
+        TokenBinding::Either => Err(refused(missing("a field DPoP with a proof, or a client certificate"))),
     }
-    Ok(confirmation)
 }
 
-fn missing(bound: TokenBinding) -> FailedProof {
-    let wanted = match bound {
-        TokenBinding::None | TokenBinding::Dpop => "a field DPoP with a proof",
-        TokenBinding::Mtls => "a client certificate",
-        TokenBinding::Either => "a field DPoP with a proof, or a client certificate",
-    };
+fn missing(wanted: &'static str) -> FailedProof {
     FailedProof::new(ProofError::Missing, "no proof of possession", wanted)
 }

@@ -35,6 +35,7 @@ pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
         | GrantFault::Assertion(_)
         | GrantFault::UnsupportedGrant
         | GrantFault::Proof { .. }
+        | GrantFault::NoCertificate { .. }
         | GrantFault::InvalidScope { .. }
         | GrantFault::InvalidTarget { .. }
         | GrantFault::OthersToken { .. } => StatusCode::BAD_REQUEST,
@@ -49,6 +50,9 @@ pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
             (asked.to_owned(), allowed.to_string())
         }
         GrantFault::InvalidTarget { asked, allowed, .. } => (asked.clone(), allowed.join(" ")),
+        GrantFault::NoCertificate { .. } => {
+            ("no client certificate".to_owned(), "a client certificate, which the token is bound to".to_owned())
+        }
         GrantFault::Proof { failed, .. } => return Some((*failed.values).clone()),
         GrantFault::Client(fault) | GrantFault::Assertion(fault) => return client_discrepancy(fault),
         GrantFault::OthersToken { .. } => ("a token of another client".to_owned(), "a token of the client".to_owned()),
@@ -88,6 +92,7 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
             GrantFault::Client(fault) | GrantFault::Assertion(fault) => client_refused(fault),
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
+            GrantFault::NoCertificate { .. } => Reason::NotProven,
             GrantFault::Proof { failed, .. } => proof_refused(failed.reason),
             GrantFault::OthersToken { .. } | GrantFault::MayNotIntrospect { .. } => Reason::ClientNotAllowed,
         },

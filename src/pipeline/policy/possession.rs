@@ -46,12 +46,11 @@ pub(crate) fn prove(
     bound: TokenBinding,
 ) -> Result<ProvenCaller, FailedCheck> {
     let confirmation = caller.confirmation();
-    let is_proven = |wanted: Option<Thumbprint>, proof: Option<Thumbprint>| wanted.is_none() || wanted == proof;
-    if !is_proven(confirmation.key, proofs.key) {
+    if confirmation.key.is_some() && confirmation.key != proofs.key {
         return Err(FailedCheck::no_proof("a bound token without proof of possession"));
     }
-    if !is_proven(confirmation.certificate, proofs.certificate) {
-        return Err(FailedCheck::no_certificate());
+    if let Some(bound) = confirmation.certificate.filter(|bound| Some(*bound) != proofs.certificate) {
+        return Err(FailedCheck::no_certificate(proofs.certificate, bound));
     }
     check_binding(confirmation, bound)?;
     Ok(ProvenCaller(Rc::clone(caller)))

@@ -84,7 +84,7 @@ fn failed(reason: TokenError, value: &str) -> FailedCheck {
         }
         TokenError::UnknownClient => FailedCheck::unknown_client(Identity::parse(value).ok().as_ref()),
         TokenError::Proof(reason) => FailedProof::new(reason, format!("htu={value}"), format!("htu={value}")).into(),
-        TokenError::NotProven => FailedCheck::no_certificate(),
+        TokenError::NotProven => FailedCheck::no_certificate(None, Thumbprint([0; 32])),
         TokenError::NotBound => {
             let both = Some(Thumbprint([0; 32]));
             FailedCheck::not_bound(Confirmation { key: both, certificate: both }, TokenBinding::Either)

@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::super::headers::X_FORWARDED_FOR;
+use super::super::origin_part::ProxyStatement;
 use super::*;
 use crate::pipeline::request::origin_part::ProxyStatement;
 use crate::network::Network;
