@@ -81,7 +81,8 @@ fn explain(reason: TokenError) -> (&'static str, &'static str) {
         TokenError::UnknownIssuer => ("unknown_issuer", "no configured issuer has exactly this `iss`"),
         TokenError::IssuerNotAllowed => (
             "issuer_not_allowed",
-            "the route's `issuers` does not contain the token's issuer, or it came in the field of another issuer",
+            "the route's `issuers` does not contain the token's issuer, the token came in the field of another issuer, or \
+             its issuer is for federation only",
         ),
         TokenError::TypeNotAllowed => ("type_not_allowed", "its `typ` is not among the issuer's `types`"),
         TokenError::AlgNotAllowed => ("alg_not_allowed", "its `alg` is not among the issuer's `algorithms`"),

@@ -9,13 +9,12 @@ use aws_lc_rs::hmac;
 use foldhash::quality::RandomState;
 use serde_json::{Map, Value};
 
-use super::client_auth::federation::index::{FederatedClient, FederationIndex, NoSingleClient};
+use super::client_auth::federation::index::FederationIndex;
 use super::client_auth::{ClientAuthMethod, KeptCredentials};
 use crate::network::Networks;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
-use crate::trust::platform_credential::PlatformCredential;
 use crate::trust::verify::{ClientEntry, Verified};
 
 /// A client as configured.
@@ -89,7 +88,8 @@ impl Clients {
         let by_id = clients.iter().enumerate().map(|(index, client)| (client.id.clone(), index)).collect();
         static TABLES: AtomicU64 = AtomicU64::new(0);
         let number = TABLES.fetch_add(1, Ordering::Relaxed);
-        let federation = FederationIndex::new(&clients);
+        let federation =
+            FederationIndex::new(clients.iter().map(|client| (&client.id, &*client.credentials.federation)));
         Self { all: clients, by_id, federation, number, stand_in_key }
     }
 
@@ -109,11 +109,6 @@ impl Clients {
     /// The issuers and subjects of all platform credentials.
     pub(crate) fn federation(&self) -> &FederationIndex {
         &self.federation
-    }
-
-    /// The client of a verified platform credential.
-    pub(crate) fn of_platform(&self, credential: &PlatformCredential) -> Result<FederatedClient<'_>, NoSingleClient> {
-        self.federation.find(&self.all, credential)
     }
 
     /// The ways to authenticate that some client has, in the order of the metadata; never empty.

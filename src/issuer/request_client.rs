@@ -57,7 +57,9 @@ impl AuthorizationServer {
         let EndpointRequest { headers, certificate, from, now, trust, .. } = request;
         let credentials = std::mem::take(&mut parameters.credentials);
         match PresentedCredentials::read(headers, credentials, certificate, |iss| trust.has_external(iss))? {
-            PresentedCredentials::Assertion(assertion) if assertion.kind == AssertionKind::Federated => {
+            PresentedCredentials::Assertion(assertion)
+                if assertion.kind == AssertionKind::Federated && self.authenticator.has_federation() =>
+            {
                 self.by_platform(*assertion, request).await
             }
             presented @ (PresentedCredentials::Assertion(_)

@@ -21,7 +21,9 @@ async fn a_token_that_counts_once_is_refused_the_second_time() {
     world.refuses(by_grant(&first, &[]), (400, "invalid_grant", "assertion_replayed")).await;
     world.gateway.stop();
     let folder = world.gateway.folder.clone();
-    world.gateway = Gateway::start_in(folder, &yaml(&world.ci, &world.upstream, CLIENTS, ""), &[]);
+    let restarted = Gateway::start_in(folder, &yaml(&world.ci, &world.upstream, CLIENTS, ""), &[]);
+    // The folder lives as long as the first gateway.
+    let _first = std::mem::replace(&mut world.gateway, restarted);
     world.client = Client::new(&world.gateway);
     world.refuses(by_grant(&first, &[]), (400, "invalid_grant", "assertion_replayed")).await;
     world.refuses(by_grant(&second, &[]), (400, "invalid_grant", "assertion_replayed")).await;

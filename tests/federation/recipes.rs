@@ -138,13 +138,13 @@ fn block(issuer: &str, key: &Key, folder: &std::path::Path) -> String {
     } else {
         entry.insert("jwks".to_owned(), set);
     }
-    all["version"] = 1.into();
-    all["listeners"] = json!([{"address": "127.0.0.1:0", "tls": {"certificates":
-        [{"cert": "certs/localhost.crt", "key": "certs/localhost.key", "self_signed": true}]}}]);
-    all["audit"] = json!({"file": "-", "refusals_per_second": "unlimited"});
-    all["oauth"]["token_endpoint"] = json!({"rate_limits": [{"rate": "10000/s", "per": "address"}]});
-    all["routes"] = json!([{"path": "/any", "access": {}, "respond": {"body": "hello"}}]);
-    all.to_string()
+    let oauth =
+        all["oauth"].to_string().replacen('{', "{token_endpoint: {rate_limits: [{rate: 10000/s, per: address}]}, ", 1);
+    let base = "version: 1\naudit: {file: \"-\", refusals_per_second: unlimited}\n\
+                listeners: [{address: 127.0.0.1:0, tls: {certificates: [{cert: certs/localhost.crt, \
+                key: certs/localhost.key, self_signed: true}]}}]\n\
+                routes: [{path: /any, access: {}, respond: {body: hello}}]\n";
+    format!("{base}issuers: {}\noauth: {oauth}\n", all["issuers"])
 }
 
 fn shape(name: &str) -> Value {

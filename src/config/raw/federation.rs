@@ -6,9 +6,11 @@ use super::claim::RawClaimRule;
 
 mirror! {
     struct RawFederation {
+        /// The name of an issuer of `issuers`.
         issuer: Required<String>,
         /// The subject of its tokens, or a pattern.
         subject: Required<String>,
+        /// Further conditions, as in `access.claims`.
         claims: Named<RawClaimRule>,
         /// Whether a token counts once only.
         once: At<bool> = false,

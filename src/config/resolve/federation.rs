@@ -128,7 +128,8 @@ impl Resolver<'_> {
             match (&issuer.value.audiences, issuers.is_named(&name.value)) {
                 (Some(Ok(audiences)), true) => self.warn(Lint::FederatedIssuerWithAudiences, audiences.span, TWO_USES),
                 (None, false) if issuers.all_named && self.needs.includes("oauth.clients") => {
-                    let message = "this issuer has no effect: list the `audiences` that its tokens have for requests, or name                                    it in `federation` of a client";
+                    let message = "this issuer has no effect: list the `audiences` that its tokens have for requests, or name \
+                                   it in `federation` of a client";
                     self.faults.at(name.span, message);
                 }
                 (Some(_), _) | (None, _) => {}
@@ -156,7 +157,8 @@ impl Resolver<'_> {
     }
 }
 
-const TWO_USES: &str = "tokens of this issuer authenticate requests and, by `federation`, clients: a token for the one use is kept                         from the other by its audience alone; remove `audiences` if no request needs its tokens";
+const TWO_USES: &str = "tokens of this issuer authenticate requests and, by `federation`, clients: a token for the one use is kept \
+                        from the other by its audience alone; remove `audiences` if no request needs its tokens";
 
 /// The issuers without audiences.
 pub(super) fn federation_only(raw: &Named<RawIssuer>) -> Vec<String> {

@@ -63,8 +63,10 @@ impl ClientAuthenticator {
         let expected = CredentialExpectations { is_federated: &|issuer| federation.names(issuer), audiences };
         let verified = trust.verify_credential(token, expected, now).await;
         let credential = verified.map_err(|refused| refused_token(client_id.clone(), refused, &claimed))?;
-        let found = self.clients.of_platform(&credential).map_err(|none| refuse(none.into()))?;
-        let client = found.client;
+        let found = federation.find(&credential).map_err(|none| refuse(none.into()))?;
+        // The index is made of these clients.
+        let unknown = || RefusedAssertion::new(AssertionCause::UnknownClient, found.client.as_str(), "a client");
+        let client = self.clients.get(found.client.as_str()).ok_or_else(|| refuse(unknown()))?;
         if let Some(other) = client_id.as_deref().filter(|id| *id != client.id.as_str()) {
             let values = (format!("client_id={}", short(other)), format!("client_id={}", short(client.id.as_str())));
             return Err(refuse(RefusedAssertion::new(AssertionCause::NoFederatedClient, values.0, values.1)));

@@ -9,31 +9,31 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::quality::RandomState;
 
 use super::FederatedIdentity;
-use crate::issuer::client::Client;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::discrepancy::{Discrepancy, short};
+use crate::oauth::identity::Identity;
 use crate::oauth::subject_pattern::Wildcards;
 use crate::trust::platform_credential::PlatformCredential;
 
-/// The places of all entries, by issuer.
+/// All entries, by issuer.
 #[derive(Debug, Default)]
 pub(crate) struct FederationIndex {
-    by_issuer: HashMap<IssuerName, BTreeMap<Wildcards, PlacesByText>>,
+    by_issuer: HashMap<IssuerName, BTreeMap<Wildcards, EntriesByText>>,
 }
 
-type PlacesByText = HashMap<Box<str>, Vec<IdentityPlace>, RandomState>;
+type EntriesByText = HashMap<Box<str>, Vec<IndexedIdentity>, RandomState>;
 
-/// The place of an entry: the position of its client, and its own position there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct IdentityPlace {
-    client: usize,
-    entry: usize,
+/// An entry with its client.
+#[derive(Debug)]
+struct IndexedIdentity {
+    client: Identity,
+    identity: FederatedIdentity,
 }
 
 /// The only client of a credential.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FederatedClient<'c> {
-    pub(crate) client: &'c Client,
+pub(crate) struct FederatedClient<'i> {
+    pub(crate) client: &'i Identity,
     /// Whether the token counts once only.
     pub(crate) once: bool,
 }
@@ -49,14 +49,15 @@ pub(crate) enum NoSingleClient {
 const NAMED_CLIENTS: usize = 5;
 
 impl FederationIndex {
-    pub(crate) fn new(clients: &[Client]) -> Self {
+    /// Takes the ids of all clients, with the entries of each.
+    pub(crate) fn new<'c>(clients: impl Iterator<Item = (&'c Identity, &'c [FederatedIdentity])>) -> Self {
         let mut index = Self::default();
-        for (place, client) in clients.iter().enumerate() {
-            for (entry, identity) in client.credentials.federation.iter().enumerate() {
-                let FederatedIdentity { issuer, subject, .. } = identity;
-                let of_issuer = index.by_issuer.entry(issuer.clone()).or_default();
-                let of_form = of_issuer.entry(subject.wildcards().clone()).or_default();
-                of_form.entry(subject.as_str().into()).or_default().push(IdentityPlace { client: place, entry });
+        for (client, identities) in clients {
+            for identity in identities {
+                let of_issuer = index.by_issuer.entry(identity.issuer.clone()).or_default();
+                let of_form = of_issuer.entry(identity.subject.wildcards().clone()).or_default();
+                let indexed = IndexedIdentity { client: client.clone(), identity: identity.clone() };
+                of_form.entry(identity.subject.as_str().into()).or_default().push(indexed);
             }
         }
         index
@@ -71,74 +72,56 @@ impl FederationIndex {
         self.by_issuer.is_empty()
     }
 
-    /// The client of a credential. `clients` are those that the index was made of.
-    pub(crate) fn find<'c>(
-        &self,
-        clients: &'c [Client],
-        credential: &PlatformCredential,
-    ) -> Result<FederatedClient<'c>, NoSingleClient> {
-        let by_subject: Vec<Named<'c>> = self.by_subject(clients, credential);
-        let fits =
-            |named: &&Named<'_>| named.identity.claims.iter().all(|claim| claim.holds(Some(&credential.claims.all)));
-        let matching: Vec<&Named<'c>> = by_subject.iter().filter(fits).collect();
+    /// The only client whose entries a verified credential fits.
+    pub(crate) fn find(&self, credential: &PlatformCredential) -> Result<FederatedClient<'_>, NoSingleClient> {
+        let by_subject: Vec<&IndexedIdentity> = self.by_subject(credential).collect();
+        let claims = Some(&credential.claims.all);
+        let fits = |entry: &&&IndexedIdentity| entry.identity.claims.iter().all(|claim| claim.holds(claims));
+        let matching: Vec<&IndexedIdentity> = by_subject.iter().filter(fits).copied().collect();
         let Some(first) = matching.first() else {
             return Err(NoSingleClient::None(Box::new(no_client(credential, &by_subject))));
         };
-        if matching.iter().any(|other| other.client.id != first.client.id) {
+        if matching.iter().any(|other| other.client != first.client) {
             return Err(NoSingleClient::Several(Box::new(several_clients(credential, &matching))));
         }
         // The strictest of several entries of one client counts.
-        Ok(FederatedClient { client: first.client, once: matching.iter().any(|named| named.identity.once) })
+        Ok(FederatedClient { client: &first.client, once: matching.iter().any(|entry| entry.identity.once) })
     }
 
     /// The entries whose issuer and subject are those of the credential.
-    fn by_subject<'c>(&self, clients: &'c [Client], credential: &PlatformCredential) -> Vec<Named<'c>> {
+    fn by_subject(&self, credential: &PlatformCredential) -> impl Iterator<Item = &IndexedIdentity> {
         let subject = credential.subject.as_str();
-        let places = self
-            .by_issuer
-            .get(&credential.issuer)
-            .into_iter()
-            .flatten()
-            .filter_map(|(wildcards, by_text)| by_text.get(&*wildcards.mask(subject)?));
-        let named = places.flatten().filter_map(|place| {
-            let client = clients.get(place.client)?;
-            Some(Named { client, identity: client.credentials.federation.get(place.entry)? })
-        });
-        named.filter(|named| named.identity.subject.matches(subject)).collect()
+        let forms = self.by_issuer.get(&credential.issuer).into_iter().flatten();
+        let entries = forms.filter_map(|(wildcards, by_text)| by_text.get(&*wildcards.mask(subject)?)).flatten();
+        entries.filter(|entry| entry.identity.subject.matches(subject))
     }
 }
 
-/// An entry with its client.
-struct Named<'c> {
-    client: &'c Client,
-    identity: &'c FederatedIdentity,
-}
-
-fn no_client(credential: &PlatformCredential, by_subject: &[Named<'_>]) -> Discrepancy {
+fn no_client(credential: &PlatformCredential, by_subject: &[&IndexedIdentity]) -> Discrepancy {
     let found = credential_text(credential);
     let claims = Some(&credential.claims.all);
-    let broken = by_subject.iter().find_map(|named| {
-        let rule = named.identity.claims.iter().find(|rule| !rule.holds(claims))?;
-        Some((named, rule.discrepancy(claims)))
+    let broken = by_subject.iter().find_map(|entry| {
+        let rule = entry.identity.claims.iter().find(|rule| !rule.holds(claims))?;
+        Some((entry, rule.discrepancy(claims)))
     });
     match broken {
         None => Discrepancy::new(found, "the subject of an entry of `federation`"),
-        Some((named, values)) => {
-            let wanted = format!("{} for client {}", values.wanted, short(named.client.id.as_str()));
+        Some((entry, values)) => {
+            let wanted = format!("{} for client {}", values.wanted, short(entry.client.as_str()));
             Discrepancy::new(format!("{found}, {}", values.found), wanted)
         }
     }
 }
 
-fn several_clients(credential: &PlatformCredential, matching: &[&Named<'_>]) -> Discrepancy {
-    let text = |named: &&Named<'_>| format!("{} ({})", short(named.client.id.as_str()), named.identity.subject);
-    let shown: Vec<String> = matching.iter().take(NAMED_CLIENTS).map(|named| text(named)).collect();
+fn several_clients(credential: &PlatformCredential, matching: &[&IndexedIdentity]) -> Discrepancy {
+    let text = |entry: &&IndexedIdentity| format!("{} ({})", short(entry.client.as_str()), entry.identity.subject);
+    let shown: Vec<String> = matching.iter().take(NAMED_CLIENTS).map(text).collect();
     let found = format!("{}, which fits the clients {}", credential_text(credential), shown.join(", "));
     Discrepancy::new(found, "a credential of one client")
 }
 
 /// The issuer and the subject of a credential.
-pub(crate) fn credential_text(credential: &PlatformCredential) -> String {
+fn credential_text(credential: &PlatformCredential) -> String {
     format!("issuer={}, subject={}", credential.issuer.as_str(), short(credential.subject.as_str()))
 }
 
