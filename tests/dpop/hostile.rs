@@ -140,9 +140,10 @@ async fn a_proof_may_be_as_old_as_the_configuration_says() {
 #[tokio::test]
 async fn proofs_name_the_url_that_a_believed_proxy_states() {
     const TLS: &str = "tls: {certificates: [{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}]}";
-    for (believe, public, status) in
-        [("believe: [scheme, host, port]", "https://api.example:8443", 200), ("believe: []", "https://localhost", 200)]
-    {
+    for (believe, public, status) in [
+        ("believe: [scheme, host, port]", "https://api.example:8443", 200),
+        ("proxy_protocol: false", "https://localhost", 200),
+    ] {
         let listeners =
             format!("listeners: [{{address: 127.0.0.1:0, {TLS}, {believe}}}]\ntrusted_proxies: [127.0.0.1]\n");
         let world = World::start(&[ANY], &listeners).await;

@@ -4,8 +4,7 @@ use serde_json::json;
 
 use super::{ANY, World, token_request};
 use crate::support::client::{request, with_header, with_token};
-use crate::support::issuer::Issuer;
-use crate::support::issuer::Key;
+use crate::support::issuer::{Issuer, Key, now};
 use crate::support::proof::{Proof, thumbprint, with_proof};
 use crate::support::world::config;
 use crate::support::{Client, Gateway, Upstream};
@@ -155,7 +154,8 @@ async fn a_static_token_never_comes_by_the_scheme_dpop() {
 
 #[tokio::test]
 async fn a_route_that_reports_lets_a_bad_proof_pass() {
-    let world = World::start(&["path: /a, access: {bound: dpop}, report_until: 2999-01-01T00:00:00Z"], "").await;
+    let until = jiff::Timestamp::from_second((now() + 86_400).try_into().unwrap()).unwrap();
+    let world = World::start(&[&format!("path: /a, access: {{bound: dpop}}, report_until: {until}")], "").await;
     let client = Client::new(&world.gateway);
     let (bearer, bound) = (bearer(&world).await, world.bound_token().await);
     let bad = world.proof("POST", "/a", &bound).sign();

@@ -31,6 +31,7 @@ mirror! {
         signing_keys: RawSigningKeys,
         /// The endpoint that grants the tokens.
         token_endpoint: RawTokenEndpoint,
+        /// The proofs of possession of keys (DPoP).
         dpop: RawDpop,
         clients: Named<RawClient>,
     }
