@@ -69,7 +69,8 @@ pub(super) fn compare_routes(
         when: _,
         target,
         access,
-        resource,
+        // What callers are told decides about no request, and is compared for all resources.
+        resource: _,
         report_until,
         from,
         limits: rate_limits,
@@ -121,7 +122,6 @@ pub(super) fn compare_routes(
     compare_lists(&opened_before, &opened, ["opens tunnels for", "no longer opens tunnels for"], &mut changes);
     let has_other_answers = old.map_responses != *map_responses || old.response_headers != *response_headers;
     changes.changed(has_other_answers, "changes answers in another way");
-    changes.changed(old.resource != *resource, "names another resource to callers without a valid token");
     changes.changed(old.forwarded_prefix != *forwarded_prefix, "sends another `X-Forwarded-Prefix`");
     let has_other_times = old.timeout != *timeout || old.body_idle != *body_idle;
     changes.changed(has_other_times, "has other timeouts");

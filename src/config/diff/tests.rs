@@ -92,6 +92,11 @@ const PAIRS: &[Pair] = &[
     ("path: /api/**", "path: /api/**, hosts: [api.example.com]", &[
         "narrower: route /api/** is removed: /api/**",
         "changed: /api is taken by route api.example.com/api/** instead of /api/**",
+        "unclear: a resource is described at https://api.example.com/.well-known/oauth-protected-resource",
+    ]),
+    ("path: /api/**", "path: /api/**, when: {headers: {X-Version: '2'}}", &[
+        "narrower: route /api/** is removed: /api/**",
+        "changed: /api with x-version: 2 is taken by route /api/** [x-version=2] instead of /api/**",
     ]),
     ("name: write", "name: change",
         &["changed: POST,DELETE /invoices is taken by route `change` (/invoices/**) instead of `write` (/invoices/**)"]),

@@ -30,7 +30,7 @@ impl Resolver<'_> {
         let mut fields: Vec<(HeaderName, Vec<String>)> = Vec::new();
         for (name, values) in &headers.entries {
             let field = self.condition_name(name);
-            let values = values.as_ref().map(|values| self.condition_values(&values.value)).unwrap_or_default();
+            let values = values.as_ref().map(|values| self.condition_values(&values.value.0)).unwrap_or_default();
             let Some(field) = field else { continue };
             if fields.iter().any(|(known, _)| *known == field) {
                 self.faults.at(name.span, "this field is named twice: names of fields do not depend on case");
@@ -95,7 +95,7 @@ impl Resolver<'_> {
         let lines = [lax, strict].map(|place| self.source.line(place.path));
         let [lax_label, strict_label] = [lax, strict].map(|place| self.route_label(place));
         let message = format!(
-            "route {lax_label} (line {}) has fewer conditions in `when` than route {strict_label} (line {}), and takes requests {laxity} that this one refuses: a caller could leave a field out; make it at least as strict, or leave it out",
+            "route {lax_label} (line {}) has fewer conditions in `when` than route {strict_label} (line {}), and takes requests {laxity} that this one refuses: a caller could leave a field out; make it at least as strict, or remove it",
             lines[0], lines[1],
         );
         self.faults.at(lax.path, message);
@@ -106,7 +106,7 @@ impl Resolver<'_> {
         let lines = [first, second].map(|place| self.source.line(place.path));
         let labels = [first, second].map(|place| self.route_label(place));
         let message = format!(
-            "one request may match routes {} (line {}) and {} (line {}), which have equally many conditions in `when` and different rules: give both the same rules, or make one a part of the other by all its fields and one more",
+            "one request may match routes {} (line {}) and {} (line {}), which have equally many conditions in `when` and different rules: give both the same rules, or let one name all fields of the other and one more",
             labels[0], lines[0], labels[1], lines[1],
         );
         self.faults.at(second.path, message);
