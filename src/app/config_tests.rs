@@ -12,7 +12,7 @@ use self::coverage::TestCoverage;
 use self::outcome::{ActualDecision, TestOutcome, TestedRequest};
 use super::rehearsal::callers::NoCaller;
 use super::rehearsal::requests::RequestText;
-use super::rehearsal::{Rehearsal, RehearsalError, RehearsedOutcome, RehearsedRequest};
+use super::rehearsal::{Rehearsal, RehearsalError, RehearsedOutcome};
 use crate::config::config_test::{ConfigTest, TestCaller, TestRequest};
 use crate::config::diagnostics::Diagnostic;
 use crate::config::types::Config;

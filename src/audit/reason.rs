@@ -71,6 +71,8 @@ reasons! {
     // Requests to the token and revocation endpoints.
     InvalidClient => "invalid_client", refusal;
     AssertionReplayed => "assertion_replayed", refusal;
+    NoFederatedClient => "no_federated_client", refusal;
+    SeveralFederatedClients => "several_federated_clients", refusal;
     LifetimeTooLong => "lifetime_too_long", refusal;
     ReplayUnavailable => "replay_unavailable", failure;
     InvalidRequest => "invalid_request", refusal;

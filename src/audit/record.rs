@@ -73,6 +73,8 @@ pub(crate) struct Described<'r> {
     pub(crate) auth_method: Option<&'r str>,
     /// The key of the client's assertion.
     pub(crate) auth_key_id: Option<&'r str>,
+    /// The issuer and the subject of the platform credential by which the client was authenticated.
+    pub(crate) federated: Option<(&'r str, &'r str)>,
 }
 
 /// Lines about the process, its keys, an operator's action or the log itself, and not about a request.
@@ -214,7 +216,9 @@ impl Described<'_> {
             .optional("oauth.jti", self.token_id)
             .optional("oauth.kid", self.key_id)
             .optional("oauth.auth_method", self.auth_method)
-            .optional("oauth.auth_kid", self.auth_key_id);
+            .optional("oauth.auth_kid", self.auth_key_id)
+            .optional("oauth.federated_issuer", self.federated.map(|(issuer, _)| issuer))
+            .optional("oauth.federated_subject", self.federated.map(|(_, subject)| subject));
         if !self.verified {
             line.boolean("oauth.verified", false);
         }

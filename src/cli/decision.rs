@@ -114,8 +114,9 @@ impl TokenRequest<'_> {
                 refused("missing_scope", &missing_scope(&all_of, &any_of), cause)
             }
             Forbidden::ClaimMismatch(_) => {
-                let broken = |caller| rule.claims.iter().filter(move |claim| !claim.holds(caller));
-                let claims: Vec<_> = caller.into_iter().flat_map(broken).collect();
+                let values = caller.and_then(Verified::claims);
+                let broken = rule.claims.iter().filter(|claim| caller.is_some() && !claim.holds(values));
+                let claims: Vec<_> = broken.collect();
                 let paths: Vec<String> = claims.iter().map(|claim| format!("`{}`", claim.path)).collect();
                 let text = format!("the route requires another value of the claim {}", paths.join(", "));
                 let first = claims.first().map(|claim| claim.path.clone()).unwrap_or_default();

@@ -22,7 +22,6 @@ use self::request::ExplainedUrl;
 use super::terminal::{bad_config, error_text, failed, note};
 use super::{ConfigPath, FINDINGS, Format};
 use crate::app::rehearsal::Rehearsal;
-use crate::app::rehearsal::RehearsedRequest;
 use crate::app::rehearsal::requests::RequestText;
 use crate::app::rehearsal::walk::{Walk, WalkEnd};
 use crate::config;
@@ -203,7 +202,6 @@ impl Explanation {
             is_https: url.is_https,
             fields: &fields,
         };
-        let snapshot = &rehearsal.snapshot;
         let read = rehearsal.read(&text);
         let mut walk = match read {
             Ok(request) => rehearsal.walk(request),

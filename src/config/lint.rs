@@ -41,6 +41,7 @@ lints! {
     EndingReport "ending-report" "The report mode of a route ends within 7 days, or has ended.",
     EndingSecret "ending-secret" "A client's secret ends within 14 days, or has ended.",
     EndingStaticToken "ending-static-token" "A static token ends within 14 days, or has ended.",
+    FederatedIssuerWithAudiences "federated-issuer-with-audiences" "An issuer vouches for clients and authenticates requests too.",
     InvalidAllow "invalid-allow" "A comment that is to silence a lint cannot be used.",
     LastingStaticToken "lasting-static-token" "A static token counts for more than a year.",
     LenientPaths "lenient-paths" "A route takes paths that services read in different ways.",

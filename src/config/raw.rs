@@ -9,6 +9,7 @@ pub(crate) mod claim;
 pub(crate) mod client_key;
 pub(crate) mod config_test;
 pub(crate) mod cors;
+pub(crate) mod federation;
 pub(crate) mod host;
 pub(crate) mod issuer;
 pub(crate) mod key_source;

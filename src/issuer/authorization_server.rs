@@ -15,13 +15,13 @@ use tracing::error;
 use super::client::{Client, Clients};
 use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
 use super::client_auth::claim::ClientFault;
-use super::client_auth::{ClientAuthMethod, ComparedBy, Credential, PresentedCredentials};
+use super::client_auth::{ClientAuthMethod, Credential};
 use super::endpoints::Endpoints;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::issuer_keys::{IssuerKeys, PublishedKeys};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
-use super::request::Parameters;
+use super::request::{CLIENT_CREDENTIALS, JWT_BEARER};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::jose::client_certificate::ClientCertificate;
@@ -51,8 +51,8 @@ pub(crate) struct Offloads {
 
 #[derive(Debug)]
 pub(crate) struct AuthorizationServer {
-    settings: ServerSettings,
-    authenticator: ClientAuthenticator,
+    pub(super) settings: ServerSettings,
+    pub(super) authenticator: ClientAuthenticator,
     signatures: Offload,
     keys: Arc<IssuerKeys>,
     /// All scopes of the clients; `None` if they are too many for one document.
@@ -60,7 +60,7 @@ pub(crate) struct AuthorizationServer {
     /// The methods that some client can use; never empty.
     methods: Vec<ClientAuthMethod>,
     /// The audiences that an assertion may have.
-    audiences: Vec<String>,
+    pub(super) audiences: Vec<String>,
     metadata: ArcSwap<PublishedMetadata>,
 }
 
@@ -180,7 +180,12 @@ impl AuthorizationServer {
         let scopes = authenticator.clients().scopes();
         let methods = authenticator.clients().methods();
         let audiences = settings.endpoints.assertion_audiences();
-        let metadata = PublishedMetadata::new(keys.published(), &settings.endpoints, scopes.as_ref(), &methods);
+        let metadata = PublishedMetadata::new(
+            keys.published(),
+            &settings.endpoints,
+            scopes.as_ref(),
+            (&methods, &grants(&authenticator)),
+        );
         let metadata = ArcSwap::from_pointee(metadata);
         Self { settings, authenticator, signatures, keys, scopes, methods, audiences, metadata }
     }
@@ -196,6 +201,11 @@ impl AuthorizationServer {
 
     pub(crate) fn clients(&self) -> impl Iterator<Item = &Client> {
         self.authenticator.clients().all()
+    }
+
+    /// What an assertion of a client is for: one of these.
+    pub(crate) fn assertion_audiences(&self) -> &[String] {
+        &self.audiences
     }
 
     pub(crate) fn endpoints(&self) -> &Endpoints {
@@ -214,8 +224,8 @@ impl AuthorizationServer {
         if Arc::ptr_eq(&known.keys, &keys) {
             return known.document.clone();
         }
-        let (scopes, methods) = (self.scopes.as_ref(), &self.methods);
-        let metadata = PublishedMetadata::new(keys, &self.settings.endpoints, scopes, methods);
+        let (scopes, offered) = (self.scopes.as_ref(), (&*self.methods, &*grants(&self.authenticator)));
+        let metadata = PublishedMetadata::new(keys, &self.settings.endpoints, scopes, offered);
         let document = metadata.document.clone();
         self.metadata.store(Arc::new(metadata));
         document
@@ -226,24 +236,10 @@ impl AuthorizationServer {
         if !request.now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }
-        let (authenticated, parameters) = self.client(request).await?;
-        parameters.check_grant_type()?;
+        let (authenticated, parameters) = self.client_of_grant(request).await?;
         let wanted = Wanted { scope: parameters.scope.as_deref(), audiences: &parameters.audiences };
         let grant = Grant::decide(authenticated.client, &wanted)?;
         Ok(DecidedGrant { authenticated, grant })
-    }
-
-    /// Authenticates the client of a request. Also returns the parameters.
-    pub(super) async fn client(
-        &self,
-        EndpointRequest { headers, query, body, from, certificate, now, trust }: EndpointRequest<'_>,
-    ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
-        let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
-        let credentials = std::mem::take(&mut parameters.credentials);
-        let external = |iss: &str| trust.has_external(iss);
-        let presented = PresentedCredentials::read(headers, credentials, certificate, external)?;
-        let by = ComparedBy { audiences: &self.audiences, now };
-        Ok((self.authenticator.authenticate(presented, from, by).await?, parameters))
     }
 
     /// Makes the token, bound to the keys of `confirmation`.
@@ -288,11 +284,16 @@ impl PublishedMetadata {
         keys: Arc<PublishedKeys>,
         endpoints: &Endpoints,
         scopes: Option<&ScopeSet>,
-        methods: &[ClientAuthMethod],
+        (methods, grants): (&[ClientAuthMethod], &[&str]),
     ) -> Self {
-        let document = metadata::metadata(endpoints, &keys.algorithms(), scopes, methods);
+        let document = metadata::metadata(endpoints, &keys.algorithms(), scopes, methods, grants);
         Self { document: CachedDocument::new(&document, keys.max_age), keys }
     }
+}
+
+/// The grant types on offer: that by assertion only where a platform vouches for a client.
+fn grants(authenticator: &ClientAuthenticator) -> Vec<&'static str> {
+    [CLIENT_CREDENTIALS].into_iter().chain(authenticator.has_federation().then_some(JWT_BEARER)).collect()
 }
 
 /// 128 random bits.

@@ -9,11 +9,13 @@ use aws_lc_rs::hmac;
 use foldhash::quality::RandomState;
 use serde_json::{Map, Value};
 
+use super::client_auth::federation::index::{FederatedClient, FederationIndex, NoSingleClient};
 use super::client_auth::{ClientAuthMethod, KeptCredentials};
 use crate::network::Networks;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
+use crate::trust::platform_credential::PlatformCredential;
 use crate::trust::verify::{ClientEntry, Verified};
 
 /// A client as configured.
@@ -40,6 +42,7 @@ pub(crate) struct Client {
 pub(crate) struct Clients {
     all: Vec<Client>,
     by_id: HashMap<Identity, usize, RandomState>,
+    federation: FederationIndex,
     /// Unique within this process.
     number: u64,
     /// Random for each process: the client whose credentials are compared for an unknown id cannot be predicted.
@@ -86,7 +89,8 @@ impl Clients {
         let by_id = clients.iter().enumerate().map(|(index, client)| (client.id.clone(), index)).collect();
         static TABLES: AtomicU64 = AtomicU64::new(0);
         let number = TABLES.fetch_add(1, Ordering::Relaxed);
-        Self { all: clients, by_id, number, stand_in_key }
+        let federation = FederationIndex::new(&clients);
+        Self { all: clients, by_id, federation, number, stand_in_key }
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Client> {
@@ -100,6 +104,16 @@ impl Clients {
         all.sort_unstable();
         all.dedup();
         ScopeSet::from_list(all.into_iter()).ok()
+    }
+
+    /// The issuers and subjects of all platform credentials.
+    pub(crate) fn federation(&self) -> &FederationIndex {
+        &self.federation
+    }
+
+    /// The client of a verified platform credential.
+    pub(crate) fn of_platform(&self, credential: &PlatformCredential) -> Result<FederatedClient<'_>, NoSingleClient> {
+        self.federation.find(&self.all, credential)
     }
 
     /// The ways to authenticate that some client has, in the order of the metadata; never empty.

@@ -41,6 +41,8 @@ pub(crate) enum GrantFault {
     UnsupportedGrant,
     /// The client is not authenticated.
     Client(ClientFault),
+    /// The assertion that is the grant authenticates no client (RFC 7523 §3.1).
+    Assertion(ClientFault),
     InvalidScope {
         client: Identity,
         /// The first scope that the client may not request. `None`: the parameter is malformed.
@@ -148,6 +150,7 @@ impl GrantFault {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType => TokenErrorCode::InvalidRequest,
             Self::UnsupportedGrant => TokenErrorCode::UnsupportedGrantType,
             Self::Client(fault) => fault.code(),
+            Self::Assertion(_) | Self::OthersToken { .. } => TokenErrorCode::InvalidGrant,
             Self::InvalidScope { .. } => TokenErrorCode::InvalidScope,
             Self::InvalidTarget { .. } => TokenErrorCode::InvalidTarget,
             Self::Proof { failed, .. } => match failed.reason {
@@ -155,7 +158,6 @@ impl GrantFault {
                 ProofError::Nonce => TokenErrorCode::UseDpopNonce,
                 ProofError::NoRoom => TokenErrorCode::TemporarilyUnavailable,
             },
-            Self::OthersToken { .. } => TokenErrorCode::InvalidGrant,
         }
     }
 
@@ -166,8 +168,9 @@ impl GrantFault {
             Self::UnsupportedMediaType => {
                 "the body must be application/x-www-form-urlencoded or, where allowed, application/json"
             }
-            Self::UnsupportedGrant => "the only grant type is client_credentials",
+            Self::UnsupportedGrant => "the grant type is not supported",
             Self::Client(fault) => fault.description(),
+            Self::Assertion(_) => "the assertion is not accepted",
             Self::InvalidScope { asked: Some(scope), .. } if scope.as_str().len() <= MAX_NAMED_SCOPE => {
                 return format!("the scope {} is not allowed for this client", scope.as_str()).into();
             }
@@ -184,7 +187,7 @@ impl GrantFault {
     pub(crate) fn client(&self) -> Option<Identity> {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant => None,
-            Self::Client(fault) => fault.client(),
+            Self::Client(fault) | Self::Assertion(fault) => fault.client(),
             Self::InvalidScope { client, .. }
             | Self::InvalidTarget { client, .. }
             | Self::Proof { client, .. }
@@ -196,7 +199,7 @@ impl GrantFault {
     pub(crate) fn is_authenticated(&self) -> bool {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant => false,
-            Self::Client(fault) => fault.is_authenticated(),
+            Self::Client(fault) | Self::Assertion(fault) => fault.is_authenticated(),
             Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::Proof { .. } | Self::OthersToken { .. } => {
                 true
             }

@@ -59,11 +59,13 @@ const ETAG_BYTES: usize = 16;
 ///   accept from this member, so it has those of the access tokens.
 /// - `scopes_supported` is optional. It is left out if the clients have more scopes than one token could have.
 /// - `token_endpoint_auth_signing_alg_values_supported` is required where clients sign assertions, and only there.
+/// - `grant_types_supported` has the grant by assertion only where a client has `federation`.
 pub(crate) fn metadata(
     endpoints: &Endpoints,
     algorithms: &[Algorithm],
     scopes: Option<&ScopeSet>,
     methods: &[ClientAuthMethod],
+    grants: &[&str],
 ) -> Value {
     let authentication: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
     let algorithms: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
@@ -72,7 +74,7 @@ pub(crate) fn metadata(
         "authorization_endpoint": endpoints.url(&endpoints.authorization),
         "token_endpoint": endpoints.url(&endpoints.token),
         "jwks_uri": endpoints.url(&endpoints.jwks),
-        "grant_types_supported": ["client_credentials"],
+        "grant_types_supported": grants,
         "response_types_supported": ["none"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": algorithms,
@@ -122,7 +124,7 @@ mod tests {
     fn the_metadata_has_no_empty_list() {
         let endpoints = Endpoints::new("https://gateway.example.com", None);
         for scopes in [None, Some(ScopeSet::default()), Some(ScopeSet::parse("a b").unwrap())] {
-            let metadata = metadata(&endpoints, &[Algorithm::Es256], scopes.as_ref(), ClientAuthMethod::ALL);
+            let metadata = metadata(&endpoints, &[Algorithm::Es256], scopes.as_ref(), ClientAuthMethod::ALL, &["a"]);
             let lists =
                 metadata.as_object().unwrap().iter().filter_map(|(name, value)| Some((name, value.as_array()?)));
             for (name, list) in lists {

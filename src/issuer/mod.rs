@@ -13,6 +13,7 @@ pub(crate) mod issuer_keys;
 pub(crate) mod metadata;
 pub(crate) mod offload;
 pub(crate) mod request;
+mod request_client;
 pub(crate) mod revocation;
 pub(crate) mod ring;
 pub(crate) mod ring_files;

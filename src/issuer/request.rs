@@ -40,7 +40,8 @@ impl fmt::Debug for PresentedToken {
     }
 }
 
-const CLIENT_CREDENTIALS: &str = "client_credentials";
+pub(super) const CLIENT_CREDENTIALS: &str = "client_credentials";
+pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 impl Parameters {
     pub(crate) fn read(
@@ -103,6 +104,12 @@ impl Parameters {
         Ok(parameters)
     }
 
+    /// True if an assertion is the grant (RFC 7523 §2.1).
+    pub(crate) fn is_assertion_grant(&self) -> bool {
+        self.grant_type.as_deref() == Some(JWT_BEARER)
+    }
+
+    /// For every other grant.
     pub(crate) fn check_grant_type(&self) -> Result<(), GrantFault> {
         match self.grant_type.as_deref() {
             None => Err(GrantFault::InvalidRequest("grant_type is missing")),

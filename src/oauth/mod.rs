@@ -12,3 +12,4 @@ pub(crate) mod observer;
 pub(crate) mod scope;
 pub(crate) mod segment_pattern;
 pub(crate) mod spiffe_id;
+pub(crate) mod subject_pattern;

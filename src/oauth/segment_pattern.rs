@@ -19,7 +19,7 @@ pub(crate) enum InvalidSegmentPattern {
 }
 
 const SEPARATORS: [char; 2] = [':', '/'];
-const ANY: &str = "*";
+pub(super) const ANY: &str = "*";
 
 impl SegmentPattern {
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidSegmentPattern> {
@@ -60,7 +60,7 @@ impl fmt::Display for SegmentPattern {
 }
 
 /// The segments, each with the separator behind it. The last one has none.
-fn segments(text: &str) -> impl Iterator<Item = (&str, Option<char>)> {
+pub(super) fn segments(text: &str) -> impl Iterator<Item = (&str, Option<char>)> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;

@@ -8,6 +8,8 @@ use crate::jose::claims::{Claims, ClaimsFault, texts};
 /// The audiences of which an issuer's tokens must have one, on routes without audiences of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AcceptedAudiences {
+    /// The issuer's tokens are credentials of clients at the token endpoint, and never authenticate a request.
+    FederationOnly,
     /// No audience is checked. Every route that accepts the issuer restricts claims, clients or audiences instead.
     Unlimited,
     Listed {
@@ -27,6 +29,7 @@ impl AcceptedAudiences {
     /// Whether a token for one of these is accepted.
     pub(crate) fn accepts_one_of(&self, audiences: &[String]) -> bool {
         match self {
+            Self::FederationOnly => false,
             Self::Unlimited => true,
             Self::Listed { accepted, instead_of_aud: _ } => audiences.iter().any(|one| accepted.contains(one)),
         }
@@ -44,7 +47,11 @@ impl AcceptedAudiences {
 
     /// Whether a token with these values of `aud` names one of these, also by the claim in its place.
     pub(super) fn have_one_of(&self, audiences: &[String], claims: &Map<String, Value>) -> bool {
-        let Self::Listed { accepted, instead_of_aud } = self else { return true };
+        let (accepted, instead_of_aud) = match self {
+            Self::FederationOnly => return false,
+            Self::Unlimited => return true,
+            Self::Listed { accepted, instead_of_aud } => (accepted, instead_of_aud),
+        };
         let is_accepted = |audience: &String| accepted.contains(audience);
         match instead_of_aud {
             // A claim of the wrong type names none.
@@ -63,14 +70,14 @@ impl AcceptedAudiences {
             {
                 name
             }
-            Self::Listed { .. } | Self::Unlimited => "aud",
+            Self::Listed { .. } | Self::Unlimited | Self::FederationOnly => "aud",
         }
     }
 
     /// The audiences that are accepted by name.
     pub(crate) fn listed_ones(&self) -> &[String] {
         match self {
-            Self::Unlimited => &[],
+            Self::Unlimited | Self::FederationOnly => &[],
             Self::Listed { accepted, .. } => accepted,
         }
     }
@@ -79,7 +86,9 @@ impl AcceptedAudiences {
     pub(super) fn missing(&self) -> ClaimsFault {
         match self {
             Self::Listed { instead_of_aud: Some(name), .. } => ClaimsFault::none_of(&["aud", name]),
-            Self::Listed { instead_of_aud: None, .. } | Self::Unlimited => ClaimsFault::missing("aud"),
+            Self::Listed { instead_of_aud: None, .. } | Self::Unlimited | Self::FederationOnly => {
+                ClaimsFault::missing("aud")
+            }
         }
     }
 }

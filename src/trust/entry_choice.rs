@@ -26,12 +26,32 @@ pub(super) fn choose<'e, E>(
         [one] => one,
         [..] => by_audience(&candidates, &settings, claims)?,
     };
-    match &settings(chosen).origin {
-        TokenOrigin::Issuer => {}
-        TokenOrigin::Tenants(tenants) => tenants.check(claims)?,
-        TokenOrigin::Spiffe(spiffe) => spiffe.check(claims)?,
-    }
+    check_origin(settings(chosen), claims)?;
     Ok(chosen)
+}
+
+/// The same where the audiences of the entries do not count: then only one entry may be for the issuer.
+pub(super) fn choose_without_audience<'e, E>(
+    entries: &'e [E],
+    settings: impl Fn(&E) -> &IssuerSettings,
+    claims: &Claims,
+) -> Result<&'e E, NoEntry> {
+    let candidates = candidates(entries, &settings, &claims.all)?;
+    let [chosen] = candidates[..] else {
+        let names: Vec<&str> = candidates.iter().map(|entry| settings(entry).name.as_str()).collect();
+        let found = format!("an iss of the issuer entries {}", names.join(" and "));
+        return Err(NoEntry::UnknownIssuer(Box::new(Discrepancy::new(found, "an iss of one entry"))));
+    };
+    check_origin(settings(chosen), claims)?;
+    Ok(chosen)
+}
+
+fn check_origin(settings: &IssuerSettings, claims: &Claims) -> Result<(), NoEntry> {
+    match &settings.origin {
+        TokenOrigin::Issuer => Ok(()),
+        TokenOrigin::Tenants(tenants) => tenants.check(claims),
+        TokenOrigin::Spiffe(spiffe) => spiffe.check(claims),
+    }
 }
 
 /// The entry that a refused token belongs to, by all its claims. `None` if it belongs to none, or if that is unclear.

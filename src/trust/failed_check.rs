@@ -79,13 +79,20 @@ impl FailedCheck {
         RefusedToken { reason: self.reason, values: self.values, claimed: claimed.map(Box::new) }
     }
 
-    pub(super) fn missing(claim: &str) -> Self {
+    pub(crate) fn missing(claim: &str) -> Self {
         Self::new(TokenError::MissingClaim, format!("no {claim}"), claim)
     }
 
     pub(super) fn issuer_not_allowed(found: &IssuerName, allowed: &[IssuerName]) -> Self {
         let wanted = one_of("issuer", allowed.iter().map(IssuerName::as_str));
         Self::new(TokenError::IssuerNotAllowed, format!("issuer={}", found.as_str()), wanted)
+    }
+
+    /// A token that is a credential of a client, in the place of an access token.
+    pub(super) fn federation_only(issuer: &TrustedIssuer) -> Self {
+        let name = issuer.settings.name.as_str();
+        let wanted = "a token of an issuer with `audiences`";
+        Self::new(TokenError::IssuerNotAllowed, format!("issuer={name}, which is for federation only"), wanted)
     }
 
     pub(super) fn type_not_allowed(issuer: &TrustedIssuer, header: &Header) -> Self {

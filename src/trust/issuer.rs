@@ -26,7 +26,7 @@ pub(crate) struct IssuerSettings {
     pub(crate) token_field: Option<HeaderName>,
     /// The claims that may have the subject. The first one that is present and not empty has it.
     pub(crate) subject_claims: Vec<String>,
-    /// Unless the route has its own.
+    /// Unless the route has its own. Without any, its tokens are credentials of clients only.
     pub(crate) audiences: AcceptedAudiences,
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) types: TokenTypes,
@@ -62,6 +62,14 @@ pub(crate) struct TrustedIssuer {
 }
 
 impl IssuerSettings {
+    /// False if its tokens are credentials of clients only.
+    pub(crate) fn authenticates_requests(&self) -> bool {
+        match self.audiences {
+            AcceptedAudiences::FederationOnly => false,
+            AcceptedAudiences::Unlimited | AcceptedAudiences::Listed { .. } => true,
+        }
+    }
+
     /// The issuer whose metadata leads to the keys. Tenants share their keys, so that the metadata of the first one is
     /// sufficient.
     pub(crate) fn metadata_issuer(&self) -> &str {

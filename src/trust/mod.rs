@@ -7,6 +7,7 @@
 pub(crate) mod audiences;
 mod cache_headers;
 pub(crate) mod caller_claims;
+pub(crate) mod claim_rule;
 pub(crate) mod claimed_caller;
 pub(crate) mod discovery;
 pub(crate) mod entry_choice;
@@ -27,6 +28,7 @@ pub(crate) mod key_source;
 pub(crate) mod known_proof;
 pub(crate) mod near_miss;
 pub(crate) mod passed_check;
+pub(crate) mod platform_credential;
 pub(crate) mod progress;
 pub(crate) mod proof_nonces;
 pub(crate) mod proof_replays;

@@ -117,6 +117,14 @@ pub(crate) struct VerifiedToken {
     pub(crate) known_proof: RefCell<Option<Rc<KnownProof>>>,
 }
 
+/// The facts of a token that its issuer has signed and that is not revoked.
+pub(super) struct SignedToken {
+    pub(super) caller: Caller,
+    key: Arc<VerifyingKey>,
+    /// The version of the revocations that it passes.
+    version: u64,
+}
+
 /// The place of a client in a table of clients, so that a token's client is looked up once and not at every request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientEntry {
@@ -199,24 +207,39 @@ impl Trust {
         let fail = |check: FailedCheck| check.of(Some(claimed()));
         completed.map_err(|fault| fail(fault.into()))?;
         check_claims(issuer, &token.header, &token.claims, expected, now, observer).map_err(fail)?;
+        let signed = self.signed(issuer, &token, observer).await.map_err(fail)?;
+        Ok(self.verified(issuer, token.claims, signed))
+    }
+
+    /// The checks behind those of the claims: the caller, the signature and the revocations.
+    pub(super) async fn signed(
+        &self,
+        issuer: &TrustedIssuer,
+        token: &Unverified<'_>,
+        observer: &mut impl Observer,
+    ) -> Result<SignedToken, FailedCheck> {
         let caller = caller(&issuer.settings, &token.claims).map_err(FailedCheck::from);
-        let caller = report(observer, "caller", caller, passed_check::caller).map_err(fail)?;
-        let key = signing_key(issuer, &token, observer).await.map_err(fail)?;
+        let caller = report(observer, "caller", caller, passed_check::caller)?;
+        let key = signing_key(issuer, token, observer).await?;
         let version = self.revocations.version();
         let current = self.revocations.current();
         let revocation = current.applying_to(&issuer.settings, &caller, &token.claims);
         let revoked = revocation.map_or(Ok(()), |revocation| Err(FailedCheck::revoked(&revocation)));
-        report(observer, "revocations", revoked, |()| passed_check::revocations()).map_err(fail)?;
+        report(observer, "revocations", revoked, |()| passed_check::revocations())?;
+        Ok(SignedToken { caller, key, version })
+    }
+
+    fn verified(&self, issuer: &Arc<TrustedIssuer>, claims: Claims, signed: SignedToken) -> Verified {
         let token = VerifiedToken {
-            claims: token.claims,
-            key,
+            claims,
+            key: signed.key,
             issuer: Arc::clone(issuer),
             revocations: Arc::clone(&self.revocations),
-            passed: Cell::new(version),
+            passed: Cell::new(signed.version),
             client_entry: Cell::new(None),
             known_proof: RefCell::default(),
         };
-        Ok(Verified::new(caller, Proof::Token(token)))
+        Verified::new(signed.caller, Proof::Token(token))
     }
 }
 

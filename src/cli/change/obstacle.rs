@@ -44,6 +44,9 @@ fn of_check(check: TokenError, wanted: &str, facts: &TokenFacts<'_>) -> &'static
         TokenError::UnknownIssuer => {
             "no entry can be proposed: add the issuer under `issuers`, with the place of its keys"
         }
+        TokenError::IssuerNotAllowed if facts.settings.is_some_and(|settings| !settings.authenticates_requests()) => {
+            "its issuer has no `audiences`: its tokens are credentials of clients at the token endpoint only"
+        }
         TokenError::IssuerNotAllowed => "the route is for other issuers",
         TokenError::TypeNotAllowed => "the issuer's `types` cannot be changed",
         TokenError::AlgNotAllowed => "no configuration accepts this `alg`",

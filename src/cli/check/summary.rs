@@ -140,7 +140,10 @@ fn access_text(route: &Route, config: &Config) -> String {
 /// Whether only our own clients and static tokens can use the route, and none of them may have its scopes.
 fn lacks_client(rule: &AccessRule, config: &Config) -> bool {
     let (own, fixed) = (IssuerName::own(), IssuerName::new(IssuerName::STATIC));
-    let takes_external = config.issuers.iter().any(|issuer| rule.takes_issuer(&issuer.settings.name));
+    let takes_external = config
+        .issuers
+        .iter()
+        .any(|issuer| issuer.settings.authenticates_requests() && rule.takes_issuer(&issuer.settings.name));
     let takes_static = rule.takes_static_tokens();
     let mut clients = config.oauth.iter().flat_map(|oauth| &oauth.clients);
     let mut tokens = config.static_tokens.iter().filter(|_| takes_static);

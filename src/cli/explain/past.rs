@@ -15,7 +15,7 @@ use crate::app::kept_revisions;
 use crate::app::rehearsal::kept_facts::KeptFacts;
 use crate::app::rehearsal::requests::RequestText;
 use crate::app::rehearsal::walk::Walk;
-use crate::app::rehearsal::{Rehearsal, RehearsalError, RehearsedRequest};
+use crate::app::rehearsal::{Rehearsal, RehearsalError};
 use crate::cli::ConfigPath;
 use crate::cli::audit::find::lines_of_request;
 use crate::cli::terminal::{bad_config, error_text, failed, note};
@@ -160,7 +160,6 @@ fn walk(
     }
     let from = decision.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let text = RequestText { method, target: path, host, from, is_https: true, fields: &fields };
-    let snapshot = &rehearsal.snapshot;
     let read = rehearsal.read(&text);
     let walk = match read {
         Ok(request) => rehearsal.walk(request),

@@ -188,7 +188,18 @@ fn compare_scopes(old: Option<&ScopeSet>, new: Option<&ScopeSet>) -> Vec<(Direct
 fn compare_audiences(old: &AcceptedAudiences, new: &AcceptedAudiences) -> Vec<(Direction, String)> {
     let mut changes = Vec::new();
     match (old, new) {
-        (AcceptedAudiences::Unlimited, AcceptedAudiences::Unlimited) => {}
+        (AcceptedAudiences::Unlimited, AcceptedAudiences::Unlimited)
+        | (AcceptedAudiences::FederationOnly, AcceptedAudiences::FederationOnly) => {}
+        (AcceptedAudiences::FederationOnly, AcceptedAudiences::Unlimited) => {
+            changes.push((Direction::Wider, "may now authenticate requests, with tokens for any audience".to_owned()));
+        }
+        (AcceptedAudiences::FederationOnly, AcceptedAudiences::Listed { accepted, .. }) => {
+            let text = format!("may now authenticate requests, with tokens for {}", listed(accepted));
+            changes.push((Direction::Wider, text));
+        }
+        (AcceptedAudiences::Unlimited | AcceptedAudiences::Listed { .. }, AcceptedAudiences::FederationOnly) => {
+            changes.push((Direction::Narrower, "may no longer authenticate requests".to_owned()));
+        }
         (AcceptedAudiences::Listed { .. }, AcceptedAudiences::Unlimited) => {
             changes.push((Direction::Wider, "may issue tokens for any audience".to_owned()));
         }

@@ -16,12 +16,12 @@ use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::scope::ScopeSet;
 use crate::pipeline::request::path_forms::{PathForm, PathForms};
-use crate::pipeline::routing::access::{Access, AccessRule, AddressRule, ClaimRule};
-use crate::pipeline::routing::laxity::narrows;
+use crate::pipeline::routing::access::{Access, AccessRule, AddressRule};
 use crate::pipeline::routing::method_set::STANDARD;
 use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::target::RouteTarget;
 use crate::server::limits::Limits;
+use crate::trust::claim_rule::{ClaimRule, narrows};
 use exchanges::{compare_cors, compare_mirrors};
 
 /// A change of a route. Its text stands before and after the name of the route.

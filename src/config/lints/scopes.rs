@@ -102,7 +102,8 @@ fn asked_of<'i>(input: &'i LintInput<'_>, issuer: &IssuerName) -> HashSet<&'i st
 /// The scopes that the external issuers of a rule may grant. `None`: one may grant any.
 fn bounds<'i>(input: &'i LintInput<'_>, rule: &AccessRule) -> Option<Vec<&'i ScopeSet>> {
     let issuers = input.config.issuers.iter().map(|issuer| &issuer.settings);
-    issuers.filter(|issuer| rule.takes_issuer(&issuer.name)).map(|issuer| issuer.allow_scopes.as_ref()).collect()
+    let bearers = issuers.filter(|issuer| issuer.authenticates_requests() && rule.takes_issuer(&issuer.name));
+    bearers.map(|issuer| issuer.allow_scopes.as_ref()).collect()
 }
 
 fn unknown_scope(input: &LintInput<'_>, scope: &At<String>, known: &[&str]) -> Warning {

@@ -26,7 +26,8 @@ mirror! {
         jwks_file: Option<Required<PathBuf>>,
         jwks: Option<Required<RawJwks>>,
         fetch: Option<At<RawFetch>>,
-        audiences: Required<RawAudiences>,
+        /// Default: none, so that its tokens are credentials of clients only.
+        audiences: Option<Required<RawAudiences>>,
         /// Names the audience where `aud` is absent or empty. Default: none.
         audience_claim: Option<At<String>>,
         /// Default: `sub`.

@@ -17,6 +17,7 @@ use super::super::values::{Bound, Period, seconds};
 use super::certificate_name::RawCertificateName;
 use super::claim::RawClaim;
 use super::client_key::RawClientKey;
+use super::federation::RawFederation;
 use super::rate_limit::{RawClientLimit, RawLimitUse};
 use crate::clock::UnixTime;
 use crate::network::Network;
@@ -85,6 +86,8 @@ mirror! {
         bound: At<TokenBinding> = TokenBinding::None,
         /// Over all routes and the token endpoint.
         rate_limits: Vec<At<RawClientLimit>>,
+        /// The platform credentials that authenticate the client.
+        federation: Vec<At<RawFederation>>,
     }
 }
 
@@ -96,7 +99,8 @@ impl RawClient {
 
     /// Whether nothing could authenticate the client.
     pub(crate) fn has_no_credential(&self) -> bool {
-        self.secrets.is_none() && self.keys.is_empty() && self.certificates.is_none()
+        let has_keys = self.secrets.is_some() || !self.keys.is_empty() || self.certificates.is_some();
+        !has_keys && self.federation.is_empty()
     }
 }
 

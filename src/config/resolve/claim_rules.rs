@@ -8,7 +8,7 @@ use super::super::raw::claim::{ClaimValue, RawClaimRule, RawWantedValue};
 use super::super::source::At;
 use super::Resolver;
 use crate::oauth::segment_pattern::{InvalidSegmentPattern, SegmentPattern};
-use crate::pipeline::routing::access::{ClaimRule, WantedValue};
+use crate::trust::claim_rule::{ClaimRule, WantedValue};
 
 impl Resolver<'_> {
     pub(super) fn claim_rules(&mut self, raw: &Named<RawClaimRule>) -> Vec<ClaimRule> {

@@ -27,6 +27,8 @@ pub(super) struct EntryTokens {
     audiences: Vec<At<String>>,
     /// The place of `audiences: unlimited`.
     unlimited: Option<Span>,
+    /// Without `audiences`.
+    is_federation_only: bool,
 }
 
 impl EntryTokens {
@@ -38,11 +40,12 @@ impl EntryTokens {
         };
         let trust_domain = raw.spiffe.as_ref().and_then(|spiffe| spiffe.value.trust_domain.as_ref().ok()).cloned();
         let (audiences, unlimited) = match &raw.audiences {
-            Ok(At { value: RawAudiences::Listed(list), .. }) => (list.items.clone(), None),
-            Ok(At { value: RawAudiences::Unlimited, span }) => (Vec::new(), Some(*span)),
-            Err(_) => (Vec::new(), None),
+            Some(Ok(At { value: RawAudiences::Listed(list), .. })) => (list.items.clone(), None),
+            Some(Ok(At { value: RawAudiences::Unlimited, span })) => (Vec::new(), Some(*span)),
+            Some(Err(_)) | None => (Vec::new(), None),
         };
-        Self { name: name.value.clone(), issuer, issuers, trust_domain, audiences, unlimited }
+        let is_federation_only = raw.audiences.is_none();
+        Self { name: name.value.clone(), issuer, issuers, trust_domain, audiences, unlimited, is_federation_only }
     }
 }
 
@@ -209,6 +212,14 @@ impl Resolver<'_> {
             let message = format!(
                 "issuer `{name}` (line {line}) has the same `iss` in another form: write both in the same way, so that a \
                  revocation for one counts for both"
+            );
+            self.faults.at(other.span, message);
+            return;
+        }
+        if first.is_federation_only || second.is_federation_only {
+            let message = format!(
+                "issuer `{name}` (line {line}) has the same `iss`, and one of the two has no `audiences`: write one entry \
+                 for both uses, with `audiences`"
             );
             self.faults.at(other.span, message);
             return;

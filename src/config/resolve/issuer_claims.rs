@@ -20,7 +20,7 @@ const NAMED_ROUTES: usize = 5;
 impl Resolver<'_> {
     pub(super) fn audiences(
         &mut self,
-        raw: &Required<RawAudiences>,
+        raw: Option<&Required<RawAudiences>>,
         claim: Option<&At<String>>,
     ) -> Resolved<AcceptedAudiences> {
         if let Some(claim) = claim {
@@ -29,6 +29,7 @@ impl Resolver<'_> {
                 self.faults.at(claim.span, "`aud` is read anyway: name the claim that is there instead of it");
             }
         }
+        let Some(raw) = raw else { return Ok(AcceptedAudiences::FederationOnly) };
         let raw = raw.as_ref().map_err(|reported| *reported)?;
         Ok(match &raw.value {
             RawAudiences::Listed(list) => AcceptedAudiences::Listed {
@@ -89,7 +90,7 @@ impl Resolver<'_> {
     /// each route that accepts it must restrict the callers in another way.
     pub(super) fn unlimited_audiences(&mut self, issuers: &Named<RawIssuer>, routes: &[At<RawRoute>]) {
         for (name, issuer) in &issuers.entries {
-            let Ok(At { value: RawIssuer { audiences: Ok(audiences), .. }, .. }) = issuer else { continue };
+            let Ok(At { value: RawIssuer { audiences: Some(Ok(audiences)), .. }, .. }) = issuer else { continue };
             if !matches!(audiences.value, RawAudiences::Unlimited) {
                 continue;
             }

@@ -50,7 +50,7 @@ impl Resolver<'_> {
         // After an unknown algorithm, which has been reported, no key is reported as unusable with the others.
         let has_faults = self.faults.count() > faults;
         let source = self.key_source(name, &raw, if has_faults { &Algorithm::ALL } else { &algorithms });
-        let audiences = self.audiences(&raw.audiences, raw.audience_claim.as_ref());
+        let audiences = self.audiences(raw.audiences.as_ref(), raw.audience_claim.as_ref());
         let subject_claims = self.subject_claims(&raw);
         let scope_claim = self.scope_claim(&raw.scope_claim.value);
         if let Some(list) = &raw.allow_scopes {

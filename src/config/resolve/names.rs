@@ -9,6 +9,7 @@ use super::super::raw::route::RawRule;
 use super::super::source::{At, Span};
 use super::super::suggest;
 use super::Resolver;
+use super::federation::federation_only;
 use super::oauth::endpoints;
 use super::resources::identifiers;
 use crate::issuer::endpoints::Endpoints;
@@ -21,6 +22,8 @@ pub(super) struct Names {
     pub(super) issuers: Vec<String>,
     /// False if a name could not be read. Then an unknown name is not reported.
     pub(super) issuers_complete: bool,
+    /// Those whose tokens are no tokens of callers.
+    federation_only: Vec<String>,
     pub(super) static_tokens: Vec<String>,
     pub(super) static_tokens_complete: bool,
     pub(super) clients: Arc<HashMap<String, ()>>,
@@ -43,6 +46,7 @@ impl Names {
         Self {
             issuers: own.into_iter().chain(issuers.names().map(str::to_owned)).collect(),
             issuers_complete: issuers.complete,
+            federation_only: federation_only(issuers),
             clients: Arc::new(clients.unwrap_or_default()),
             clients_complete: oauth.is_none_or(|oauth| oauth.value.clients.complete),
             static_tokens: static_tokens.names().map(str::to_owned).collect(),
@@ -69,6 +73,9 @@ impl Names {
     }
 }
 
+const AUTHENTICATES_NOTHING: &str = "this issuer has no `audiences`, so that its tokens authenticate clients and no requests: remove \
+                                     it here, or list its `audiences`";
+
 impl Resolver<'_> {
     /// Checks that static tokens alone can use a route with this rule.
     pub(super) fn only_static_tokens(&mut self, place: Span, rule: &RawRule, names: &Names) {
@@ -89,6 +96,9 @@ impl Resolver<'_> {
         let known = names.issuers_of_callers();
         for name in list.items.iter().filter(|name| names.issuers_complete && !known.contains(&name.value)) {
             self.unknown("issuer", name, &known);
+        }
+        for name in list.items.iter().filter(|name| names.federation_only.contains(&name.value)) {
+            self.faults.at(name.span, AUTHENTICATES_NOTHING);
         }
         list.items.iter().map(|name| IssuerName::new(&name.value)).collect()
     }
@@ -117,6 +127,9 @@ impl Resolver<'_> {
                 && !names.static_tokens.iter().any(|known| known == id)
             {
                 self.unknown_as("static token", name, id, &names.static_tokens);
+            }
+            if names.federation_only.iter().any(|known| known == issuer) {
+                self.faults.at(name.span, AUTHENTICATES_NOTHING);
             }
             if id == "*" {
                 let message = "`*` has no meaning here: for all clients of an issuer, name it under `issuers`";

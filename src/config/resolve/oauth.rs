@@ -15,6 +15,7 @@ use super::super::source::At;
 use super::super::suggest;
 use super::super::types::{Listener, Oauth};
 use super::super::values::Period;
+use super::federation::{FederatedIssuers, subject_places};
 use super::rate_limits::CountedAt;
 use super::{Resolved, Resolver};
 use crate::issuer::authorization_server::ServerSettings;
@@ -44,7 +45,7 @@ impl Resolver<'_> {
         &mut self,
         raw: RawOauth,
         state_directory: &At<PathBuf>,
-        (issuers, takes_certificates): (&[String], bool),
+        (issuers, federated, takes_certificates): (&[String], &FederatedIssuers, bool),
     ) -> Resolved<Oauth> {
         if let Some(origin) = &raw.mtls_origin {
             self.mtls_origin(origin, &raw, takes_certificates);
@@ -61,7 +62,7 @@ impl Resolver<'_> {
         let token_limits = self.token_limits(raw.token_endpoint);
         let known = audiences.as_deref().unwrap_or_default();
         let known = (known, audiences.is_ok());
-        let (clients, client_limits) = self.clients(raw.clients, known, ttl, issuers);
+        let (clients, client_limits) = self.clients(raw.clients, known, ttl, (issuers, federated));
         let longest_ttl = clients.iter().map(|client| client.token_ttl).max().unwrap_or(ttl).max(ttl);
         let ring = self.ring(&raw.signing_keys, state_directory, longest_ttl);
         // Not every command uses the audiences. If they are missing where they are used, there is a fault.
@@ -234,14 +235,16 @@ impl Resolver<'_> {
         raw: Named<RawClient>,
         (known, all_known): (&[String], bool),
         ttl: Duration,
-        issuers: &[String],
+        (issuers, federated): (&[String], &FederatedIssuers),
     ) -> (Vec<Client>, ClientLimits) {
         let (mut clients, mut limits) = (Vec::with_capacity(raw.entries.len()), ClientLimits::default());
+        let mut subjects = Vec::new();
         for (name, client) in raw.entries {
             let id = self.client_id(&name, issuers);
             let Ok(client) = client else { continue };
             let client = client.value;
-            let credentials = self.credentials(&name, &client);
+            let credentials = self.credentials(&name, &client, federated);
+            subjects.extend(subject_places(&client.federation));
             let scopes = client.scopes.map(|list| self.scopes(&list.value)).unwrap_or_default();
             let audiences = match client.audiences {
                 Some(list) => {
@@ -267,6 +270,7 @@ impl Resolver<'_> {
             let client = |id| Client { id, credentials, scopes, audiences, token_ttl, claims, allow_from, bound };
             clients.extend(id.map(client));
         }
+        self.overlapping_federation(&clients, &subjects);
         (clients, limits)
     }
 

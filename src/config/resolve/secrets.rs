@@ -6,6 +6,7 @@ use super::super::lint::Lint;
 use super::super::raw::oauth::{KeptSecrets, RawClient, RawSecret, Secret};
 use super::super::source::At;
 use super::Resolver;
+use super::federation::FederatedIssuers;
 use crate::issuer::client_auth::KeptCredentials;
 use crate::issuer::client_auth::secret::hash::{ClientSecret, MIN_WORK_KIB, SecretHash};
 use crate::issuer::client_auth::secret::kept_secret::{KeptSecret, Validity};
@@ -17,16 +18,25 @@ const DAY: u64 = 24 * 3600;
 
 impl Resolver<'_> {
     /// The data by which the gateway authenticates a client.
-    pub(super) fn credentials(&mut self, name: &At<String>, client: &RawClient) -> KeptCredentials {
+    pub(super) fn credentials(
+        &mut self,
+        name: &At<String>,
+        client: &RawClient,
+        issuers: &FederatedIssuers,
+    ) -> KeptCredentials {
         if client.has_no_credential() {
             let quoted = self.source.quote_key(name.span).unwrap_or_else(|| "this client".to_owned());
             let message = format!(
-                "{quoted} has no way to authenticate: add `secrets`, as `portcullis client new` prints them, `keys` or `certificates`"
+                "{quoted} has no way to authenticate: add `secrets`, as `portcullis client new` prints them, `keys`, `certificates` or `federation`"
             );
             self.faults.at(name.span, message);
         }
-        let (secrets, keys) = (self.secrets(name, client.secrets()), self.client_keys(name, &client.keys));
-        KeptCredentials { secrets, keys, certificates: self.certificate_names(client.certificates.as_ref()) }
+        KeptCredentials {
+            secrets: self.secrets(name, client.secrets()),
+            keys: self.client_keys(name, &client.keys),
+            certificates: self.certificate_names(client.certificates.as_ref()),
+            federation: self.federation(&client.federation, issuers),
+        }
     }
 
     fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>]) -> Vec<KeptSecret> {

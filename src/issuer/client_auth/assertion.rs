@@ -82,6 +82,21 @@ impl PresentedAssertion {
         Ok(Some(presented))
     }
 
+    /// The assertion that is the grant of a request. It is the only credential of its client.
+    pub(crate) fn of_grant(headers: &HeaderMap, body: CredentialParameters) -> Result<Self, ClientFault> {
+        let CredentialParameters { client_id, client_secret, client_assertion, client_assertion_type, assertion } =
+            body;
+        let has_other = client_secret.is_some() || client_assertion.is_some() || client_assertion_type.is_some();
+        if headers.contains_key(AUTHORIZATION) || has_other {
+            return Err(ClientFault::InvalidRequest("the assertion is the only credential of this grant"));
+        }
+        let text = assertion.ok_or(ClientFault::InvalidRequest("assertion is missing"))?;
+        match Unverified::parse(text.expose()) {
+            Ok(token) => Ok(Self { token: token.into_owned(), text, kind: AssertionKind::Federated, client_id }),
+            Err(fault) => Err(ClientFault::Assertion { client: client_id, refused: fault.into() }),
+        }
+    }
+
     /// The client that it is presented for, as received.
     pub(crate) fn id(&self) -> &str {
         let subject = self.token.claims.subject.as_deref();

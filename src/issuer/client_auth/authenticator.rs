@@ -3,6 +3,8 @@
 //! Takes presented credentials; gives an [`Authenticated`] client or the reason for the refusal. An unknown client, a
 //! wrong credential and a forbidden address take the same time and get the same answer.
 
+mod platform;
+
 use std::sync::Arc;
 use std::time::Duration;
 

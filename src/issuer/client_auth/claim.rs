@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::federation::index::NoSingleClient;
 use crate::jose::token::TokenFault;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::error::TokenErrorCode;
@@ -86,11 +87,24 @@ pub(crate) enum AssertionCause {
     Replayed,
     /// No client has this id, or the client may not use this way.
     UnknownClient,
+    /// A token of a platform that is a credential of no client, or not of the one that the request names.
+    NoFederatedClient,
+    /// A token of a platform that fits several clients.
+    SeveralFederatedClients,
 }
 
 impl RefusedAssertion {
     pub(crate) fn new(cause: AssertionCause, found: impl Into<String>, wanted: impl Into<String>) -> Self {
         Self { cause, values: Box::new(Discrepancy::new(found, wanted)) }
+    }
+}
+
+impl From<NoSingleClient> for RefusedAssertion {
+    fn from(none: NoSingleClient) -> Self {
+        match none {
+            NoSingleClient::None(values) => Self { cause: AssertionCause::NoFederatedClient, values },
+            NoSingleClient::Several(values) => Self { cause: AssertionCause::SeveralFederatedClients, values },
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod back_off;
 pub(crate) mod certificate;
 pub(crate) mod claim;
 pub(crate) mod client_keys;
+pub(crate) mod federation;
 mod private_key_jwt;
 pub(crate) mod secret;
 mod stand_in_keys;
@@ -24,6 +25,7 @@ use self::assertion::{AssertionKind, ClientAssertion, PresentedAssertion};
 use self::certificate::{CertificateName, PresentedCertificate};
 use self::claim::{Claim, ClientFault, RefusedAssertion};
 use self::client_keys::ClientKeys;
+use self::federation::FederatedIdentity;
 use self::private_key_jwt::{AssertionFault, AssertionVerifier};
 use self::secret::hash::ClientSecret;
 use self::secret::kept_secret::KeptSecret;
@@ -33,7 +35,9 @@ use super::offload::{Busy, Offload};
 use crate::clock::UnixTime;
 use crate::jose::client_certificate::ClientCertificate;
 use crate::jose::jwk::VerifyingKey;
+use crate::oauth::caller::IssuerName;
 use crate::oauth::discrepancy::{Discrepancy, one_of};
+use crate::oauth::identity::Identity;
 use crate::trust::failed_check::{FailedCheck, TokenError};
 use crate::trust::replay::Replay;
 
@@ -72,6 +76,8 @@ pub(crate) struct CredentialParameters {
     pub(crate) client_secret: Option<ClientSecret>,
     pub(crate) client_assertion: Option<ClientAssertion>,
     pub(crate) client_assertion_type: Option<String>,
+    /// The grant of RFC 7523 §2.1, which is a credential too.
+    pub(crate) assertion: Option<ClientAssertion>,
 }
 
 /// The credentials of a request.
@@ -92,6 +98,8 @@ pub(crate) struct KeptCredentials {
     pub(crate) keys: ClientKeys,
     /// The names that its certificates have.
     pub(crate) certificates: Vec<CertificateName>,
+    /// The platform credentials that are this client's.
+    pub(crate) federation: Vec<FederatedIdentity>,
 }
 
 /// The credential that authenticated a client.
@@ -103,6 +111,15 @@ pub(crate) enum Credential {
     Key(Arc<VerifyingKey>),
     /// The certificate of its connection.
     Certificate,
+    /// The token of a platform.
+    Platform(Box<PlatformIdentity>),
+}
+
+/// An issuer of the configuration, and a subject of it.
+#[derive(Clone, Debug)]
+pub(crate) struct PlatformIdentity {
+    pub(crate) issuer: IssuerName,
+    pub(crate) subject: Identity,
 }
 
 /// Why presented credentials do not authenticate a client.
@@ -135,7 +152,7 @@ pub(crate) struct ComparedBy<'s> {
 
 impl CredentialParameters {
     pub(crate) fn is_known(name: &str) -> bool {
-        matches!(name, "client_id" | "client_secret" | "client_assertion" | "client_assertion_type")
+        matches!(name, "client_id" | "client_secret" | "client_assertion" | "client_assertion_type" | "assertion")
     }
 
     pub(crate) fn set(&mut self, name: &str, value: String) {
@@ -144,6 +161,7 @@ impl CredentialParameters {
             "client_secret" => self.client_secret = Some(ClientSecret::new(value)),
             "client_assertion" => self.client_assertion = Some(ClientAssertion::new(value)),
             "client_assertion_type" => self.client_assertion_type = Some(value),
+            "assertion" => self.assertion = Some(ClientAssertion::new(value)),
             _ => {}
         }
     }
@@ -203,7 +221,8 @@ impl KeptCredentials {
     pub(crate) fn methods(&self) -> impl Iterator<Item = ClientAuthMethod> {
         let of_secrets = [ClientAuthMethod::SecretBasic, ClientAuthMethod::SecretPost];
         let secrets = of_secrets.into_iter().filter(|_| !self.secrets.is_empty());
-        let keys = (!self.keys.is_empty()).then_some(ClientAuthMethod::PrivateKeyJwt);
+        let has_assertions = !self.keys.is_empty() || !self.federation.is_empty();
+        let keys = has_assertions.then_some(ClientAuthMethod::PrivateKeyJwt);
         let certificates = (!self.certificates.is_empty()).then_some(ClientAuthMethod::TlsClientAuth);
         secrets.chain(keys).chain(certificates)
     }
@@ -219,14 +238,22 @@ impl Credential {
     pub(crate) fn secret(&self) -> Option<usize> {
         match self {
             Self::Secret(position) => Some(*position),
-            Self::Key(_) | Self::Certificate => None,
+            Self::Key(_) | Self::Certificate | Self::Platform(_) => None,
+        }
+    }
+
+    /// The identity at the platform whose token it is.
+    pub(crate) fn platform(&self) -> Option<&PlatformIdentity> {
+        match self {
+            Self::Secret(_) | Self::Key(_) | Self::Certificate => None,
+            Self::Platform(identity) => Some(identity),
         }
     }
 
     /// The id of the key, or its thumbprint if it has none.
     pub(crate) fn key_id(&self) -> Option<&str> {
         match self {
-            Self::Secret(_) | Self::Certificate => None,
+            Self::Secret(_) | Self::Certificate | Self::Platform(_) => None,
             Self::Key(key) => Some(key.key_id.as_deref().unwrap_or(&key.thumbprint)),
         }
     }
@@ -235,6 +262,11 @@ impl Credential {
 impl CredentialVerifier {
     pub(crate) fn new(passwords: Offload, replay: Replay) -> Self {
         Self { passwords: Passwords::new(passwords), assertions: AssertionVerifier::new(replay) }
+    }
+
+    /// The uses of assertions.
+    pub(super) fn replay(&self) -> &Replay {
+        self.assertions.replay()
     }
 
     /// The currently valid credential of the client that matches.

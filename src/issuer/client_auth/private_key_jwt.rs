@@ -51,6 +51,10 @@ impl AssertionVerifier {
         Self { stand_ins: StandInKeys::new(), types: TokenTypes { named, absent: true }, replay }
     }
 
+    pub(super) fn replay(&self) -> &Replay {
+        &self.replay
+    }
+
     /// The key of the client that made the assertion. If the client may be served, the assertion counts as used.
     pub(super) async fn matching(
         &self,

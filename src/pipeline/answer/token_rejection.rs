@@ -31,6 +31,7 @@ pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
         GrantFault::Proof { failed, .. } if failed.reason == ProofError::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
         GrantFault::InvalidRequest(_)
         | GrantFault::Client(ClientFault::InvalidRequest(_))
+        | GrantFault::Assertion(_)
         | GrantFault::UnsupportedGrant
         | GrantFault::Proof { .. }
         | GrantFault::InvalidScope { .. }
@@ -47,24 +48,26 @@ pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
             (asked.to_owned(), allowed.to_string())
         }
         GrantFault::InvalidTarget { asked, allowed, .. } => (asked.clone(), allowed.join(" ")),
-        GrantFault::Client(ClientFault::Elsewhere { .. }) => {
-            ("another address".to_owned(), format!("an address {}", AddressList::AllowedByClient))
-        }
-        GrantFault::Client(ClientFault::Certificate { values, .. }) => return Some((**values).clone()),
-        GrantFault::Client(ClientFault::Assertion { refused, .. }) => return Some((*refused.values).clone()),
         GrantFault::Proof { failed, .. } => return Some((*failed.values).clone()),
+        GrantFault::Client(fault) | GrantFault::Assertion(fault) => return client_discrepancy(fault),
         GrantFault::OthersToken { .. } => ("a token of another client".to_owned(), "a token of the client".to_owned()),
-        GrantFault::InvalidRequest(_)
-        | GrantFault::UnsupportedMediaType
-        | GrantFault::UnsupportedGrant
-        | GrantFault::Client(
-            ClientFault::InvalidRequest(_)
-            | ClientFault::NoCredentials { .. }
-            | ClientFault::Malformed { .. }
-            | ClientFault::WrongCredentials { .. },
-        ) => return None,
+        GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType | GrantFault::UnsupportedGrant => return None,
     };
     Some(Discrepancy::new(found, wanted))
+}
+
+fn client_discrepancy(fault: &ClientFault) -> Option<Discrepancy> {
+    match fault {
+        ClientFault::Elsewhere { .. } => {
+            Some(Discrepancy::new("another address", format!("an address {}", AddressList::AllowedByClient)))
+        }
+        ClientFault::Certificate { values, .. } => Some((**values).clone()),
+        ClientFault::Assertion { refused, .. } => Some((*refused.values).clone()),
+        ClientFault::InvalidRequest(_)
+        | ClientFault::NoCredentials { .. }
+        | ClientFault::Malformed { .. }
+        | ClientFault::WrongCredentials { .. } => None,
+    }
 }
 
 pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
@@ -76,28 +79,33 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
         TokenRefusal::ReplayUnavailable => Reason::ReplayUnavailable,
         TokenRefusal::KeysUnavailable { .. } => Reason::KeysUnavailable,
         TokenRefusal::Fault(fault) => match fault {
-            GrantFault::InvalidRequest(_)
-            | GrantFault::Client(ClientFault::InvalidRequest(_))
-            | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,
+            GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,
             GrantFault::UnsupportedGrant => Reason::UnsupportedGrant,
-            GrantFault::Client(
-                ClientFault::NoCredentials { .. }
-                | ClientFault::Malformed { .. }
-                | ClientFault::Certificate { .. }
-                | ClientFault::WrongCredentials { .. },
-            ) => Reason::InvalidClient,
-            GrantFault::Client(ClientFault::Assertion { refused, .. }) => match refused.cause {
-                AssertionCause::Check(error) => failed_check(error),
-                AssertionCause::LivesTooLong => Reason::LifetimeTooLong,
-                AssertionCause::Replayed => Reason::AssertionReplayed,
-                AssertionCause::UnknownClient => Reason::InvalidClient,
-            },
+            GrantFault::Client(fault) | GrantFault::Assertion(fault) => client_refused(fault),
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
             GrantFault::Proof { failed, .. } => proof_refused(failed.reason),
             GrantFault::OthersToken { .. } => Reason::ClientNotAllowed,
-            GrantFault::Client(ClientFault::Elsewhere { .. }) => Reason::AddressNotAllowed,
         },
+    }
+}
+
+fn client_refused(fault: &ClientFault) -> Reason {
+    match fault {
+        ClientFault::InvalidRequest(_) => Reason::InvalidRequest,
+        ClientFault::NoCredentials { .. }
+        | ClientFault::Malformed { .. }
+        | ClientFault::Certificate { .. }
+        | ClientFault::WrongCredentials { .. } => Reason::InvalidClient,
+        ClientFault::Assertion { refused, .. } => match refused.cause {
+            AssertionCause::Check(error) => failed_check(error),
+            AssertionCause::LivesTooLong => Reason::LifetimeTooLong,
+            AssertionCause::Replayed => Reason::AssertionReplayed,
+            AssertionCause::UnknownClient => Reason::InvalidClient,
+            AssertionCause::NoFederatedClient => Reason::NoFederatedClient,
+            AssertionCause::SeveralFederatedClients => Reason::SeveralFederatedClients,
+        },
+        ClientFault::Elsewhere { .. } => Reason::AddressNotAllowed,
     }
 }
 

@@ -311,6 +311,7 @@ impl RequestLog {
                 key_id: Some(&issued.key_id),
                 auth_method: Some(issued.method.as_str()),
                 auth_key_id: issued.credential.key_id(),
+                federated: issued.credential.platform().map(|one| (one.issuer.as_str(), one.subject.as_str())),
             },
         };
         Written::Described(described)

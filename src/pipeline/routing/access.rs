@@ -8,16 +8,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::HashSet;
-use serde_json::Value;
 
 use crate::network::Networks;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::{Caller, IssuerName};
-use crate::oauth::discrepancy::{Discrepancy, one_of, value_text};
+use crate::oauth::discrepancy::{Discrepancy, one_of};
 use crate::oauth::observer::{Observation, Observer, Outcome, Room};
 use crate::oauth::scope::ScopeSet;
-use crate::oauth::segment_pattern::SegmentPattern;
-use crate::trust::scope_claim::claim_at;
+use crate::trust::claim_rule::ClaimRule;
 use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Verified};
 
 #[derive(Debug)]
@@ -50,21 +48,6 @@ pub(crate) struct AccessRule {
     pub(crate) clients: Option<HashSet<(IssuerName, String)>>,
     /// Checked with the proofs of a request.
     pub(crate) bound: TokenBinding,
-}
-
-/// The claim at `path` has one of `values`, or is an array with an element that has.
-#[derive(Debug, PartialEq)]
-pub(crate) struct ClaimRule {
-    pub(crate) path: String,
-    pub(crate) values: Vec<WantedValue>,
-}
-
-/// A condition on a value.
-#[derive(Debug, PartialEq)]
-pub(crate) enum WantedValue {
-    Equal(Value),
-    /// Text that fits.
-    Glob(SegmentPattern),
 }
 
 /// Why a caller with a valid token is refused.
@@ -153,14 +136,14 @@ impl AccessRule {
     pub(crate) fn check(&self, verified: &Verified, observer: &mut impl Observer) -> Result<(), Forbidden> {
         self.check_client(verified, observer)?;
         for rule in &self.claims {
-            let holds = rule.holds(verified);
+            let holds = rule.holds(verified.claims());
             observer.observe(|| {
                 let (Discrepancy { found, wanted }, subject) =
-                    (rule.discrepancy(verified), format!("claim {}", rule.path));
+                    (rule.discrepancy(verified.claims()), format!("claim {}", rule.path));
                 Observation::checked(Room::Authorize, subject, holds, found, wanted)
             });
             if !holds {
-                return Err(Forbidden::ClaimMismatch(Box::new(rule.discrepancy(verified))));
+                return Err(Forbidden::ClaimMismatch(Box::new(rule.discrepancy(verified.claims()))));
             }
         }
         observer.observe_all(|| self.each_scope(&verified.caller.scope));
@@ -212,57 +195,6 @@ impl AccessRule {
             any_of: if any { ScopeSet::default() } else { self.any_of.clone() },
             held: held.clone(),
         })
-    }
-}
-
-impl ClaimRule {
-    pub(crate) fn holds(&self, verified: &Verified) -> bool {
-        match verified.claims().and_then(|claims| claim_at(claims, &self.path)) {
-            Some(Value::Array(list)) => list.iter().any(|value| self.accepts(value)),
-            Some(value) => self.accepts(value),
-            None => false,
-        }
-    }
-
-    fn accepts(&self, value: &Value) -> bool {
-        self.values.iter().any(|wanted| wanted.accepts(value))
-    }
-
-    fn discrepancy(&self, verified: &Verified) -> Discrepancy {
-        let found = match verified.claims().and_then(|claims| claim_at(claims, &self.path)) {
-            Some(value) => format!("{}={}", self.path, value_text(value)),
-            None => format!("no {}", self.path),
-        };
-        let wanted: Vec<String> = self.values.iter().map(WantedValue::to_string).collect();
-        Discrepancy::new(found, format!("{}={}", self.path, wanted.join("|")))
-    }
-}
-
-impl WantedValue {
-    fn accepts(&self, value: &Value) -> bool {
-        match self {
-            Self::Equal(wanted) => wanted == value,
-            Self::Glob(pattern) => value.as_str().is_some_and(|text| pattern.matches(text)),
-        }
-    }
-
-    /// True if this accepts every value that the other accepts.
-    pub(super) fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Glob(pattern), Self::Glob(other)) => pattern.covers(other),
-            (Self::Equal(_), Self::Glob(_)) => false,
-            (_, Self::Equal(value)) => self.accepts(value),
-        }
-    }
-}
-
-/// As in the configuration: text without quotation marks.
-impl fmt::Display for WantedValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Equal(value) => f.write_str(&value_text(value)),
-            Self::Glob(pattern) => pattern.fmt(f),
-        }
     }
 }
 

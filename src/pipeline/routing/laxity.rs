@@ -7,12 +7,13 @@
 
 use std::fmt;
 
-use super::access::{Access, AccessRule, AddressRule, ClaimRule};
+use super::access::{Access, AccessRule, AddressRule};
 use super::rate_limit::RateLimit;
 use super::route::Route;
 use crate::clock::UnixTime;
 use crate::network::Networks;
 use crate::oauth::bound::TokenBinding;
+use crate::trust::claim_rule::narrows;
 
 /// The requests that a route admits and another would refuse: the first part of the rules that is weaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,11 +112,6 @@ fn any_scope_holds(rule: &AccessRule, other: &AccessRule) -> bool {
     other.any_of.is_empty() || rule.all_of.contains_any(&other.any_of) || chosen_from
 }
 
-/// Every token that has the claim as `own` wants it has it as `other` does.
-pub(crate) fn narrows(own: &ClaimRule, other: &ClaimRule) -> bool {
-    own.path == other.path && own.values.iter().all(|value| other.values.iter().any(|wider| wider.covers(value)))
-}
-
 fn of_addresses(rule: &AddressRule, other: &AddressRule) -> Option<Laxity> {
     if is_wider(rule.allow.as_ref(), other.allow.as_ref(), |own, other| other.contains_all(own)) {
         return Some(Laxity::AllowFrom);
@@ -161,7 +157,7 @@ mod tests {
     use crate::oauth::caller::IssuerName;
     use crate::oauth::scope::ScopeSet;
     use crate::oauth::segment_pattern::SegmentPattern;
-    use crate::pipeline::routing::access::WantedValue;
+    use crate::trust::claim_rule::{ClaimRule, WantedValue};
 
     fn scopes(text: &str) -> ScopeSet {
         if text.is_empty() { ScopeSet::default() } else { ScopeSet::parse(text).unwrap() }

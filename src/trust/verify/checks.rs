@@ -27,12 +27,8 @@ pub(super) fn check_claims(
     let allowed = check_issuer(&issuer.settings.name, expected);
     report(observer, "issuers of the route", allowed, |()| passed_check::issuers(issuer, expected.issuers.names()))?;
     let settings = &issuer.settings;
-    let is_type = settings.types.accept(header.token_type.as_deref());
-    let checked = if is_type { Ok(()) } else { Err(FailedCheck::type_not_allowed(issuer, header)) };
-    report(observer, "typ", checked, |()| *FailedCheck::type_not_allowed(issuer, header).values)?;
-    let is_algorithm = settings.algorithms.contains(&header.algorithm);
-    let checked = if is_algorithm { Ok(()) } else { Err(FailedCheck::alg_not_allowed(issuer, header)) };
-    report(observer, "alg", checked, |()| *FailedCheck::alg_not_allowed(issuer, header).values)?;
+    check_type(issuer, header, observer)?;
+    check_algorithm(issuer, header, observer)?;
     let checked = check_audience(issuer, claims, expected);
     report(observer, "aud", checked, |accepted| passed_check::audience(issuer, claims, *accepted))?;
     check_time(claims, settings.clock_skew, now, observer)?;
@@ -43,6 +39,26 @@ pub(super) fn check_claims(
         (Profile::Own, Some(_), Some(_)) => Ok(()),
     };
     report(observer, "iat and jti", required, |()| passed_check::required())
+}
+
+pub(in crate::trust) fn check_type(
+    issuer: &TrustedIssuer,
+    header: &Header,
+    observer: &mut impl Observer,
+) -> Result<(), FailedCheck> {
+    let is_type = issuer.settings.types.accept(header.token_type.as_deref());
+    let checked = if is_type { Ok(()) } else { Err(FailedCheck::type_not_allowed(issuer, header)) };
+    report(observer, "typ", checked, |()| *FailedCheck::type_not_allowed(issuer, header).values)
+}
+
+pub(in crate::trust) fn check_algorithm(
+    issuer: &TrustedIssuer,
+    header: &Header,
+    observer: &mut impl Observer,
+) -> Result<(), FailedCheck> {
+    let is_algorithm = issuer.settings.algorithms.contains(&header.algorithm);
+    let checked = if is_algorithm { Ok(()) } else { Err(FailedCheck::alg_not_allowed(issuer, header)) };
+    report(observer, "alg", checked, |()| *FailedCheck::alg_not_allowed(issuer, header).values)
 }
 
 /// All checks of a static token at each use: those of the time and the route.
@@ -72,7 +88,10 @@ pub(super) fn check_audience<'a>(
 ) -> Result<Option<&'a [String]>, FailedCheck> {
     let of_issuer = &issuer.settings.audiences;
     let accepted = match (expected.audiences, of_issuer) {
-        (AllowedAudiences::Only(audiences), _) => audiences,
+        (_, AcceptedAudiences::FederationOnly) => return Err(FailedCheck::federation_only(issuer)),
+        (AllowedAudiences::Only(audiences), AcceptedAudiences::Unlimited | AcceptedAudiences::Listed { .. }) => {
+            audiences
+        }
         (AllowedAudiences::Any | AllowedAudiences::OfIssuer, AcceptedAudiences::Unlimited) => return Ok(None),
         (AllowedAudiences::Any, AcceptedAudiences::Listed { .. }) if !claims.audiences.is_empty() => return Ok(None),
         (AllowedAudiences::Any | AllowedAudiences::OfIssuer, AcceptedAudiences::Listed { accepted, .. }) => accepted,

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::super::proposal::{Proposal, TokenFacts, add, keys, route_keys};
 use crate::config::edit::EditKind;
-use crate::pipeline::routing::access::{Access, WantedValue};
+use crate::pipeline::routing::access::Access;
 use crate::trust::audiences::AcceptedAudiences;
+use crate::trust::claim_rule::WantedValue;
 use crate::trust::scope_claim::claim_at;
 
 pub(super) fn for_route_issuer(facts: &TokenFacts<'_>) -> Option<Proposal> {

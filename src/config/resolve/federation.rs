@@ -1,0 +1,166 @@
+//! `oauth.clients.ID.federation`: the platform credentials of clients, and the issuers that vouch for clients only.
+
+use super::super::decode::Named;
+use super::super::lint::Lint;
+use super::super::raw::federation::RawFederation;
+use super::super::raw::issuer::RawIssuer;
+use super::super::raw::oauth::RawClient;
+use super::super::source::{At, Span};
+use super::Resolver;
+use crate::issuer::client::Client;
+use crate::issuer::client_auth::federation::FederatedIdentity;
+use crate::issuer::client_auth::federation::overlap::{OwnedIdentity, overlapping};
+use crate::oauth::caller::IssuerName;
+use crate::oauth::subject_pattern::{InvalidSubjectPattern, SubjectPattern};
+
+/// The issuers of the file, as far as clients name them.
+#[derive(Debug, Default)]
+pub(super) struct FederatedIssuers {
+    /// All external issuers.
+    external: Vec<String>,
+    /// False if a name could not be read. Then an unknown name is not reported.
+    complete: bool,
+    /// Those that a client names.
+    named: Vec<String>,
+    /// False if an entry could not be read. Then an issuer that no entry names is not reported.
+    all_named: bool,
+}
+
+impl FederatedIssuers {
+    /// `clients` is `None` without `oauth`.
+    pub(super) fn of(issuers: &Named<RawIssuer>, clients: Option<&Named<RawClient>>) -> Self {
+        let entries = clients.into_iter().flat_map(|clients| &clients.entries);
+        let (mut named, mut all_named) = (Vec::new(), clients.is_none_or(|clients| clients.complete));
+        for (_, client) in entries {
+            let Ok(client) = client else {
+                all_named = false;
+                continue;
+            };
+            for entry in &client.value.federation {
+                match &entry.value.issuer {
+                    Ok(issuer) => named.push(issuer.value.clone()),
+                    Err(_) => all_named = false,
+                }
+            }
+        }
+        named.sort_unstable();
+        named.dedup();
+        let external = issuers.names().map(str::to_owned).collect();
+        Self { external, complete: issuers.complete, named, all_named }
+    }
+
+    fn is_named(&self, issuer: &str) -> bool {
+        self.named.binary_search_by(|name| name.as_str().cmp(issuer)).is_ok()
+    }
+}
+
+/// The places of the subjects in the file.
+pub(super) fn subject_places(raw: &[At<RawFederation>]) -> impl Iterator<Item = Span> {
+    raw.iter().map(|entry| entry.value.subject.as_ref().map_or(entry.span, |subject| subject.span))
+}
+
+impl Resolver<'_> {
+    pub(super) fn federation(
+        &mut self,
+        raw: &[At<RawFederation>],
+        issuers: &FederatedIssuers,
+    ) -> Vec<FederatedIdentity> {
+        raw.iter().filter_map(|entry| self.federated_identity(&entry.value, issuers)).collect()
+    }
+
+    fn federated_identity(&mut self, raw: &RawFederation, issuers: &FederatedIssuers) -> Option<FederatedIdentity> {
+        let issuer = raw.issuer.as_ref().ok().map(|name| self.federated_issuer(name, issuers));
+        let subject = raw.subject.as_ref().ok().and_then(|subject| self.subject_pattern(subject));
+        let claims = self.claim_rules(&raw.claims);
+        Some(FederatedIdentity { issuer: issuer?, subject: subject?, claims, once: raw.once.value })
+    }
+
+    fn federated_issuer(&mut self, name: &At<String>, issuers: &FederatedIssuers) -> IssuerName {
+        if name.value == IssuerName::OWN {
+            self.faults.at(name.span, "our own tokens are no credentials: name an issuer of `issuers`");
+        } else if issuers.complete && !issuers.external.contains(&name.value) {
+            self.unknown("issuer", name, &issuers.external);
+        }
+        IssuerName::new(&name.value)
+    }
+
+    fn subject_pattern(&mut self, text: &At<String>) -> Option<SubjectPattern> {
+        let fault = match SubjectPattern::parse(&text.value) {
+            Ok(pattern) => return Some(pattern),
+            Err(fault) => fault,
+        };
+        let way_out = match fault {
+            InvalidSubjectPattern::Empty => "write the subject that the platform gives to this client",
+            InvalidSubjectPattern::PartOfSegment => "name the subjects one by one, or require a claim",
+            InvalidSubjectPattern::FirstSegment => "write the first segment out, which says what kind of subject it is",
+        };
+        let got = self.got(text);
+        self.faults.at(text.span, format!("{fault}{got}: {way_out}"));
+        None
+    }
+
+    /// Reports entries of two clients that one token fits: it would be a credential of neither. `places` are those of
+    /// the entries.
+    pub(super) fn overlapping_federation(&mut self, clients: &[Client], places: &[Span]) {
+        let entries = clients.iter().enumerate().flat_map(|(client, settings)| {
+            settings.credentials.federation.iter().map(move |identity| OwnedIdentity { client, identity })
+        });
+        let entries: Vec<OwnedIdentity<'_>> = entries.collect();
+        // After a fault in an entry, the places do not fit the entries.
+        if entries.len() != places.len() {
+            return;
+        }
+        for (first, second) in overlapping(&entries) {
+            let (Some(first), Some(second)) = (places.get(first), places.get(second)) else { continue };
+            let line = self.source.line(*first);
+            let message = format!(
+                "a token may fit this entry and that of another client at line {line}, and would then be refused: make \
+                 the subjects different, or give both entries `claims` that no token has at once"
+            );
+            self.faults.at(*second, message);
+        }
+    }
+
+    /// Checks the use of each issuer: for requests, for clients, or for both.
+    pub(super) fn issuer_uses(&mut self, raw: &Named<RawIssuer>, issuers: &FederatedIssuers) {
+        for (name, issuer) in &raw.entries {
+            let Ok(issuer) = issuer else { continue };
+            match (&issuer.value.audiences, issuers.is_named(&name.value)) {
+                (Some(Ok(audiences)), true) => self.warn(Lint::FederatedIssuerWithAudiences, audiences.span, TWO_USES),
+                (None, false) if issuers.all_named && self.needs.includes("oauth.clients") => {
+                    let message = "this issuer has no effect: list the `audiences` that its tokens have for requests, or name                                    it in `federation` of a client";
+                    self.faults.at(name.span, message);
+                }
+                (Some(_), _) | (None, _) => {}
+            }
+            if issuer.value.audiences.is_none() {
+                self.keys_of_requests(&issuer.value);
+            }
+        }
+    }
+
+    /// Keys that are about tokens of requests have no effect without `audiences`.
+    fn keys_of_requests(&mut self, raw: &RawIssuer) {
+        let keys = [
+            ("audience_claim", raw.audience_claim.as_ref().map(|at| at.span)),
+            ("token_header", raw.token_header.as_ref().map(|at| at.span)),
+            ("allow_scopes", raw.allow_scopes.as_ref().map(|at| at.span)),
+        ];
+        for (key, span) in keys {
+            let Some(span) = span else { continue };
+            let message = format!(
+                "`{key}` has no effect without `audiences`: the tokens of this issuer authenticate clients, and no requests"
+            );
+            self.faults.at(span, message);
+        }
+    }
+}
+
+const TWO_USES: &str = "tokens of this issuer authenticate requests and, by `federation`, clients: a token for the one use is kept                         from the other by its audience alone; remove `audiences` if no request needs its tokens";
+
+/// The issuers without audiences.
+pub(super) fn federation_only(raw: &Named<RawIssuer>) -> Vec<String> {
+    let entries =
+        raw.entries.iter().filter(|(_, issuer)| issuer.as_ref().is_ok_and(|issuer| issuer.value.audiences.is_none()));
+    entries.map(|(name, _)| name.value.clone()).collect()
+}

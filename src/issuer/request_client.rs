@@ -1,0 +1,93 @@
+//! The client of a request to the token endpoint or the revocation endpoint.
+//!
+//! Chooses the way to authenticate it: by its own credentials, or by an assertion of a platform, which is either a
+//! credential beside the grant or the grant itself.
+
+use super::authorization_server::{AuthorizationServer, EndpointRequest, TokenRefusal};
+use super::client_auth::assertion::{AssertionKind, PresentedAssertion};
+use super::client_auth::authenticator::Authenticated;
+use super::client_auth::claim::ClientFault;
+use super::client_auth::{ComparedBy, PresentedCredentials};
+use super::grant::GrantFault;
+use super::request::Parameters;
+
+impl AuthorizationServer {
+    /// Authenticates the client of a token request. Also returns the parameters.
+    pub(super) async fn client_of_grant(
+        &self,
+        request: EndpointRequest<'_>,
+    ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
+        let mut parameters = self.parameters(request)?;
+        if !parameters.is_assertion_grant() {
+            let authenticated = self.authenticated(request, &mut parameters).await?;
+            parameters.check_grant_type()?;
+            return Ok((authenticated, parameters));
+        }
+        if !self.authenticator.has_federation() {
+            return Err(GrantFault::UnsupportedGrant.into());
+        }
+        let credentials = std::mem::take(&mut parameters.credentials);
+        let assertion = PresentedAssertion::of_grant(request.headers, credentials).map_err(grant_fault)?;
+        let authenticated = self.by_platform(assertion, request).await.map_err(|refusal| match refusal {
+            TokenRefusal::Fault(GrantFault::Client(fault)) => grant_fault(fault).into(),
+            other => other,
+        })?;
+        Ok((authenticated, parameters))
+    }
+
+    /// Authenticates the client of a request that is no grant. Also returns the parameters.
+    pub(super) async fn client(
+        &self,
+        request: EndpointRequest<'_>,
+    ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
+        let mut parameters = self.parameters(request)?;
+        Ok((self.authenticated(request, &mut parameters).await?, parameters))
+    }
+
+    fn parameters(&self, request: EndpointRequest<'_>) -> Result<Parameters, GrantFault> {
+        let EndpointRequest { headers, query, body, .. } = request;
+        Parameters::read(headers, query, body, self.settings.json_requests)
+    }
+
+    async fn authenticated(
+        &self,
+        request: EndpointRequest<'_>,
+        parameters: &mut Parameters,
+    ) -> Result<Authenticated<'_>, TokenRefusal> {
+        let EndpointRequest { headers, from, certificate, now, trust, .. } = request;
+        let credentials = std::mem::take(&mut parameters.credentials);
+        match PresentedCredentials::read(headers, credentials, certificate, |iss: &str| trust.has_external(iss))? {
+            PresentedCredentials::Assertion(assertion) if assertion.kind == AssertionKind::Federated => {
+                self.by_platform(*assertion, request).await
+            }
+            presented @ (PresentedCredentials::Assertion(_)
+            | PresentedCredentials::Secret(_)
+            | PresentedCredentials::Certificate(_)) => {
+                let by = ComparedBy { audiences: &self.audiences, now };
+                Ok(self.authenticator.authenticate(presented, from, by).await?)
+            }
+        }
+    }
+
+    async fn by_platform(
+        &self,
+        assertion: PresentedAssertion,
+        EndpointRequest { from, now, trust, .. }: EndpointRequest<'_>,
+    ) -> Result<Authenticated<'_>, TokenRefusal> {
+        let by = ComparedBy { audiences: &self.audiences, now };
+        Ok(self.authenticator.authenticate_by_platform(assertion, trust, from, by).await?)
+    }
+}
+
+/// The fault of an assertion that is the grant. A request that mixes ways is a fault of the request.
+fn grant_fault(fault: ClientFault) -> GrantFault {
+    match fault {
+        ClientFault::InvalidRequest(text) => GrantFault::InvalidRequest(text),
+        ClientFault::NoCredentials { .. }
+        | ClientFault::Malformed { .. }
+        | ClientFault::WrongCredentials { .. }
+        | ClientFault::Certificate { .. }
+        | ClientFault::Assertion { .. }
+        | ClientFault::Elsewhere { .. } => GrantFault::Assertion(fault),
+    }
+}
