@@ -55,6 +55,7 @@ lints! {
     OverlappingRoutes "overlapping-routes" "Two routes with different rules reach the same server with the same path.",
     PublicCredential "public-credential" "Every caller of a public route acts with the credential of the service.",
     ShadowedRoute "shadowed-route" "No request reaches a route, because other routes take all of its paths.",
+    UnacceptedResource "unaccepted-resource" "No route of a resource takes tokens for its URL.",
     UnboundedIssuer "unbounded-issuer" "An external issuer may grant any scope.",
     UnknownRevokedClient "unknown-revoked-client" "A client that is not configured is revoked.",
     UnknownScope "unknown-scope" "An access rule wants a scope that no caller can have.",

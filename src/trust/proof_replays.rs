@@ -42,8 +42,8 @@ pub(crate) enum ProofUse {
 }
 
 const SHARDS: usize = 256;
-/// In one window, over all shards: 4,194,304.
-const USES_PER_SHARD: usize = 16_384;
+/// In one window; over all shards 3,670,016. A set of so many is as full as it gets before it grows.
+const USES_PER_SHARD: usize = 14_336;
 /// Seconds that the `iat` of a proof may be ahead.
 pub(crate) const MAX_AHEAD: u64 = 30;
 

@@ -41,6 +41,15 @@ impl<'i> TokenIssuers<'i> {
         let all = self.own.into_iter().chain(self.external.iter().map(|issuer| &issuer.settings));
         all.filter(|issuer| rule.takes_issuer(&issuer.name))
     }
+
+    /// Whether a route takes tokens for this audience.
+    fn take_audience(self, route: &Route, audience: &str) -> bool {
+        let Access::Protected(rule) = &route.access else { return false };
+        match &rule.audiences {
+            Some(audiences) => audiences.iter().any(|accepted| accepted == audience),
+            None => self.of_rule(rule).any(|issuer| issuer.audiences.accepts_one_of(&[audience.to_owned()])),
+        }
+    }
 }
 
 /// The identifiers of the resources of the file, by name.
@@ -96,14 +105,19 @@ impl Resolver<'_> {
         let resources =
             describe(&table, issuers, |identifier| of_entry(identifier).map(|entry| entry.described.clone()));
         for entry in &entries {
-            let is_used = table.routes().iter().any(|route| route.resource.as_ref() == Some(&entry.identifier));
-            if !is_used {
+            let of_entry = |route: &&Arc<Route>| route.resource.as_ref() == Some(&entry.identifier);
+            let routes: Vec<&Arc<Route>> = table.routes().iter().filter(of_entry).collect();
+            if routes.is_empty() {
                 let message = "no route names this resource: it has no document; name it as `resource` of a route";
                 self.warn(Lint::UnusedResource, entry.place, message);
             } else if !resources.iter().any(|resource| resource.identifier == entry.identifier) {
                 let message = "no route of this resource takes tokens of an issuer with a URL, so that its document could \
                                not name an authorization server: configure `oauth` or `issuers`, or remove the resource";
                 self.faults.at(entry.place, message);
+            } else if !routes.iter().any(|route| issuers.take_audience(route, &entry.identifier.url)) {
+                let message = "no route of this resource takes tokens for its `url`, which clients ask for: add it to \
+                               the audiences of `oauth` and its clients or of an issuer, or to `access.audiences`";
+                self.warn(Lint::UnacceptedResource, entry.place, message);
             }
         }
         (table, ProtectedResources::new(resources))

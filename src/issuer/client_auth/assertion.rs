@@ -17,7 +17,6 @@ pub(crate) struct ClientAssertion(String);
 
 /// An assertion, and the client that it is presented for.
 pub(crate) struct PresentedAssertion {
-    pub(crate) text: ClientAssertion,
     pub(crate) token: Unverified<'static>,
     pub(crate) kind: AssertionKind,
     /// The parameter `client_id`.
@@ -77,7 +76,7 @@ impl PresentedAssertion {
             && token.claims.issuer.as_deref().is_some_and(|iss| Some(iss) == token.claims.subject.as_deref())
             && !token.claims.issuer.as_deref().is_some_and(is_external);
         let kind = if of_client { AssertionKind::OfClient } else { AssertionKind::Federated };
-        let presented = Self { text, token, kind, client_id };
+        let presented = Self { token, kind, client_id };
         presented.check_client_id()?;
         Ok(Some(presented))
     }
@@ -92,7 +91,7 @@ impl PresentedAssertion {
         }
         let text = assertion.ok_or(ClientFault::InvalidRequest("assertion is missing"))?;
         match Unverified::parse(text.expose()) {
-            Ok(token) => Ok(Self { token: token.into_owned(), text, kind: AssertionKind::Federated, client_id }),
+            Ok(token) => Ok(Self { token: token.into_owned(), kind: AssertionKind::Federated, client_id }),
             Err(fault) => Err(ClientFault::Assertion { client: client_id, refused: fault.into() }),
         }
     }

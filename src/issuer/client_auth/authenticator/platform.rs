@@ -127,3 +127,6 @@ fn refused_token(client: Option<String>, refused: RefusedToken, claimed: &str) -
 fn refusal(client: Option<String>, refused: RefusedAssertion) -> ClientRefusal {
     ClientRefusal::Fault(ClientFault::Assertion { client, refused })
 }
+
+#[cfg(test)]
+mod tests;
