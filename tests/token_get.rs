@@ -282,9 +282,9 @@ async fn a_token_bound_by_dpop_works_with_the_printed_proof_alone() {
         run_with(inspect.args(["token", "inspect", "--from", "127.0.0.1", "--format", format]), bound)
     };
     let jkt = claims(bound)["cnf"]["jkt"].as_str().unwrap().to_owned();
-    let said = inspected("text");
+    let shown = inspected("text");
     let line = format!("bound to the key {jkt}: every request needs a DPoP proof of it");
-    assert!(said.code == Some(0) && said.stdout.contains(&line), "{said:?}");
+    assert!(shown.code == Some(0) && shown.stdout.contains(&line), "{shown:?}");
     let found: Value = serde_json::from_str(&inspected("json").stdout).unwrap();
     assert_eq!(found["bound"], json!({ "key": jkt, "certificate": null }));
     assert_eq!(world.status(lines[0]).await, 401, "without its proof");

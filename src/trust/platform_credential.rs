@@ -92,7 +92,7 @@ fn check_credential(
     check_algorithm(issuer, header, &mut Unobserved)?;
     check_sole_audience(claims, expected.audiences)?;
     check_time(claims, issuer.settings.clock_skew, now, &mut Unobserved)?;
-    if claims.confirmation.is_none() { Ok(()) } else { Err(FailedCheck::not_proven(claims.confirmation)) }
+    if claims.confirmation.is_none() { Ok(()) } else { Err(FailedCheck::bound_credential()) }
 }
 
 fn check_use(token_type: Option<&str>) -> Result<(), FailedCheck> {
