@@ -122,7 +122,7 @@ async fn oauth4webapi_authenticates_by_a_key_and_binds_its_tokens() {
         "plain": ["bearer", 200],
         "bound": ["dpop", 200],
         "without_proof": [401, "dpop", "invalid_token"],
-        "proof_of_another_key": [401, "dpop", "invalid_token"],
+        "proof_of_another_key": [401, "dpop", "invalid_dpop_proof"],
         "other_key": "invalid_client",
     });
     assert_eq!(callers.told(&mut script), expected);

@@ -13,6 +13,7 @@ use crate::support::authority::Authority;
 use crate::support::client::{request, with_header};
 use crate::support::command::{Finished, run_with};
 use crate::support::gateway::{folder, program};
+use crate::support::issuer::{Key, now};
 use crate::support::port::free_port;
 use crate::support::{Client, Gateway, Upstream};
 
@@ -281,9 +282,9 @@ async fn a_token_bound_by_dpop_works_with_the_printed_proof_alone() {
         run_with(inspect.args(["token", "inspect", "--from", "127.0.0.1", "--format", format]), bound)
     };
     let jkt = claims(bound)["cnf"]["jkt"].as_str().unwrap().to_owned();
-    let said = inspected("text");
+    let shown = inspected("text");
     let line = format!("bound to the key {jkt}: every request needs a DPoP proof of it");
-    assert!(said.code == Some(0) && said.stdout.contains(&line), "{said:?}");
+    assert!(shown.code == Some(0) && shown.stdout.contains(&line), "{shown:?}");
     let found: Value = serde_json::from_str(&inspected("json").stdout).unwrap();
     assert_eq!(found["bound"], json!({ "key": jkt, "certificate": null }));
     assert_eq!(world.status(lines[0]).await, 401, "without its proof");
@@ -305,4 +306,70 @@ async fn a_certificate_gets_a_token_that_is_bound_to_it() {
     assert!(said.code == Some(0) && said.stdout.contains(&line), "{said:?}");
     let said = world.get_with(&[&arguments[..], &["clients.crt"]].concat(), None, "");
     assert!(said.code == Some(2) && said.stderr.contains("no certificate in PEM and its private key"), "{said:?}");
+}
+
+/// A gateway with clients of a platform, and the key that signs the platform's tokens.
+async fn with_platform() -> (World, Key) {
+    let (folder, key) = (folder(), Key::new("k1", "ES256"));
+    fs::write(folder.join("platform.json"), json!({ "keys": [key.jwk()] }).to_string()).unwrap();
+    let entry = |subject: &str| format!("{{issuer: platform, subject: '{subject}', claims: {{tier: gold}}}}");
+    let clients = format!(
+        "    pod: {{federation: [{}], scopes: [read:data]}}\n    job: {{federation: [{}], scopes: [read:data]}}\n\
+         issuers:\n  platform: {{issuer: 'https://platform.example.com', jwks_file: platform.json}}",
+        entry("system:serviceaccount:*:app"),
+        entry("system:serviceaccount:ci:job"),
+    );
+    (World::start(folder, &clients).await, key)
+}
+
+fn platform_token(world: &World, key: &Key, subject: &str, tier: &str) -> String {
+    let (now, audience) = (now(), &world.issuer);
+    key.sign(&json!({
+        "iss": "https://platform.example.com", "sub": subject, "aud": audience, "iat": now, "exp": now + 600, "tier": tier,
+    }))
+}
+
+#[tokio::test]
+async fn a_token_of_a_platform_gets_a_token_in_each_way() {
+    let (world, key) = with_platform().await;
+    let platform = platform_token(&world, &key, "system:serviceaccount:prod:app", "gold");
+    fs::write(world.gateway.folder.join("platform.jwt"), format!("{platform}\n")).unwrap();
+    for (more, input) in [
+        (&["--assertion-file", "platform.jwt"][..], ""),
+        (&["--assertion-file", "-"], &*platform),
+        (&["--assertion-file", "platform.jwt", "--client", "pod"], ""),
+        (&["--assertion-file", "platform.jwt", "--grant", "jwt-bearer"], ""),
+    ] {
+        let said = world.get_with(&[&["--issuer", &world.issuer], more].concat(), None, input);
+        assert_eq!(claims(token(&said))["client_id"], "pod", "{more:?}");
+    }
+    let both =
+        ["--assertion-file", "platform.jwt", "--grant", "jwt-bearer", "--spiffe", "--url", "https://localhost:1"];
+    let said = world.get_with(&both, None, "");
+    assert!(said.code == Some(2) && said.stderr.contains("--spiffe is for a client's credential"), "{said:?}");
+}
+
+#[tokio::test]
+async fn inspect_says_which_entry_of_federation_fits_and_why_not() {
+    let (world, key) = with_platform().await;
+    let inspect = |subject: &str, tier: &str| {
+        let token = platform_token(&world, &key, subject, tier);
+        let mut inspect = program(&world.gateway.folder);
+        let said = run_with(inspect.args(["token", "inspect", "--format", "json"]), &token);
+        let text = run_with(program(&world.gateway.folder).args(["token", "inspect"]), &token).stdout;
+        let found: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
+        (said.code, found["credential"].clone(), text)
+    };
+    let (code, found, text) = inspect("system:serviceaccount:prod:app", "gold");
+    assert_eq!((code, &found["client"], &found["good"]), (Some(0), &json!("pod"), &json!(true)), "{found}");
+    let subject = "system:serviceaccount:ci:job";
+    let other = json!({
+        "client": "job", "subject": subject, "matches": false,
+        "found": "subject=system:serviceaccount:prod:app", "wanted": format!("subject={subject}"),
+    });
+    assert!(found["entries"].as_array().unwrap().contains(&other), "{found}");
+    assert!(text.contains("system:serviceaccount:*:app  matches") && text.contains("differs: "), "{text}");
+    let (code, found, text) = inspect("system:serviceaccount:prod:app", "silver");
+    assert_eq!((code, &found["reason"]), (Some(1), &json!("no_federated_client")), "{found}");
+    assert!(text.contains("tier=") && text.contains("refused"), "{text}");
 }

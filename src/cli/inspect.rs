@@ -3,12 +3,15 @@
 //! For a refusal it also shows the values that the audit log has, and the smallest change of the configuration that
 //! would accept the token.
 
+mod credential;
+
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use base64::Engine as _;
 use clap::Args;
+use credential::CredentialInspection;
 use http::HeaderName;
 use serde_json::{Value, json};
 
@@ -36,7 +39,8 @@ pub(super) const HELP: &str = "\
 Example:
   printf %s \"$TOKEN\" | portcullis token inspect --from 192.0.2.7
 
-Our own keys are read from the disk, those of other issuers are fetched. Exit code 1 if the token is refused. An accepted token \
+Our own keys are read from the disk, those of other issuers are fetched. Exit code 1 if the token is refused, as a token and \
+as the credential of a client. An accepted token \
 is checked against every protected route. A refusal comes with the smallest change of the configuration that would accept the \
 token, and what else that change would open. Without --from the address of the caller is unknown, and `allow_from` and `deny_from` \
 refuse it.";
@@ -64,6 +68,8 @@ struct Inspection {
     routes: Vec<(String, Result<(), Refused>)>,
     /// How long a token past its `exp` is still accepted, because clocks may differ.
     grace: Option<Grace>,
+    /// For a token of an issuer that an entry of `federation` names.
+    credential: Option<CredentialInspection>,
 }
 
 struct Refused {
@@ -102,7 +108,8 @@ pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
         Format::Text => print_text(token, &inspection),
         Format::Json => print_json(token, &inspection),
     }
-    if inspection.verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
+    let is_credential = inspection.credential.as_ref().is_some_and(CredentialInspection::is_good);
+    if inspection.verdict.is_ok() || is_credential { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
 }
 
 /// Uses the functions and the limits of a request.
@@ -119,11 +126,12 @@ async fn inspect_token(path: &Path, config: Config, request: &TokenRequest<'_>) 
         };
         Refused { refusal, suggestion }
     };
+    let credential = CredentialInspection::of(&snapshot, request.token, request.now).await;
     let verified = match request.verdict(&snapshot).await {
         Ok(verified) => verified,
         Err(refusal) => {
             let verdict = Err(Box::pin(explained(None, refusal)).await);
-            return Ok(Inspection { verdict, routes: Vec::new(), grace: None });
+            return Ok(Inspection { verdict, routes: Vec::new(), grace: None, credential });
         }
     };
     let mut routes = Vec::new();
@@ -137,7 +145,7 @@ async fn inspect_token(path: &Path, config: Config, request: &TokenRequest<'_>) 
         }
     }
     let grace = grace(&verified, request.now);
-    Ok(Inspection { verdict: Ok(verified), routes, grace })
+    Ok(Inspection { verdict: Ok(verified), routes, grace, credential })
 }
 
 fn grace(verified: &Verified, now: UnixTime) -> Option<Grace> {
@@ -148,6 +156,11 @@ fn grace(verified: &Verified, now: UnixTime) -> Option<Grace> {
 }
 
 fn print_text(token: &str, inspection: &Inspection) {
+    print_token_text(token, inspection);
+    inspection.credential.as_ref().into_iter().for_each(CredentialInspection::print_text);
+}
+
+fn print_token_text(token: &str, inspection: &Inspection) {
     for (name, part) in parts(token) {
         out(format_args!("{}\n{part:#}", styled(BOLD, name)));
     }
@@ -244,6 +257,9 @@ fn print_json(token: &str, inspection: &Inspection) {
             printed["good"] = json!(false);
             refused.add_to(&mut printed);
         }
+    }
+    if let Some(credential) = &inspection.credential {
+        printed["credential"] = credential.as_json();
     }
     out(printed);
 }

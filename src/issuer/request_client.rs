@@ -88,6 +88,7 @@ fn grant_fault(fault: ClientFault) -> GrantFault {
         ClientFault::NoCredentials { .. }
         | ClientFault::Malformed { .. }
         | ClientFault::WrongCredentials { .. }
+        | ClientFault::Certificate { .. }
         | ClientFault::Assertion { .. }
         | ClientFault::Certificate { .. }
         | ClientFault::Elsewhere { .. } => GrantFault::Assertion(fault),

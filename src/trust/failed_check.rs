@@ -219,6 +219,15 @@ impl FailedCheck {
         Self::new(TokenError::NotProven, "a credential with cnf, without proof of possession", "a credential without cnf")
     }
 
+    /// A bound token as the credential of a client, which takes no proof.
+    pub(super) fn bound_credential() -> Self {
+        Self::new(
+            TokenError::NotProven,
+            "a credential with cnf, without proof of possession",
+            "a credential without cnf",
+        )
+    }
+
     /// A token that is bound to no DPoP key, with the scheme of those that are.
     pub(crate) fn not_for_dpop() -> Self {
         let found = "a token that is bound to no DPoP key, by the scheme DPoP";
