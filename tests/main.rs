@@ -60,6 +60,7 @@ mod lints;
 mod listeners;
 mod map_responses;
 mod mirroring;
+mod opaque_tokens;
 mod outside;
 mod outside_issuer;
 mod outside_verifiers;
