@@ -48,6 +48,7 @@ mod http1_llhttp;
 mod http1_reference;
 mod http2;
 mod inspect;
+mod introspection;
 mod issuers;
 mod issuer_claims;
 mod issuer_choice;
