@@ -180,6 +180,7 @@ impl App {
             limiter: Arc::new(ConnectionLimiter::new(verified_config::connection_limits(&config), workers)),
             memory_is_short: Arc::default(),
             inherited,
+            control: control.handle().clone(),
         };
         let (restart, revoked) = (RestartSettings::of(&config), config.revoked.clone());
         let file = ConfigFile::new(path, &config);

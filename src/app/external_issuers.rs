@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::runtime::Handle;
+
 use super::background;
 use super::tasks::{Task, TaskSubject};
 use crate::config::types::ExternalIssuer;
@@ -54,11 +56,12 @@ pub(super) fn changed<'s>(
 
 impl IssuerInUse {
     /// The issuers of a configuration. Those of the one before go on where they can. `changed` are the changed entries
-    /// of all issuers, our own included. Blocks.
+    /// of all issuers, our own included. `surroundings` are the state directory and the runtime of the control plane.
+    /// Blocks.
     pub(super) fn all(
         issuers: Vec<ExternalIssuer>,
         changed: &[IssuerSettings],
-        state_directory: &Path,
+        surroundings: (&Path, &Handle),
         before: &[Self],
     ) -> Vec<Self> {
         let names: Vec<IssuerName> = issuers.iter().map(|issuer| issuer.settings.name.clone()).collect();
@@ -68,7 +71,7 @@ impl IssuerInUse {
             if let Some(same) = going_on.iter().find(|known| known.is_defined_as(&issuer)) {
                 return same.beside(changed);
             }
-            Self::new(issuer, |issuer| take_keys(issuer, &names, &mut former), state_directory)
+            Self::new(issuer, |issuer| take_keys(issuer, &names, &mut former), surroundings)
         });
         following.collect()
     }
@@ -76,7 +79,7 @@ impl IssuerInUse {
     fn new(
         issuer: ExternalIssuer,
         known_keys: impl FnOnce(&ExternalIssuer) -> Option<Arc<KeyCache>>,
-        state_directory: &Path,
+        (state_directory, control): (&Path, &Handle),
     ) -> Self {
         let known_keys = known_keys(&issuer);
         let ExternalIssuer { settings, source, watch } = issuer;
@@ -91,7 +94,7 @@ impl IssuerInUse {
             }
             KeySource::Introspected(_) => (Arc::new(KeyCache::local(Arc::default())), None),
         };
-        let introspection = Introspection::of(&settings.name, &source);
+        let introspection = Introspection::of(&settings.name, &source, control);
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self { number, trusted: Arc::new(TrustedIssuer { settings, keys, introspection }), source, key_watch }

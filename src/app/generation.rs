@@ -87,7 +87,7 @@ impl NextGeneration {
         let changed = external_issuers::changed(config.all_issuers(), before.map(|before| &before.snapshot.trust));
         let of_before = before.map_or(&[][..], |before| &before.issuers);
         let issuers = std::mem::take(&mut config.issuers);
-        let issuers = IssuerInUse::all(issuers, &changed, &config.state_directory, of_before);
+        let issuers = IssuerInUse::all(issuers, &changed, (&config.state_directory, &parts.control), of_before);
         certificates.add_issuers(&issuers, of_issuers);
         certificates.add_upstreams(&config.upstreams, std::mem::take(&mut config.upstream_certificates));
         let names = NamesInUse::of(&config, before.map(|before| &before.names));

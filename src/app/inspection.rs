@@ -55,7 +55,7 @@ async fn snapshot_with(
         let introspection = match known.and_then(|known| known_issuer(&issuer, known)) {
             // Its answers count for the changed configuration too.
             Some(known) if known.introspection.is_some() => known.introspection.clone(),
-            Some(_) | None => Introspection::of(&issuer.settings.name, &issuer.source),
+            Some(_) | None => Introspection::of(&issuer.settings.name, &issuer.source, &Handle::current()),
         };
         let keys = match known.map(|known| known_keys(&issuer, known)) {
             Some(Some(keys)) => keys,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use tokio::runtime::Handle;
+
 use super::certificates::Certificates;
 use crate::issuer::authorization_server::Offloads;
 use crate::server::connection_limiter::ConnectionLimiter;
@@ -21,4 +23,6 @@ pub(super) struct ProcessParts {
     pub(super) limiter: Arc<ConnectionLimiter>,
     pub(super) memory_is_short: Arc<AtomicBool>,
     pub(super) inherited: Arc<InheritedSockets>,
+    /// The runtime of the control plane.
+    pub(super) control: Handle,
 }

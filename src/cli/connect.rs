@@ -12,6 +12,7 @@ use http::Version;
 use http::uri::PathAndQuery;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use url::Url;
@@ -158,7 +159,7 @@ impl Task {
             }
             Self::Introspection(issuer, endpoint) => {
                 let (name, server) = (issuer.as_str().to_owned(), endpoint.url.to_string());
-                let asked = Arc::new(Introspection::new(issuer, *endpoint)).probe().await;
+                let asked = Arc::new(Introspection::new(issuer, *endpoint, Handle::current())).probe().await;
                 let remedy = || format!("check `introspection`, `ca` and `fetch` of `issuers.{name}`");
                 let found = asked.map_err(|NoAnswer(why)| Unusable { reason: why.to_string(), remedy: remedy() });
                 let found = found.map(|()| Found { server: None, keys: None });

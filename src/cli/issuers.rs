@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anstyle::Style;
 use clap::Args;
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::admin_client::{AdminError, fetch};
@@ -107,7 +108,7 @@ async fn from_issuers(config: &Config) -> IssuersReport {
     for issuer in &config.issuers {
         // A failure is in the report.
         let (keys, _) = refresher::load_once(&issuer.settings, &issuer.source).await;
-        let introspection = Introspection::of(&issuer.settings.name, &issuer.source);
+        let introspection = Introspection::of(&issuer.settings.name, &issuer.source, &Handle::current());
         if let Some(introspection) = &introspection {
             let _ = introspection.probe().await;
         }

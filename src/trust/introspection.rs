@@ -17,23 +17,24 @@ use foldhash::HashMap;
 use foldhash::quality::RandomState;
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
-use self::answer::TokenAnswer;
-use self::request::{CurrentFetcher, request_answer};
-use self::status::{IntrospectionResult, IntrospectionStatus};
 use super::fetch::TOTAL_TIMEOUT;
 use super::key_source::{IntrospectionEndpoint, KeySource};
 use crate::clock;
 use crate::oauth::caller::IssuerName;
+use answer::TokenAnswer;
+use request::{CurrentFetcher, request_answer};
+use status::{IntrospectionResult, IntrospectionStatus};
 
 /// The introspection endpoint of one issuer, with the answers that still count.
 pub(crate) struct Introspection {
     issuer: IssuerName,
-    /// `None`: nothing is asked, because a command only rehearses.
-    endpoint: Option<IntrospectionEndpoint>,
+    /// With the runtime of the requests to it. `None`: nothing is asked, because a command only rehearses.
+    endpoint: Option<(IntrospectionEndpoint, Handle)>,
     tokens: Mutex<KnownTokens>,
     /// A permit for each request to the endpoint.
     requests: Semaphore,
@@ -75,13 +76,13 @@ const MAX_ANSWERS: u64 = 16_384;
 const EXPECTED_ANSWERS: usize = 64;
 
 impl Introspection {
-    pub(crate) fn new(issuer: IssuerName, endpoint: IntrospectionEndpoint) -> Self {
-        Self::with(issuer, Some(endpoint))
+    pub(crate) fn new(issuer: IssuerName, endpoint: IntrospectionEndpoint, runtime: Handle) -> Self {
+        Self::with(issuer, Some((endpoint, runtime)))
     }
 
     /// `None` if the issuer has keys.
-    pub(crate) fn of(issuer: &IssuerName, source: &KeySource) -> Option<Arc<Self>> {
-        Some(Arc::new(Self::new(issuer.clone(), source.introspected()?.clone())))
+    pub(crate) fn of(issuer: &IssuerName, source: &KeySource, runtime: &Handle) -> Option<Arc<Self>> {
+        Some(Arc::new(Self::new(issuer.clone(), source.introspected()?.clone(), runtime.clone())))
     }
 
     /// Asks nothing, and so knows of no token whether it is active.
@@ -89,7 +90,7 @@ impl Introspection {
         Self::with(issuer, None)
     }
 
-    fn with(issuer: IssuerName, endpoint: Option<IntrospectionEndpoint>) -> Self {
+    fn with(issuer: IssuerName, endpoint: Option<(IntrospectionEndpoint, Handle)>) -> Self {
         let answers =
             Cache::with(EXPECTED_ANSWERS, MAX_BYTES, AnswerWeight, RandomState::default(), Default::default());
         Self {
@@ -110,7 +111,7 @@ impl Introspection {
     /// The answer about this token. Waits for it at most [`TOTAL_TIMEOUT`].
     pub(crate) async fn ask(self: &Arc<Self>, token: &str) -> Outcome {
         let started = Instant::now();
-        let Some(endpoint) = &self.endpoint else {
+        let Some((endpoint, runtime)) = &self.endpoint else {
             return Err(NoAnswer("no answer, because this command asks no introspection endpoint".into()));
         };
         let mut asked = {
@@ -130,7 +131,7 @@ impl Introspection {
                     tokens.asking.insert(hash, asked.clone());
                     let question = Question { of: Arc::clone(self), hash };
                     // The caller may disconnect: other requests wait for the same answer.
-                    tokio::spawn(question.ask(endpoint.clone(), token.to_owned(), sender, started + TOTAL_TIMEOUT));
+                    runtime.spawn(question.ask(endpoint.clone(), token.to_owned(), sender, started + TOTAL_TIMEOUT));
                     asked
                 }
             }

@@ -7,6 +7,7 @@ pub(crate) mod dns;
 pub(crate) mod examples;
 pub(crate) mod frames;
 pub(crate) mod gateway;
+pub(crate) mod introspector;
 pub(crate) mod issuer;
 pub(crate) mod pages;
 pub(crate) mod port;

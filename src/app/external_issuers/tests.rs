@@ -56,7 +56,8 @@ fn after(issuers: Vec<ExternalIssuer>, before: &[IssuerInUse]) -> Vec<IssuerInUs
     let is_known = |settings: &&IssuerSettings| before.iter().any(|known| known.trusted.settings == **settings);
     let all = issuers.iter().map(|issuer| &issuer.settings);
     let changed: Vec<IssuerSettings> = all.filter(|settings| !is_known(settings)).cloned().collect();
-    IssuerInUse::all(issuers, &changed, folder.path(), before)
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    IssuerInUse::all(issuers, &changed, (folder.path(), runtime.handle()), before)
 }
 
 fn has_same_tokens(one: &IssuerInUse, other: &IssuerInUse) -> bool {

@@ -75,6 +75,13 @@ mirror! {
 }
 
 mirror! {
+    struct RawOwnIntrospection {
+        /// The clients that may ask.
+        clients: Required<OneOrMore<String>>,
+    }
+}
+
+mirror! {
     struct RawClient {
         secrets: Option<Required<OneOrMore<RawSecret>>>,
         keys: Option<Required<OneOrMore<RawClientKey>>>,
