@@ -205,6 +205,11 @@ impl AuthorizationServer {
         self.authenticator.clients().all()
     }
 
+    /// What an assertion of a client is for: one of these.
+    pub(crate) fn assertion_audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
     /// Whether the client may ask about tokens.
     pub(super) fn may_introspect(&self, client: &Identity) -> bool {
         self.settings.introspecting.contains(client)

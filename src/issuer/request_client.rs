@@ -90,7 +90,6 @@ fn grant_fault(fault: ClientFault) -> GrantFault {
         | ClientFault::WrongCredentials { .. }
         | ClientFault::Certificate { .. }
         | ClientFault::Assertion { .. }
-        | ClientFault::Certificate { .. }
         | ClientFault::Elsewhere { .. } => GrantFault::Assertion(fault),
     }
 }

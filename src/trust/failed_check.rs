@@ -216,11 +216,6 @@ impl FailedCheck {
 
     /// A bound token as the credential of a client, which takes no proof.
     pub(super) fn bound_credential() -> Self {
-        Self::new(TokenError::NotProven, "a credential with cnf, without proof of possession", "a credential without cnf")
-    }
-
-    /// A bound token as the credential of a client, which takes no proof.
-    pub(super) fn bound_credential() -> Self {
         Self::new(
             TokenError::NotProven,
             "a credential with cnf, without proof of possession",

@@ -18,7 +18,6 @@ use super::certificate_name::RawCertificateName;
 use super::claim::RawClaim;
 use super::client_key::RawClientKey;
 use super::federation::RawFederation;
-use super::introspection::RawOwnIntrospection;
 use super::rate_limit::{RawClientLimit, RawLimitUse};
 use crate::clock::UnixTime;
 use crate::network::Network;

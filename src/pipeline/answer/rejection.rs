@@ -31,8 +31,8 @@ use crate::pipeline::routing::access::{Forbidden, missing_scope};
 use crate::pipeline::routing::rate_limit::seconds;
 use crate::pipeline::routing::route::Route;
 use crate::trust::failed_check::RefusedToken;
-use crate::trust::failed_proof::ProofError;
 use crate::trust::failed_check::TokenError;
+use crate::trust::failed_proof::ProofError;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 

@@ -234,8 +234,15 @@ fn outside_routes(token_limits: &[RateLimit]) -> impl Iterator<Item = SeriesName
 }
 
 impl BuiltIn {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Token, Self::Revocation, Self::Introspection, Self::Authorization, Self::Jwks, Self::Metadata, Self::Resource];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Token,
+        Self::Revocation,
+        Self::Introspection,
+        Self::Authorization,
+        Self::Jwks,
+        Self::Metadata,
+        Self::Resource,
+    ];
 
     /// Whether its requests count by the limits of the token endpoint.
     pub(crate) const fn counts_token_limits(self) -> bool {

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::super::headers::X_FORWARDED_FOR;
 use super::super::origin_part::ProxyStatement;
 use super::*;
-use crate::pipeline::request::origin_part::ProxyStatement;
 use crate::network::Network;
 
 const ALL: BelievedParts = BelievedParts { scheme: true, host: true, port: true, client_certificate: false };
