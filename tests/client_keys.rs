@@ -184,7 +184,7 @@ async fn every_refused_assertion_has_one_answer_and_its_reason() {
         (typed("at+jwt"), "type_not_allowed"),
         (own.sign_with(&json!({"alg": "HS256"}), &claims("app")), "alg_not_allowed"),
         (none, "alg_not_allowed"),
-        ("x".to_owned(), "malformed"),
+        ("not-a-token.at-all".to_owned(), "malformed"),
         (others.sign(&claims("app")), "unknown_kid"),
         (others.alias("k1", "ES256").sign(&claims("app")), "bad_signature"),
         (own.alias("k2", "ES256").sign(&claims("other")), "bad_signature"),

@@ -48,7 +48,9 @@ impl Resolver<'_> {
         let sources = raw.iter().filter_map(|key| match &key.value {
             RawClientKey::Jwk(jwk) => self.written_key(jwk).map(ClientKeySource::Local),
             RawClientKey::File(file) => self.client_key_file(file).map(ClientKeySource::Local),
-            RawClientKey::Uri(uri) => self.client_jwks_uri(client, uri).map(ClientKeySource::Fetched),
+            RawClientKey::Uri(uri) => {
+                self.client_jwks_uri(client, uri).map(|fetched| ClientKeySource::Fetched(Box::new(fetched)))
+            }
         });
         ClientKeys { sources: sources.collect() }
     }

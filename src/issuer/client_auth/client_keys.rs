@@ -21,7 +21,7 @@ pub(crate) struct ClientKeys {
 pub(crate) enum ClientKeySource {
     /// Written in the configuration, or in a file that it names.
     Local(Arc<KeySet>),
-    Fetched(FetchedClientKeys),
+    Fetched(Box<FetchedClientKeys>),
 }
 
 /// A JWK Set of the client that is fetched in the background.
@@ -94,7 +94,7 @@ impl ClientKeys {
             if let ClientKeySource::Fetched(fetched) = source
                 && let Some(same) = before.fetched().find(|known| known.source == fetched.source)
             {
-                *fetched = same.clone();
+                **fetched = same.clone();
             }
         }
     }

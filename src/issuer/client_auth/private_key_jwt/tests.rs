@@ -108,8 +108,8 @@ pub(super) fn claims(other: &Value) -> Value {
     claims
 }
 
-fn assertion(key: &SigningKey, other: Value) -> String {
-    key.sign("JWT", claims(&other).to_string().as_bytes()).unwrap()
+fn assertion(key: &SigningKey, other: &Value) -> String {
+    key.sign("JWT", claims(other).to_string().as_bytes()).unwrap()
 }
 
 #[tokio::test]
@@ -117,12 +117,12 @@ async fn a_good_assertion_is_accepted_once() {
     let (world, own) = (World::new(), key(Algorithm::Es256));
     let kept = keys(&[&own]);
     for audience in [json!(ISSUER), json!(TOKEN_URL), json!([ISSUER])] {
-        let good = assertion(&own, json!({ "aud": audience }));
+        let good = assertion(&own, &json!({ "aud": audience }));
         let signer = world.verify(&kept, Standing::Good, &good).await.unwrap();
         assert_eq!(&*signer.thumbprint, own.thumbprint());
         assert_eq!(world.cause(&kept, Standing::Good, &good).await, AssertionCause::Replayed);
     }
-    let of_both = [assertion(&own, json!({"jti": "same"})), assertion(&own, json!({"jti": "same"}))];
+    let of_both = [assertion(&own, &json!({"jti": "same"})), assertion(&own, &json!({"jti": "same"}))];
     assert!(world.verify(&kept, Standing::Good, &of_both[0]).await.is_ok());
     assert_eq!(world.cause(&kept, Standing::Good, &of_both[1]).await, AssertionCause::Replayed, "another text");
 }
@@ -132,7 +132,7 @@ async fn every_algorithm_of_a_key_is_accepted() {
     let world = World::new();
     for algorithm in Algorithm::ALL {
         let own = key(algorithm);
-        let good = assertion(&own, json!({}));
+        let good = assertion(&own, &json!({}));
         assert!(world.verify(&keys(&[&own]), Standing::Good, &good).await.is_ok(), "{algorithm}");
     }
 }
@@ -161,11 +161,11 @@ async fn a_claim_out_of_bounds_is_refused() {
         (json!({"exp": "soon"}), check(TokenError::Malformed)),
         (json!({"jti": 7}), check(TokenError::Malformed)),
     ] {
-        let refused = world.cause(&kept, Standing::Good, &assertion(&own, other.clone())).await;
+        let refused = world.cause(&kept, Standing::Good, &assertion(&own, &other)).await;
         assert_eq!(refused, expected, "{other}");
     }
     for other in [json!({"exp": now - 29}), json!({"exp": now + 330}), json!({"nbf": now + 30}), json!({"iat": null})] {
-        assert!(world.verify(&kept, Standing::Good, &assertion(&own, other.clone())).await.is_ok(), "{other}");
+        assert!(world.verify(&kept, Standing::Good, &assertion(&own, &other)).await.is_ok(), "{other}");
     }
 }
 
@@ -190,13 +190,13 @@ async fn only_the_keys_of_the_client_sign_for_it() {
     let unknown = AssertionCause::Check(TokenError::UnknownKid);
     let forged = AssertionCause::Check(TokenError::BadSignature);
     // The other key has another id; without its id it is compared, and has not signed.
-    assert_eq!(world.cause(&kept, Standing::Good, &assertion(&others, json!({}))).await, unknown);
+    assert_eq!(world.cause(&kept, Standing::Good, &assertion(&others, &json!({}))).await, unknown);
     let renamed = others.named(own.key_id());
-    assert_eq!(world.cause(&kept, Standing::Good, &assertion(&renamed, json!({}))).await, forged);
+    assert_eq!(world.cause(&kept, Standing::Good, &assertion(&renamed, &json!({}))).await, forged);
     let rsa = key(Algorithm::Rs256);
-    assert_eq!(world.cause(&kept, Standing::Good, &assertion(&rsa, json!({}))).await, unknown);
+    assert_eq!(world.cause(&kept, Standing::Good, &assertion(&rsa, &json!({}))).await, unknown);
     assert_eq!(
-        world.cause(&ClientKeys::default(), Standing::Good, &assertion(&own, json!({}))).await,
+        world.cause(&ClientKeys::default(), Standing::Good, &assertion(&own, &json!({}))).await,
         AssertionCause::UnknownClient,
         "a client without keys"
     );
@@ -217,7 +217,7 @@ async fn without_a_key_id_all_keys_of_the_algorithm_are_tried() {
 #[tokio::test]
 async fn an_unknown_client_leaves_no_trace() {
     let (world, own) = (World::new(), key(Algorithm::Es256));
-    let good = assertion(&own, json!({}));
+    let good = assertion(&own, &json!({}));
     // Its keys are those of another client, and the result does not count.
     assert_eq!(world.cause(&keys(&[&own]), Standing::Unknown, &good).await, AssertionCause::UnknownClient);
     assert_eq!(world.cause(&ClientKeys::default(), Standing::Unknown, &good).await, AssertionCause::UnknownClient);
@@ -236,8 +236,8 @@ async fn nothing_is_fetched_for_an_unknown_client() {
         access: FetchAccess::default(),
     });
     let cache = Arc::clone(&fetched.cache);
-    let kept = ClientKeys { sources: vec![ClientKeySource::Fetched(fetched)] };
-    let good = assertion(&own, json!({}));
+    let kept = ClientKeys { sources: vec![ClientKeySource::Fetched(Box::new(fetched))] };
+    let good = assertion(&own, &json!({}));
     assert_eq!(world.cause(&kept, Standing::Unknown, &good).await, AssertionCause::UnknownClient);
     let wanted = || tokio::time::timeout(Duration::ZERO, cache.wanted());
     assert!(wanted().await.is_err(), "no request asks for the set");
@@ -251,7 +251,7 @@ async fn nothing_is_fetched_for_an_unknown_client() {
 async fn without_a_record_of_its_use_no_assertion_counts() {
     let own = key(Algorithm::Es256);
     let world = World::new();
-    let good = assertion(&own, json!({}));
+    let good = assertion(&own, &json!({}));
     world.replay.end();
     world.ended().await;
     let answer = world.verify(&keys(&[&own]), Standing::Good, &good).await;
@@ -261,6 +261,6 @@ async fn without_a_record_of_its_use_no_assertion_counts() {
 #[test]
 fn an_assertion_of_another_subject_is_not_of_the_client() {
     let own = key(Algorithm::Es256);
-    assert_eq!(presented(&assertion(&own, json!({"sub": "other"}))).unwrap().kind, AssertionKind::Federated);
-    assert_eq!(presented(&assertion(&own, json!({"iss": null}))).unwrap().kind, AssertionKind::Federated);
+    assert_eq!(presented(&assertion(&own, &json!({"sub": "other"}))).unwrap().kind, AssertionKind::Federated);
+    assert_eq!(presented(&assertion(&own, &json!({"iss": null}))).unwrap().kind, AssertionKind::Federated);
 }
