@@ -16,6 +16,8 @@ use crate::oauth::confirmation::Thumbprint;
 #[derive(Debug)]
 pub(crate) struct ProofReplays {
     shards: Vec<Mutex<ReplayShard>>,
+    /// Uses in each shard and window.
+    room: usize,
     /// The seconds for which a use is known at least. It never shrinks.
     window: AtomicU64,
     /// Proofs of this second and of earlier ones may have been used and forgotten.
@@ -51,7 +53,13 @@ impl ProofReplays {
     /// `max_age` is in seconds, as in the other functions.
     pub(crate) fn new(max_age: u64) -> Self {
         let shards = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
-        Self { shards, window: AtomicU64::new(max_age + MAX_AHEAD), forgotten: AtomicU64::new(0) }
+        let (window, forgotten) = (AtomicU64::new(max_age + MAX_AHEAD), AtomicU64::new(0));
+        Self { shards, room: USES_PER_SHARD, window, forgotten }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn without_room() -> Self {
+        Self { room: 0, ..Self::new(60) }
     }
 
     /// Proofs are accepted up to this age from now on.
@@ -75,12 +83,12 @@ impl ProofReplays {
         let Some(shard) = self.shards.get(usize::from(digest[0]) % SHARDS) else { return ProofUse::NoRoom };
         let window = self.window.load(Ordering::Relaxed);
         // A thread that panicked has left a set that is whole.
-        shard.lock().unwrap_or_else(PoisonError::into_inner).use_once(digest, now.seconds(), window)
+        shard.lock().unwrap_or_else(PoisonError::into_inner).use_once(digest, now.seconds(), (window, self.room))
     }
 }
 
 impl ReplayShard {
-    fn use_once(&mut self, digest: ProofDigest, now: u64, window: u64) -> ProofUse {
+    fn use_once(&mut self, digest: ProofDigest, now: u64, (window, room): (u64, usize)) -> ProofUse {
         let age = now.saturating_sub(self.began);
         if age > window {
             self.previous = std::mem::take(&mut self.current);
@@ -92,7 +100,7 @@ impl ReplayShard {
         if self.current.contains(&digest) || self.previous.contains(&digest) {
             return ProofUse::Repeated;
         }
-        if self.current.len() >= USES_PER_SHARD {
+        if self.current.len() >= room {
             return ProofUse::NoRoom;
         }
         self.current.insert(digest);
@@ -140,9 +148,9 @@ mod tests {
             (NOW, NOW - 3600, ProofUse::Repeated),
         ] {
             let mut shard = ReplayShard::default();
-            shard.use_once([1; 16], NOW, 90);
-            assert_eq!(shard.use_once([2; 16], first, 90), ProofUse::First);
-            assert_eq!(shard.use_once([2; 16], again, 90), expected, "{again}");
+            shard.use_once([1; 16], NOW, (90, USES_PER_SHARD));
+            assert_eq!(shard.use_once([2; 16], first, (90, USES_PER_SHARD)), ProofUse::First);
+            assert_eq!(shard.use_once([2; 16], again, (90, USES_PER_SHARD)), expected, "{again}");
         }
     }
 
@@ -155,10 +163,10 @@ mod tests {
             digest
         };
         let full = u32::try_from(USES_PER_SHARD).unwrap();
-        assert!((0..full).all(|number| shard.use_once(digest(number), NOW, 90) == ProofUse::First));
-        assert_eq!(shard.use_once(digest(full), NOW, 90), ProofUse::NoRoom);
-        assert_eq!(shard.use_once(digest(0), NOW, 90), ProofUse::Repeated);
-        assert_eq!(shard.use_once(digest(full), NOW + 91, 90), ProofUse::First);
+        assert!((0..full).all(|number| shard.use_once(digest(number), NOW, (90, USES_PER_SHARD)) == ProofUse::First));
+        assert_eq!(shard.use_once(digest(full), NOW, (90, USES_PER_SHARD)), ProofUse::NoRoom);
+        assert_eq!(shard.use_once(digest(0), NOW, (90, USES_PER_SHARD)), ProofUse::Repeated);
+        assert_eq!(shard.use_once(digest(full), NOW + 91, (90, USES_PER_SHARD)), ProofUse::First);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::wire_rejection::malformed_status;
 use crate::audit::reason::Reason;
 use crate::http1::fault::WireFault;
 use crate::issuer::authorization_server::TokenRefusal;
+use crate::issuer::grant::GrantFault;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::policy::limits::ExceededLimit;
 use crate::pipeline::record::request_log::RecordedIdentity;
@@ -220,6 +221,11 @@ impl Rejection {
             Self::Unauthenticated(AuthenticateError::Refused(refused)) if refused.reason.is_outage() => Some(LATER),
             Self::Unauthenticated(AuthenticateError::Refused(refused))
                 if refused.reason == TokenError::Proof(ProofError::NoRoom) =>
+            {
+                Some(LATER)
+            }
+            Self::Token(TokenRefusal::Fault(GrantFault::Proof { failed, .. }))
+                if failed.reason == ProofError::NoRoom =>
             {
                 Some(LATER)
             }

@@ -157,3 +157,19 @@ impl Challenge {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::failed_check::FailedCheck;
+    use crate::trust::failed_proof::FailedProof;
+
+    #[test]
+    fn a_proof_that_cannot_be_remembered_is_no_fault_of_the_caller() {
+        let check = FailedCheck::from(FailedProof::new(ProofError::NoRoom, "a", "b"));
+        let rejection = Rejection::Unauthenticated(AuthenticateError::Refused(check.of(None)));
+        assert_eq!(challenge(&rejection, None), None);
+        assert_eq!(rejection.public().status, http::StatusCode::SERVICE_UNAVAILABLE);
+        assert!(rejection.retry_after().is_some());
+    }
+}

@@ -1,6 +1,7 @@
 //! Mutations of a good proof: none is accepted, none makes the check panic.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use http::Request;
 use http::header::HOST;
@@ -13,6 +14,7 @@ use crate::pipeline::request::authority::Authority;
 use crate::pipeline::request::path_forms::PathForms;
 use crate::server::limits::Limits;
 use crate::server::received_request::ReceivedHead;
+use crate::trust::proof_replays::ProofReplays;
 use crate::trust::proof_rules::DpopSettings;
 
 const NOW: u64 = 1_800_000_000;
@@ -101,6 +103,29 @@ fn a_good_proof_is_accepted_once() {
     assert_eq!(key.to_base64url(), attack.key.thumbprint());
     let again = attack.checked(attack.good().as_bytes()).unwrap_err();
     assert_eq!(again.reason, ProofError::Replayed);
+}
+
+#[test]
+fn a_proof_that_cannot_be_remembered_is_refused() {
+    let mut attack = Attack::new(Algorithm::Es256);
+    attack.rules.replays = Arc::new(ProofReplays::without_room());
+    let refused = attack.checked(attack.good().as_bytes()).unwrap_err();
+    assert_eq!(refused.reason, ProofError::NoRoom);
+}
+
+#[test]
+fn a_client_gets_a_new_nonce_when_its_own_gets_old() {
+    let mut attack = Attack::new(Algorithm::Es256);
+    attack.rules.settings.nonce = true;
+    let nonce_of = |attack: &Attack, seconds| attack.rules.nonces.current(UnixTime::from_seconds(seconds)).unwrap();
+    for (age, expected) in [(0, None), (60, Some(nonce_of(&attack, NOW)))] {
+        attack.claims["jti"] = json!(format!("{age}"));
+        attack.claims["nonce"] = json!(nonce_of(&attack, NOW - age).to_str().unwrap());
+        let checked = attack.checked(attack.good().as_bytes()).unwrap().unwrap();
+        assert_eq!(checked.next_nonce, expected, "{age}");
+    }
+    attack.claims["nonce"] = json!(nonce_of(&attack, NOW - 120).to_str().unwrap());
+    assert_eq!(attack.checked(attack.good().as_bytes()).unwrap_err().reason, ProofError::Nonce);
 }
 
 #[test]
