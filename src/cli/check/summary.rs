@@ -42,7 +42,10 @@ pub(super) fn summary(path: &ConfigPath, config: &Config) {
             [] => String::new(),
             parts => format!(", believes proxies about {}", parts.join(", ")),
         };
-        row("listens", format_args!("{} {}", listener.address, styled(DIM, format_args!("{kind}{behind}{believes}"))));
+        row(
+            "listens",
+            format_args!("{} {}", listener.address, styled(DIM, format_args!("{kind}{clients}{behind}{believes}"))),
+        );
     }
     if !config.trusted_proxies.is_empty() {
         row("proxies", format_args!("{} {}", config.trusted_proxies, styled(DIM, "may name the client's address")));
