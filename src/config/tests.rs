@@ -148,7 +148,7 @@ fn every_key_is_known() {
 
 #[test]
 fn keys_that_are_not_there_yet_are_unknown() {
-    let text = GOOD.replace("min_version: \"1.2\"", "client_auth: {mode: none}");
+    let text = GOOD.replace("min_version: \"1.2\"", "crl: clients.crl");
     assert_ne!(text, GOOD);
     let messages = messages(&text);
     assert!(messages.len() == 1 && messages[0].starts_with("unknown key"), "{messages:?}");

@@ -70,7 +70,7 @@ const PAIRS: &[Pair] = &[
     ("secrets: [{hash: \"sha256:2RG_ZklKftARNsx6xHruEHJ3_UP79NgbwkcHFg4N8BM\"}], scopes", "certificates: [{san_dns: a.example.com}], scopes",
         &["unclear: names of certificates of client `billing` changed: 1 added, 0 removed", "narrower: secrets of client `billing` changed: 0 added, 1 removed"]),
     ("127.0.0.1:8080}", "127.0.0.1:8080, believe: [client_cert]}",
-        &["unclear: listener 127.0.0.1:8080 believes trusted proxies about client_cert"]),
+        &["unclear: listener 127.0.0.1:8080 believes trusted proxies about `client_cert`"]),
     // Limits.
     ("{rate: 10/s, per: client}", "{rate: 5/s, per: client}", &["narrower: limit of client on /api/** 10/s → 5/s"]),
     ("{rate: 10/s, per: client}", "{rate: 20/min, per: client}", &["unclear: limit of client on /api/** 10/s → 20/min"]),
