@@ -166,6 +166,7 @@ impl Running {
         let header = &shape["header"];
         let key = match header["alg"].as_str().unwrap() {
             "RS256" => Key::rsa().alias(header["kid"].as_str().unwrap(), "RS256"),
+            "ES384" => Key::new(header["kid"].as_str().unwrap(), "ES384"),
             _ => Key::new(header["kid"].as_str().unwrap(), "ES256"),
         };
         let folder = crate::support::gateway::folder();

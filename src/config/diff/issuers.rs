@@ -27,7 +27,11 @@ pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut 
                     None => "with any scope".to_owned(),
                     Some(scopes) => format!("with the scopes {}", scope_names(scopes)),
                 };
-                let text = format!("issuer `{name}` ({}) is trusted, {scopes}", settings.issuer);
+                let text = if settings.authenticates_requests() {
+                    format!("issuer `{name}` ({}) is trusted, {scopes}", settings.issuer)
+                } else {
+                    format!("issuer `{name}` ({}) is trusted, for clients only", settings.issuer)
+                };
                 changes.add(Direction::Wider, &subject, text);
             }
         }

@@ -214,6 +214,29 @@ fn many(count: usize, changed: Option<usize>) -> String {
 }
 
 #[test]
+fn the_federation_of_a_client_is_compared_by_what_it_covers() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |entries: &str| {
+        let text = FILE.replace("upstreams: {", "  ci: {issuer: https://ci.example.com}\nupstreams: {");
+        let keys = format!("scopes: [read]\n      federation: [{entries}]\n      allow_from");
+        read(folder.path(), &text.replace("scopes: [read]\n      allow_from", &keys))
+    };
+    let [all, main] = ["{issuer: ci, subject: 'a:*:c'}", "{issuer: ci, subject: 'a:b:c'}"];
+    let gold = "{issuer: ci, subject: 'a:*:c', claims: {tier: gold}}";
+    let once = "{issuer: ci, subject: 'a:*:c', once: true}";
+    let gains = |text: &str| format!("wider: client `report` may use the platform credentials `{text} of ci`");
+    let loses = |text: &str| {
+        format!("narrower: client `report` may no longer use all of the platform credentials `{text} of ci`")
+    };
+    for (wide, narrow) in [(all, main), (all, gold), (all, once)] {
+        assert_eq!(changes(&with(wide), &with(narrow)), [loses("a:*:c")], "{narrow}");
+        assert_eq!(changes(&with(narrow), &with(wide)), [gains("a:*:c")], "{narrow}");
+        assert_eq!(changes(&with(wide), &with(&format!("{wide}, {narrow}"))), [""; 0], "{narrow}");
+    }
+    assert_eq!(changes(&with(main), &with("{issuer: ci, subject: 'x:y'}")), [gains("x:y"), loses("a:b:c")]);
+}
+
+#[test]
 fn one_changed_route_among_many_is_one_change() {
     let folder = tempfile::tempdir().unwrap();
     let [old, new] = [None, Some(77)].map(|changed| read(folder.path(), &many(500, changed)));
