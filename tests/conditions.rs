@@ -24,9 +24,9 @@ const ROUTES: [&str; 4] = [
 const CALL: (&str, &str) = ("mcp-method", "tools/call");
 
 fn post(fields: &[(&'static str, &str)], token: &str) -> Request<Full<Bytes>> {
-    fields.iter().fold(with_token(request("POST", "/mcp"), token), |asked, (name, value)| {
-        with_header(asked, name, value)
-    })
+    fields
+        .iter()
+        .fold(with_token(request("POST", "/mcp"), token), |asked, (name, value)| with_header(asked, name, value))
 }
 
 async fn started() -> (Gateway, Upstream) {

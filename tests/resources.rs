@@ -100,8 +100,7 @@ async fn documents_can_be_cached_and_read_by_pages() {
         assert_eq!((head.status, head.body.len(), head.header("etag")), (200, 0, &*tag));
         let asked = with_header(request("OPTIONS", WELL_KNOWN), "origin", "https://app.example.com");
         let asked = with_header(asked, "access-control-request-method", "GET");
-        let granted =
-            client.send(with_header(asked, "access-control-request-headers", "mcp-protocol-version")).await;
+        let granted = client.send(with_header(asked, "access-control-request-headers", "mcp-protocol-version")).await;
         assert_eq!((granted.status, granted.body.len()), (204, 0));
         assert_eq!(granted.header("access-control-allow-origin"), "*");
         assert_eq!(granted.header("access-control-allow-headers"), "*");
@@ -118,8 +117,7 @@ async fn the_host_chooses_among_documents_of_one_path() {
         "path: /**, hosts: [api.example.com], resource: api, access: {scopes: [read:data]}",
         "path: /**, hosts: [www.example.com], resource: www, access: {scopes: [write:data]}",
     ];
-    let resources =
-        "resources: {api: {url: https://api.example.com}, www: {url: https://www.example.com}}\n";
+    let resources = "resources: {api: {url: https://api.example.com}, www: {url: https://www.example.com}}\n";
     let gateway = start(&upstream, &routes, resources);
     for client in gateway.both() {
         for host in ["api.example.com", "www.example.com"] {
@@ -186,10 +184,7 @@ async fn an_audience_that_is_a_url_of_ours_is_a_resource() {
     ];
     let gateway = start(&upstream, &routes, "");
     for client in gateway.both() {
-        for (path, host, resource) in [
-            ("/mcp/x", "localhost", "/mcp"),
-            ("/data", "localhost", ""),
-        ] {
+        for (path, host, resource) in [("/mcp/x", "localhost", "/mcp"), ("/data", "localhost", "")] {
             let answer = client.send(of_host(path, host)).await;
             let url = format!("https://localhost:8443{WELL_KNOWN}{resource}");
             assert!(challenge(&answer).ends_with(&format!("resource_metadata=\"{url}\"")), "{answer:?}");
@@ -217,10 +212,8 @@ async fn external_issuers_alone_have_documents_too() {
          resources: {{api: {{url: https://api.example.com}}}}\n",
         one.issuer, two.issuer, one.issuer
     );
-    let routes = [
-        "path: /both, resource: api, access: {scopes: [a]}",
-        "path: /one, resource: api, access: {issuers: [one]}",
-    ];
+    let routes =
+        ["path: /both, resource: api, access: {scopes: [a]}", "path: /one, resource: api, access: {issuers: [one]}"];
     let yaml = config(upstream.address, &routes, &sections);
     let (before, rest) = yaml.split_once("oauth:\n").unwrap();
     let (_, after) = rest.split_once("audit:").unwrap();

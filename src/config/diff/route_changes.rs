@@ -21,7 +21,8 @@ pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut 
         report.region(*pair, region);
     }
     for path in &found.freed_fields {
-        let text = format!("{path} is no longer chosen by the same header fields, so that repeated ones are not refused");
+        let text =
+            format!("{path} is no longer chosen by the same header fields, so that repeated ones are not refused");
         changes.add(Direction::Unclear, &ChangeSubject::named(&["routes"]), text);
     }
     if !found.are_all {

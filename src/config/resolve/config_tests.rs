@@ -173,7 +173,10 @@ impl Resolver<'_> {
     /// Whether the route exists, or could not be resolved.
     fn tested_route(&mut self, name: &At<String>, known: &TestedNames<'_>) -> bool {
         let routes = known.routes.routes();
-        let built_in = BuiltIn::ALL.iter().filter(|kind| known.names.has_oauth || **kind == BuiltIn::Resource).map(|built_in| built_in.name());
+        let built_in = BuiltIn::ALL
+            .iter()
+            .filter(|kind| known.names.has_oauth || **kind == BuiltIn::Resource)
+            .map(|built_in| built_in.name());
         let mut names = routes.iter().map(|route| route.name.as_str()).chain(built_in);
         let is_known = names.any(|known| known == name.value);
         if !is_known && routes.len() == known.written {

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::decode::OneOrMore;
+use super::super::decode::{Named, OneOrMore, Required};
 use super::super::raw::RawConfig;
+use super::super::raw::resource::RawResource;
 use super::super::raw::route::RawRule;
 use super::super::source::{At, Span};
 use super::super::suggest;
 use super::Resolver;
 use super::oauth::endpoints;
-use super::resources::identifiers;
 use crate::issuer::endpoints::Endpoints;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
@@ -67,6 +67,15 @@ impl Names {
         let of_resources = self.resources.iter().map(|(_, resource)| resource.place.as_str());
         self.endpoints.iter().flat_map(Endpoints::paths).chain(of_resources)
     }
+}
+
+/// The identifiers of the resources of the file, by name.
+fn identifiers(raw: &Named<RawResource>) -> Vec<(String, Arc<ResourceIdentifier>)> {
+    let identifier = |(name, resource): &(At<String>, Required<RawResource>)| {
+        let url = &resource.as_ref().ok()?.value.url.as_ref().ok()?.value;
+        Some((name.value.clone(), Arc::new(ResourceIdentifier::new(url.as_str(), url.url()))))
+    };
+    raw.entries.iter().filter_map(identifier).collect()
 }
 
 impl Resolver<'_> {

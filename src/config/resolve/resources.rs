@@ -5,6 +5,7 @@
 
 mod describe;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use url::Url;
@@ -14,7 +15,7 @@ use super::super::lint::Lint;
 use super::super::origin::IssuerUrl;
 use super::super::raw::resource::RawResource;
 use super::super::source::{At, Span};
-use super::super::types::ExternalIssuer;
+use super::super::types::{ExternalIssuer, Oauth};
 use super::super::values::ScalarValue as _;
 use super::Resolver;
 use super::names::Names;
@@ -31,11 +32,15 @@ use describe::describe;
 /// The issuers whose tokens routes take.
 #[derive(Clone, Copy)]
 pub(super) struct TokenIssuers<'i> {
-    pub(super) own: Option<&'i IssuerSettings>,
-    pub(super) external: &'i [ExternalIssuer],
+    own: Option<&'i IssuerSettings>,
+    external: &'i [ExternalIssuer],
 }
 
 impl<'i> TokenIssuers<'i> {
+    pub(super) fn of(own: Option<&'i Oauth>, external: &'i [ExternalIssuer]) -> Self {
+        Self { own: own.map(|oauth| &oauth.trust), external }
+    }
+
     /// Those whose tokens a rule takes.
     fn of_rule(self, rule: &AccessRule) -> impl Iterator<Item = &'i IssuerSettings> {
         let all = self.own.into_iter().chain(self.external.iter().map(|issuer| &issuer.settings));
@@ -50,15 +55,6 @@ impl<'i> TokenIssuers<'i> {
             None => self.of_rule(rule).any(|issuer| issuer.audiences.accepts_one_of(&[audience.to_owned()])),
         }
     }
-}
-
-/// The identifiers of the resources of the file, by name.
-pub(super) fn identifiers(raw: &Named<RawResource>) -> Vec<(String, Arc<ResourceIdentifier>)> {
-    let identifier = |(name, resource): &(At<String>, Required<RawResource>)| {
-        let url = &resource.as_ref().ok()?.value.url.as_ref().ok()?.value;
-        Some((name.value.clone(), Arc::new(ResourceIdentifier::new(url.as_str(), url.url()))))
-    };
-    raw.entries.iter().filter_map(identifier).collect()
 }
 
 impl Resolver<'_> {
@@ -85,24 +81,16 @@ impl Resolver<'_> {
     pub(super) fn resources(
         &mut self,
         raw: &Named<RawResource>,
-        mut table: RouteTable,
+        table: RouteTable,
         issuers: TokenIssuers<'_>,
     ) -> (RouteTable, ProtectedResources) {
         if raw.entries.is_empty() && raw.complete {
-            let known = Audiences::of(&table, issuers);
-            table.set_resources(|route| known.of_route(route));
-            let resources = describe(&table, issuers, |_| None);
-            table.set_resources(|route| {
-                let own = route.resource.as_ref()?;
-                resources.iter().find(|one| one.identifier == *own).map(|one| Arc::clone(&one.identifier))
-            });
-            let places: Vec<String> = resources.iter().map(|resource| resource.identifier.place.clone()).collect();
-            let table = table.reserving(places.iter().map(String::as_str));
-            return (table, ProtectedResources::new(resources));
+            return of_audiences(table, issuers);
         }
         let entries = self.resource_entries(raw);
         let of_entry = |identifier: &ResourceIdentifier| entries.iter().find(|entry| *entry.identifier == *identifier);
-        let resources = describe(&table, issuers, |identifier| of_entry(identifier).map(|entry| entry.described.clone()));
+        let resources =
+            describe(&table, issuers, |identifier| of_entry(identifier).map(|entry| entry.described.clone()));
         for entry in &entries {
             let of_entry = |route: &&Arc<Route>| route.resource.as_ref() == Some(&entry.identifier);
             let routes: Vec<&Arc<Route>> = table.routes().iter().filter(of_entry).collect();
@@ -130,12 +118,14 @@ impl Resolver<'_> {
             let Ok(url) = &resource.value.url else { continue };
             if url.value.url().scheme() != "https" && !is_loopback(url.value.url()) {
                 let got = self.got(url);
-                self.faults.at(url.span, format!("expected an https URL{got}; http is allowed on a loopback host only"));
+                self.faults
+                    .at(url.span, format!("expected an https URL{got}; http is allowed on a loopback host only"));
             }
             let identifier = Arc::new(ResourceIdentifier::new(url.value.as_str(), url.value.url()));
             if let Some(first) = entries.iter().find(|entry| entry.identifier.collides(&identifier)) {
                 let line = self.source.line(first.place);
-                let message = format!("the document of this resource has the same place as that of line {line}: remove one");
+                let message =
+                    format!("the document of this resource has the same place as that of line {line}: remove one");
                 self.faults.at(url.span, message);
             }
             let shown = resource.value.name.as_ref().map(|name| name.value.clone());
@@ -144,6 +134,20 @@ impl Resolver<'_> {
         }
         entries
     }
+}
+
+/// The documents of the audiences that are resources of ours, and the table whose routes belong to them.
+fn of_audiences(mut table: RouteTable, issuers: TokenIssuers<'_>) -> (RouteTable, ProtectedResources) {
+    let known = Audiences::of(&table, issuers);
+    table.set_resources(|route| known.of_route(route));
+    let resources = describe(&table, issuers, |_| None);
+    // One without a document is none.
+    table.set_resources(|route| {
+        let own = route.resource.as_ref()?;
+        resources.iter().find(|one| one.identifier == *own).map(|one| Arc::clone(&one.identifier))
+    });
+    let table = table.reserving(resources.iter().map(|resource| resource.identifier.place.as_str()));
+    (table, ProtectedResources::new(resources))
 }
 
 /// A resource of the file.
@@ -160,9 +164,9 @@ struct Audiences<'i> {
     /// The origin of `oauth.issuer`.
     origin: Option<Url>,
     /// The hosts that routes list.
-    hosts: Vec<String>,
+    hosts: HashSet<String>,
     /// Paths that routes list, folded.
-    taken: Vec<String>,
+    taken: HashSet<String>,
 }
 
 impl<'i> Audiences<'i> {
@@ -182,7 +186,8 @@ impl<'i> Audiences<'i> {
 
     fn of_route(&self, route: &Route) -> Option<Arc<ResourceIdentifier>> {
         let Access::Protected(rule) = &route.access else { return None };
-        let of_issuers = || self.issuers.of_rule(rule).flat_map(|issuer| issuer.audiences.listed_ones()).cloned().collect();
+        let of_issuers =
+            || self.issuers.of_rule(rule).flat_map(|issuer| issuer.audiences.listed_ones()).cloned().collect();
         let audiences: Vec<String> = rule.audiences.clone().unwrap_or_else(of_issuers);
         let resources = audiences.iter().filter_map(|audience| self.resource(audience));
         let holding: Vec<ResourceIdentifier> = resources.filter(|resource| holds(resource, route)).collect();
@@ -196,10 +201,11 @@ impl<'i> Audiences<'i> {
         let url = IssuerUrl::parse(audience).ok()?;
         let url = url.url();
         let host = url.host_str()?.to_ascii_lowercase();
-        let is_ours = self.origin.as_ref().is_some_and(|own| own.origin() == url.origin()) || self.hosts.contains(&host);
+        let is_ours =
+            self.origin.as_ref().is_some_and(|own| own.origin() == url.origin()) || self.hosts.contains(&host);
         let identifier = ResourceIdentifier::new(audience, url);
-        let is_free = !self.taken.contains(&fold(&identifier.place).into_owned());
-        (url.scheme() == "https" && is_ours && is_free).then_some(identifier)
+        let is_free = || !self.taken.contains(&*fold(&identifier.place));
+        (url.scheme() == "https" && is_ours && is_free()).then_some(identifier)
     }
 }
 

@@ -64,7 +64,8 @@ impl Resolver<'_> {
     fn condition_values(&mut self, list: &OneOrMore<String>) -> Vec<String> {
         for value in &list.items {
             if value.value.trim() != value.value || value.value.is_empty() {
-                self.faults.at(value.span, "no request has this value: a value is not empty, and has no space around it");
+                self.faults
+                    .at(value.span, "no request has this value: a value is not empty, and has no space around it");
             } else if value.value.chars().any(char::is_control) {
                 self.faults.at(value.span, "a value has no control characters");
             } else if value.value.contains('*') {
@@ -82,7 +83,8 @@ impl Resolver<'_> {
         for name in names.chain(&raw.headers.remove) {
             let field: Option<HeaderName> = name.value.parse().ok();
             if field.is_some_and(|field| fields.iter().any(|(known, _)| *known == field)) {
-                let message = "`when` chooses the route by this field, so the service must get it as it came: remove this";
+                let message =
+                    "`when` chooses the route by this field, so the service must get it as it came: remove this";
                 self.faults.at(name.span, message);
             }
         }

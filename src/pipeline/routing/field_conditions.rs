@@ -206,9 +206,7 @@ mod tests {
         assert!(call.may_meet(&of(&[("x-version", &["2"])])));
         let both = of(&[("mcp-name", &["b", "a", "a"]), ("mcp-method", &["tools/call"])]);
         assert_eq!(both.to_string(), "mcp-method=tools/call, mcp-name=a|b");
-        let holds = |method, tool| {
-            both.hold(|field| if *field == name("mcp-name") { tool } else { method })
-        };
+        let holds = |method, tool| both.hold(|field| if *field == name("mcp-name") { tool } else { method });
         assert!(holds(Some("tools/call"), Some("b")));
         assert!(!holds(Some("tools/call"), None));
         assert!(!holds(Some("tools/call"), Some("c")));

@@ -141,7 +141,9 @@ impl fmt::Display for Laxity {
             Self::AllowFrom => f.write_str("from outside the `allow_from`"),
             Self::DenyFrom => f.write_str("from inside the `deny_from`"),
             Self::Methods(methods) => write!(f, "by {}", methods.join(", ")),
-            Self::Report(until) => write!(f, "against its rule until {}, which it only reports,", until.to_the_second()),
+            Self::Report(until) => {
+                write!(f, "against its rule until {}, which it only reports,", until.to_the_second())
+            }
             Self::Limit(name) => write!(f, "beyond the limit `{name}`"),
         }
     }

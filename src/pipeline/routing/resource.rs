@@ -171,7 +171,11 @@ mod tests {
         for (url, metadata, place) in [
             ("https://a.example", "https://a.example/.well-known/oauth-protected-resource", ""),
             ("https://a.example/", "https://a.example/.well-known/oauth-protected-resource", ""),
-            ("https://a.example:8443/x/mcp", "https://a.example:8443/.well-known/oauth-protected-resource/x/mcp", "/x/mcp"),
+            (
+                "https://a.example:8443/x/mcp",
+                "https://a.example:8443/.well-known/oauth-protected-resource/x/mcp",
+                "/x/mcp",
+            ),
             ("https://a.example/mcp/", "https://a.example/.well-known/oauth-protected-resource/mcp/", "/mcp"),
         ] {
             let found = identifier(url);

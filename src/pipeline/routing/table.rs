@@ -88,9 +88,8 @@ impl RouteTable {
         let mut conflicts = Vec::new();
         for (index, route) in routes.iter().enumerate() {
             let conflict = |first, kind| Conflict { first, second: index, kind };
-            let has_same_requests = |first: usize| {
-                routes[first].methods.intersects(&route.methods) && routes[first].when == route.when
-            };
+            let has_same_requests =
+                |first: usize| routes[first].methods.intersects(&route.methods) && routes[first].when == route.when;
             let as_written = tree.insert(route, index, |text| Cow::Borrowed(text), has_same_requests);
             conflicts.extend(as_written.map(|first| conflict(first, ConflictKind::SameRequests)));
             let is_other_case = |first: usize| !route.path.is_same(&routes[first].path);
@@ -155,13 +154,7 @@ impl RouteTable {
     }
 
     /// `host` is lower case without port and trailing dot; `path` is decoded and canonical.
-    pub(crate) fn find<'t>(
-        &'t self,
-        method: &Method,
-        host: &str,
-        path: &str,
-        headers: &HeaderMap,
-    ) -> RouteMatch<'t> {
+    pub(crate) fn find<'t>(&'t self, method: &Method, host: &str, path: &str, headers: &HeaderMap) -> RouteMatch<'t> {
         let Some(leaf) = self.leaf(host, path) else {
             return RouteMatch::Nothing;
         };

@@ -77,7 +77,9 @@ fn a_host_without_the_path_leaves_it_to_a_wider_one() {
 #[test]
 fn a_method_missing_on_the_most_specific_path_is_405() {
     let table = table(&[("/api/admin", &[], &["GET"]), ("/api/**", &[], &[])]).unwrap();
-    let RouteMatch::MethodNotAllowed(allow) = table.find(&Method::POST, "any", "/api/admin", &HeaderMap::new()) else { panic!("not 405") };
+    let RouteMatch::MethodNotAllowed(allow) = table.find(&Method::POST, "any", "/api/admin", &HeaderMap::new()) else {
+        panic!("not 405")
+    };
     assert_eq!(allow, "GET, HEAD");
     finds(&table, "HEAD", "any", "/api/admin", Some(0));
     finds(&table, "POST", "any", "/api/other", Some(1));

@@ -27,10 +27,9 @@ fn access(scopes: &str) -> Access {
     match scopes {
         "public" => Access::Public,
         "" => Access::Protected(Arc::default()),
-        some => Access::Protected(Arc::new(AccessRule {
-            all_of: ScopeSet::parse(some).unwrap(),
-            ..AccessRule::default()
-        })),
+        some => {
+            Access::Protected(Arc::new(AccessRule { all_of: ScopeSet::parse(some).unwrap(), ..AccessRule::default() }))
+        }
     }
 }
 
@@ -67,7 +66,8 @@ fn more_conditions_precede_fewer_in_any_order() {
         routes.rotate_left(1);
         let table = of(routes.iter().map(|(when, scopes)| conditioned(when, scopes, &["POST"])).collect()).unwrap();
         let at = |when: &str| Ok(routes.iter().position(|route| route.0 == when).unwrap());
-        let is = |fields: &[(&str, &str)], expected| assert_eq!(found(&table, "POST", fields), at(expected), "{fields:?}");
+        let is =
+            |fields: &[(&str, &str)], expected| assert_eq!(found(&table, "POST", fields), at(expected), "{fields:?}");
         is(&[], "");
         is(&[("m", "other")], "");
         is(&[("M", "call")], "m=call");
@@ -181,8 +181,7 @@ fn a_preflight_finds_a_route_by_its_method_alone() {
     assert_eq!(at(vec![with_cors(conditioned("m=a", "", &["GET"]))]), None);
 }
 
-const CONDITIONS: [&str; 9] =
-    ["", "m=a", "m=b", "m=a|b", "n=a", "n=b", "m=a n=a", "m=a n=a|b", "m=b n=b"];
+const CONDITIONS: [&str; 9] = ["", "m=a", "m=b", "m=a|b", "n=a", "n=b", "m=a n=a", "m=a n=a|b", "m=b n=b"];
 const SCOPES: [&str; 5] = ["public", "", "a", "b", "a b"];
 const METHOD_LISTS: [&[&str]; 3] = [&["POST"], &["POST", "GET"], &["GET"]];
 const VALUES: [Option<&str>; 4] = [None, Some("a"), Some("b"), Some("other")];
