@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::app::rehearsal::requests::RequestText;
-use crate::app::rehearsal::{Rehearsal, RehearsedOutcome, RehearsedRequest};
+use crate::app::rehearsal::{Rehearsal, RehearsedOutcome};
 use crate::config;
 use crate::config::diff::change::Direction;
 use crate::config::diff::diff;

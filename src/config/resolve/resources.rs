@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::super::decode::{Named, Required};
+use super::super::decode::Named;
 use super::super::lint::Lint;
 use super::super::origin::IssuerUrl;
 use super::super::raw::resource::RawResource;
