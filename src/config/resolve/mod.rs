@@ -142,13 +142,9 @@ impl Resolver<'_> {
         let (upstreams, (server_names, upstream_certificates)) = self.upstreams(raw.upstreams, workers);
         let written = raw.routes.len();
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
-        let token_issuers = TokenIssuers {
-            own: oauth.as_ref().and_then(|oauth| oauth.as_ref().ok()).map(|oauth| &oauth.trust),
-            external: &issuers,
-        };
-        let (routes, resources) = self.resources(&raw.resources, routes, token_issuers);
-        self.warn_of_unused_limits();
         let own = oauth.as_ref().and_then(|oauth| oauth.as_ref().ok());
+        let (routes, resources) = self.resources(&raw.resources, routes, TokenIssuers::of(own, &issuers));
+        self.warn_of_unused_limits();
         let tests = self.config_tests(raw.tests, &TestedNames { names: &names, own, routes: &routes, written });
         let upstreams = upstreams::in_order(upstreams);
         let audit = self.audit(&raw.audit, &audit_file, &raw.state_directory);

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::decode::OneOrMore;
+use super::super::decode::{Named, OneOrMore, Required};
 use super::super::raw::RawConfig;
+use super::super::raw::resource::RawResource;
 use super::super::raw::route::RawRule;
 use super::super::source::{At, Span};
 use super::super::suggest;
 use super::Resolver;
 use super::federation::federation_only;
 use super::oauth::endpoints;
-use super::resources::identifiers;
 use crate::issuer::endpoints::Endpoints;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
@@ -75,6 +75,15 @@ impl Names {
 
 const AUTHENTICATES_NOTHING: &str = "this issuer has no `audiences`, so that its tokens authenticate clients and no requests: remove \
                                      it here, or list its `audiences`";
+
+/// The identifiers of the resources of the file, by name.
+fn identifiers(raw: &Named<RawResource>) -> Vec<(String, Arc<ResourceIdentifier>)> {
+    let identifier = |(name, resource): &(At<String>, Required<RawResource>)| {
+        let url = &resource.as_ref().ok()?.value.url.as_ref().ok()?.value;
+        Some((name.value.clone(), Arc::new(ResourceIdentifier::new(url.as_str(), url.url()))))
+    };
+    raw.entries.iter().filter_map(identifier).collect()
+}
 
 impl Resolver<'_> {
     /// Checks that static tokens alone can use a route with this rule.

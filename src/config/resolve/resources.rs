@@ -5,16 +5,17 @@
 
 mod describe;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use url::Url;
 
-use super::super::decode::{Named, Required};
+use super::super::decode::Named;
 use super::super::lint::Lint;
 use super::super::origin::IssuerUrl;
 use super::super::raw::resource::RawResource;
 use super::super::source::{At, Span};
-use super::super::types::ExternalIssuer;
+use super::super::types::{ExternalIssuer, Oauth};
 use super::super::values::ScalarValue as _;
 use super::Resolver;
 use super::names::Names;
@@ -31,11 +32,15 @@ use describe::describe;
 /// The issuers whose tokens routes take.
 #[derive(Clone, Copy)]
 pub(super) struct TokenIssuers<'i> {
-    pub(super) own: Option<&'i IssuerSettings>,
-    pub(super) external: &'i [ExternalIssuer],
+    own: Option<&'i IssuerSettings>,
+    external: &'i [ExternalIssuer],
 }
 
 impl<'i> TokenIssuers<'i> {
+    pub(super) fn of(own: Option<&'i Oauth>, external: &'i [ExternalIssuer]) -> Self {
+        Self { own: own.map(|oauth| &oauth.trust), external }
+    }
+
     /// Those whose tokens a rule takes.
     fn of_rule(self, rule: &AccessRule) -> impl Iterator<Item = &'i IssuerSettings> {
         let all = self.own.into_iter().chain(self.external.iter().map(|issuer| &issuer.settings));
@@ -50,15 +55,6 @@ impl<'i> TokenIssuers<'i> {
             None => self.of_rule(rule).any(|issuer| issuer.audiences.accepts_one_of(&[audience.to_owned()])),
         }
     }
-}
-
-/// The identifiers of the resources of the file, by name.
-pub(super) fn identifiers(raw: &Named<RawResource>) -> Vec<(String, Arc<ResourceIdentifier>)> {
-    let identifier = |(name, resource): &(At<String>, Required<RawResource>)| {
-        let url = &resource.as_ref().ok()?.value.url.as_ref().ok()?.value;
-        Some((name.value.clone(), Arc::new(ResourceIdentifier::new(url.as_str(), url.url()))))
-    };
-    raw.entries.iter().filter_map(identifier).collect()
 }
 
 impl Resolver<'_> {
@@ -85,20 +81,11 @@ impl Resolver<'_> {
     pub(super) fn resources(
         &mut self,
         raw: &Named<RawResource>,
-        mut table: RouteTable,
+        table: RouteTable,
         issuers: TokenIssuers<'_>,
     ) -> (RouteTable, ProtectedResources) {
         if raw.entries.is_empty() && raw.complete {
-            let known = Audiences::of(&table, issuers);
-            table.set_resources(|route| known.of_route(route));
-            let resources = describe(&table, issuers, |_| None);
-            table.set_resources(|route| {
-                let own = route.resource.as_ref()?;
-                resources.iter().find(|one| one.identifier == *own).map(|one| Arc::clone(&one.identifier))
-            });
-            let places: Vec<String> = resources.iter().map(|resource| resource.identifier.place.clone()).collect();
-            let table = table.reserving(places.iter().map(String::as_str));
-            return (table, ProtectedResources::new(resources));
+            return of_audiences(table, issuers);
         }
         let entries = self.resource_entries(raw);
         let of_entry = |identifier: &ResourceIdentifier| entries.iter().find(|entry| *entry.identifier == *identifier);
@@ -149,6 +136,20 @@ impl Resolver<'_> {
     }
 }
 
+/// The documents of the audiences that are resources of ours, and the table whose routes belong to them.
+fn of_audiences(mut table: RouteTable, issuers: TokenIssuers<'_>) -> (RouteTable, ProtectedResources) {
+    let known = Audiences::of(&table, issuers);
+    table.set_resources(|route| known.of_route(route));
+    let resources = describe(&table, issuers, |_| None);
+    // One without a document is none.
+    table.set_resources(|route| {
+        let own = route.resource.as_ref()?;
+        resources.iter().find(|one| one.identifier == *own).map(|one| Arc::clone(&one.identifier))
+    });
+    let table = table.reserving(resources.iter().map(|resource| resource.identifier.place.as_str()));
+    (table, ProtectedResources::new(resources))
+}
+
 /// A resource of the file.
 struct ResourceEntry {
     place: Span,
@@ -163,9 +164,9 @@ struct Audiences<'i> {
     /// The origin of `oauth.issuer`.
     origin: Option<Url>,
     /// The hosts that routes list.
-    hosts: Vec<String>,
+    hosts: HashSet<String>,
     /// Paths that routes list, folded.
-    taken: Vec<String>,
+    taken: HashSet<String>,
 }
 
 impl<'i> Audiences<'i> {
@@ -203,8 +204,8 @@ impl<'i> Audiences<'i> {
         let is_ours =
             self.origin.as_ref().is_some_and(|own| own.origin() == url.origin()) || self.hosts.contains(&host);
         let identifier = ResourceIdentifier::new(audience, url);
-        let is_free = !self.taken.contains(&fold(&identifier.place).into_owned());
-        (url.scheme() == "https" && is_ours && is_free).then_some(identifier)
+        let is_free = || !self.taken.contains(&*fold(&identifier.place));
+        (url.scheme() == "https" && is_ours && is_free()).then_some(identifier)
     }
 }
 
