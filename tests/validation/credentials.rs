@@ -32,7 +32,7 @@ async fn without_credentials_there_is_a_challenge_and_no_error() {
 #[tokio::test]
 async fn credentials_of_another_kind_are_none() {
     let world = World::start().await;
-    for other in ["Basic YXBwOnNlY3JldA==", "Basic", "Digest username=x", "DPoP abc", "Bearer:abc", "Token abc"] {
+    for other in ["Basic YXBwOnNlY3JldA==", "Basic", "Digest username=x", "DPoPabc abc", "Bearer:abc", "Token abc"] {
         asks_for_a_token(&world, &world.send("/any", other.as_bytes()).await);
     }
 }
