@@ -30,13 +30,7 @@ pub(super) fn summary(path: &ConfigPath, config: &Config) {
             ListenerKind::Plain => "http, in clear text",
             ListenerKind::Redirect { .. } => "http, redirects only",
         };
-        let clients = match &listener.kind {
-            ListenerKind::Tls { mutual_tls: Some(mutual_tls), .. } => match mutual_tls.demand {
-                CertificateDemand::Optional => ", asks for client certificates",
-                CertificateDemand::Required => ", requires client certificates",
-            },
-            ListenerKind::Tls { mutual_tls: None, .. } | ListenerKind::Plain | ListenerKind::Redirect { .. } => "",
-        };
+        let clients = asked_certificates(&listener.kind);
         let behind = if listener.proxy_protocol { ", behind the PROXY protocol" } else { "" };
         let believes = match &listener.believed.names()[..] {
             [] => String::new(),
@@ -84,6 +78,16 @@ pub(super) fn summary(path: &ConfigPath, config: &Config) {
     out("");
     let rows: Vec<_> = config.routes.routes().iter().map(|route| columns(route, config)).collect();
     table(&rows);
+}
+
+fn asked_certificates(kind: &ListenerKind) -> &'static str {
+    match kind {
+        ListenerKind::Tls { mutual_tls: Some(mutual_tls), .. } => match mutual_tls.demand {
+            CertificateDemand::Optional => ", asks for client certificates",
+            CertificateDemand::Required => ", requires client certificates",
+        },
+        ListenerKind::Tls { mutual_tls: None, .. } | ListenerKind::Plain | ListenerKind::Redirect { .. } => "",
+    }
 }
 
 /// The name of an issuer, its tenants, the field of its tokens, and the place of its keys, as far as they are not the
