@@ -92,8 +92,8 @@ fn recipes() -> Vec<Recipe> {
             vec![
                 subjects(&["spiffe://acme.example/ns/other/sa/batch", "spiffe://acme.example/ns/orders/sa/a/b"]),
                 vec![
-                    (sub("spiffe://other.example/ns/orders/sa/batch"), "missing_claim"),
-                    (sub("spiffe://acme.example/ns/orders/sa/"), "missing_claim"),
+                    (sub("spiffe://other.example/ns/orders/sa/batch"), "unknown_issuer"),
+                    (sub("spiffe://acme.example/ns/orders/sa/"), "malformed"),
                 ],
             ],
         ),
