@@ -75,7 +75,7 @@ fn from_certificate(der: &[u8]) -> Option<Result<Map<String, Value>, PublicKeyFa
 
 /// `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7).
 fn from_spki(from: &mut DerReader<'_>) -> Result<Map<String, Value>, PublicKeyFault> {
-    let (algorithm, parameters, key) = spki_parts(from).ok_or(PublicKeyFault::Malformed)?;
+    let SpkiParts { algorithm, parameters, key } = SpkiParts::read(from).ok_or(PublicKeyFault::Malformed)?;
     let jwk = match (algorithm, parameters) {
         (RSA, _) => rsa(key),
         (ELLIPTIC, Some(P256)) => ec("P-256", key),
@@ -90,14 +90,23 @@ fn from_spki(from: &mut DerReader<'_>) -> Result<Map<String, Value>, PublicKeyFa
     }
 }
 
-/// The object ids of the algorithm and of its parameters, and the key.
-fn spki_parts<'d>(from: &mut DerReader<'d>) -> Option<(&'d [u8], Option<&'d [u8]>, &'d [u8])> {
-    let mut info = from.enter(SEQUENCE)?;
-    let mut algorithm = info.enter(SEQUENCE)?;
-    let (id, parameters) = (algorithm.content(OBJECT_ID)?, algorithm.content(OBJECT_ID));
-    // The first byte counts the unused bits of the last one.
-    let key = info.content(BIT_STRING)?.strip_prefix(&[0])?;
-    Some((id, parameters, key))
+/// The parts of a `SubjectPublicKeyInfo`.
+struct SpkiParts<'d> {
+    /// An object id, as the next is.
+    algorithm: &'d [u8],
+    parameters: Option<&'d [u8]>,
+    key: &'d [u8],
+}
+
+impl<'d> SpkiParts<'d> {
+    fn read(from: &mut DerReader<'d>) -> Option<Self> {
+        let mut info = from.enter(SEQUENCE)?;
+        let mut identifier = info.enter(SEQUENCE)?;
+        let (algorithm, parameters) = (identifier.content(OBJECT_ID)?, identifier.content(OBJECT_ID));
+        // The first byte counts the unused bits of the last one.
+        let key = info.content(BIT_STRING)?.strip_prefix(&[0])?;
+        Some(Self { algorithm, parameters, key })
+    }
 }
 
 fn rsa(key: &[u8]) -> Option<Value> {
