@@ -113,7 +113,8 @@ async fn inspect_token(path: &Path, config: Config, request: &TokenRequest<'_>) 
     let search = ChangeSearch::new(path, request, &snapshot);
     let explained = async |route, refusal: Refusal| {
         let suggestion = match &search {
-            Some(search) => search.suggestion(route, &refusal).await,
+            // Boxed to keep the future small.
+            Some(search) => Box::pin(search.suggestion(route, &refusal)).await,
             None => None,
         };
         Refused { refusal, suggestion }

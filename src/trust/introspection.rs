@@ -22,13 +22,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
-use self::answer::TokenAnswer;
-use self::request::{CurrentFetcher, request_answer};
-use self::status::{IntrospectionResult, IntrospectionStatus};
 use super::fetch::TOTAL_TIMEOUT;
 use super::key_source::{IntrospectionEndpoint, KeySource};
 use crate::clock;
 use crate::oauth::caller::IssuerName;
+use answer::TokenAnswer;
+use request::{CurrentFetcher, request_answer};
+use status::{IntrospectionResult, IntrospectionStatus};
 
 /// The introspection endpoint of one issuer, with the answers that still count.
 pub(crate) struct Introspection {

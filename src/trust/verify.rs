@@ -191,7 +191,8 @@ impl Trust {
         observer: &mut impl Observer,
     ) -> Result<Verified, RefusedToken> {
         if let Some(introspecting) = self.introspecting(token, expected) {
-            return self.verify_introspected(introspecting, token, expected, now, observer).await;
+            // Boxed to keep the common future small.
+            return Box::pin(self.verify_introspected(introspecting, token, expected, now, observer)).await;
         }
         let parsed = Unverified::parse(token).map_err(FailedCheck::from);
         let parsed = report(observer, "token", parsed, |_| passed_check::form());

@@ -1,8 +1,8 @@
-//! `issuers.NAME.introspection` and `oauth.introspection`: asking about tokens, and being asked (RFC 7662).
+//! `issuers.NAME.introspection`: the endpoint that is asked about tokens (RFC 7662).
 
 use std::time::Duration;
 
-use super::super::decode::{OneOrMore, Required, mirror};
+use super::super::decode::{Required, mirror};
 use super::super::origin::HttpUrl;
 use super::super::source::At;
 use super::oauth::Secret;
@@ -16,12 +16,5 @@ mirror! {
         client_secret: Required<Secret>,
         /// How long an answer counts, `0s` to `10m`.
         cache: At<Duration> = Duration::from_secs(30),
-    }
-}
-
-mirror! {
-    struct RawOwnIntrospection {
-        /// The clients that may ask.
-        clients: Required<OneOrMore<String>>,
     }
 }

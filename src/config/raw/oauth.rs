@@ -15,7 +15,6 @@ use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, seconds};
 use super::claim::RawClaim;
-use super::introspection::RawOwnIntrospection;
 use super::rate_limit::{RawClientLimit, RawLimitUse};
 use crate::clock::UnixTime;
 use crate::network::Network;
@@ -54,6 +53,13 @@ mirror! {
         json_requests: At<bool> = true,
         /// Default: 20/s per address with a burst of 40.
         rate_limits: Option<At<Vec<At<RawLimitUse>>>>,
+    }
+}
+
+mirror! {
+    struct RawOwnIntrospection {
+        /// The clients that may ask.
+        clients: Required<OneOrMore<String>>,
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::super::decode::{Named, OneOrMore, Required};
 use super::super::lint::Lint;
-use super::super::raw::introspection::{RawIntrospection, RawOwnIntrospection};
+use super::super::raw::introspection::RawIntrospection;
 use super::super::raw::issuer::RawIssuer;
+use super::super::raw::oauth::RawOwnIntrospection;
 use super::super::raw::route::{RawAccess, RawRoute};
 use super::super::source::{At, Span};
 use super::super::suggest;

@@ -12,21 +12,28 @@ use crate::trust::fetch::{FetchError, Fetcher, post_form};
 use crate::trust::key_source::IntrospectionEndpoint;
 use crate::trust::progress::FetchResult;
 
-/// The HTTP client, with the certificates that it trusts, which may be replaced.
+/// The HTTP client. It is made anew when the certificates that it trusts have been replaced.
 #[derive(Debug, Default)]
-pub(super) struct CurrentFetcher(Mutex<Option<(Option<Arc<Vec<u8>>>, Arc<Fetcher>)>>);
+pub(super) struct CurrentFetcher(Mutex<Option<KnownFetcher>>);
+
+#[derive(Clone, Debug)]
+struct KnownFetcher {
+    /// The certificates that it trusts. `None`: the system's roots.
+    pem: Option<Arc<Vec<u8>>>,
+    fetcher: Arc<Fetcher>,
+}
 
 impl CurrentFetcher {
     async fn get(&self, endpoint: &IntrospectionEndpoint) -> Result<Arc<Fetcher>, FetchError> {
         let pem = endpoint.ca.as_ref().map(|ca| ca.pem());
-        let is_same = |known: &Option<Arc<Vec<u8>>>| match (known, &pem) {
+        let is_same = |known: &KnownFetcher| match (&known.pem, &pem) {
             (None, None) => true,
             (Some(known), Some(pem)) => Arc::ptr_eq(known, pem),
             (None, Some(_)) | (Some(_), None) => false,
         };
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, fetcher)) = known.filter(|(known, _)| is_same(known)) {
-            return Ok(fetcher);
+        if let Some(known) = known.filter(is_same) {
+            return Ok(known.fetcher);
         }
         // Reading the system's certificates blocks.
         let (pem_of, endpoint) = (pem.clone(), endpoint.clone());
@@ -35,7 +42,8 @@ impl CurrentFetcher {
             Fetcher::new(pem, endpoint.clear_text, &endpoint.access, Some(&endpoint.url))
         });
         let fetcher = Arc::new(made.await.map_err(|_| FetchError::Stopped)??);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((pem, Arc::clone(&fetcher)));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(KnownFetcher { pem, fetcher: Arc::clone(&fetcher) });
         Ok(fetcher)
     }
 }
