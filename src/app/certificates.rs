@@ -201,7 +201,7 @@ impl CertificateSet {
         let watch = FileWatch::new(vec![mutual_tls.ca.clone()]);
         let authorities = mutual_tls.load()?;
         let ends = vec![(mutual_tls.ca.clone(), authorities.ends_at())];
-        let tls = ListenerTls::new(served, min_version, Some(authorities))?;
+        let tls = ListenerTls::new(served, min_version, Some(&authorities))?;
         let user = CertificateUser::Clients { mutual_tls: mutual_tls.clone(), tls: Arc::clone(&tls) };
         self.watched.push(WatchedCertificate::new(user, watch, ends));
         Ok(tls)

@@ -88,7 +88,8 @@ pub(crate) fn metadata(
         metadata["introspection_endpoint_auth_methods_supported"] = json!(authentication);
     }
     if methods.contains(&ClientAuthMethod::PrivateKeyJwt) {
-        for endpoint in ["token", "revocation"] {
+        let introspection = endpoints.introspection.as_ref().map(|_| "introspection");
+        for endpoint in ["token", "revocation"].into_iter().chain(introspection) {
             let member = format!("{endpoint}_endpoint_auth_signing_alg_values_supported");
             metadata[member] = Algorithm::ALL.into_iter().map(Algorithm::as_str).collect();
         }
@@ -100,6 +101,9 @@ pub(crate) fn metadata(
         (endpoints.mtls_url(&endpoints.token), endpoints.mtls_url(&endpoints.revocation))
     {
         metadata["mtls_endpoint_aliases"] = json!({ "token_endpoint": token, "revocation_endpoint": revocation });
+        if let Some(introspection) = endpoints.introspection.as_ref().and_then(|path| endpoints.mtls_url(path)) {
+            metadata["mtls_endpoint_aliases"]["introspection_endpoint"] = json!(introspection);
+        }
     }
     if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) {
         metadata["scopes_supported"] = scopes.iter().map(Scope::as_str).collect();

@@ -52,9 +52,9 @@ impl ListenerTls {
     pub(crate) fn new(
         certificates: Vec<Arc<ServedCertificate>>,
         min_version: MinTlsVersion,
-        authorities: Option<ClientAuthorities>,
+        authorities: Option<&ClientAuthorities>,
     ) -> Result<Arc<Self>, rustls::Error> {
-        let config = server_config(&certificates, min_version, authorities.as_ref())?;
+        let config = server_config(&certificates, min_version, authorities)?;
         let current = ArcSwap::from_pointee(config);
         let asks_for_certificates = authorities.is_some();
         Ok(Arc::new(Self { certificates, min_version, asks_for_certificates, current }))

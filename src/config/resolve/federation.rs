@@ -18,6 +18,8 @@ use crate::oauth::subject_pattern::{InvalidSubjectPattern, SubjectPattern};
 pub(super) struct FederatedIssuers {
     /// All external issuers.
     external: Vec<String>,
+    /// Those whose tokens are opaque.
+    introspecting: Vec<String>,
     /// False if a name could not be read. Then an unknown name is not reported.
     complete: bool,
     /// Those that a client names.
@@ -46,7 +48,10 @@ impl FederatedIssuers {
         named.sort_unstable();
         named.dedup();
         let external = issuers.names().map(str::to_owned).collect();
-        Self { external, complete: issuers.complete, named, all_named }
+        let is_opaque = |issuer: &At<RawIssuer>| issuer.value.introspection.is_some();
+        let opaque = issuers.entries.iter().filter(|(_, issuer)| issuer.as_ref().is_ok_and(is_opaque));
+        let introspecting = opaque.map(|(name, _)| name.value.clone()).collect();
+        Self { external, introspecting, complete: issuers.complete, named, all_named }
     }
 
     fn is_named(&self, issuer: &str) -> bool {
@@ -80,6 +85,10 @@ impl Resolver<'_> {
             self.faults.at(name.span, "our own tokens are no credentials: name an issuer of `issuers`");
         } else if issuers.complete && !issuers.external.contains(&name.value) {
             self.unknown("issuer", name, &issuers.external);
+        } else if issuers.introspecting.contains(&name.value) {
+            let message =
+                "the tokens of this issuer are opaque, and have no signature that a credential needs: name another";
+            self.faults.at(name.span, message);
         }
         IssuerName::new(&name.value)
     }
@@ -127,15 +136,25 @@ impl Resolver<'_> {
             let Ok(issuer) = issuer else { continue };
             match (&issuer.value.audiences, issuers.is_named(&name.value)) {
                 (Some(Ok(audiences)), true) => self.warn(Lint::FederatedIssuerWithAudiences, audiences.span, TWO_USES),
-                (None, false) if issuers.all_named && self.needs.includes("oauth.clients") => {
+                (None, false)
+                    if issuer.value.introspection.is_none()
+                        && issuers.all_named
+                        && self.needs.includes("oauth.clients") =>
+                {
                     let message = "this issuer has no effect: list the `audiences` that its tokens have for requests, or name \
                                    it in `federation` of a client";
                     self.faults.at(name.span, message);
                 }
                 (Some(_), _) | (None, _) => {}
             }
-            if issuer.value.audiences.is_none() {
-                self.keys_of_requests(&issuer.value);
+            match (&issuer.value.audiences, &issuer.value.introspection) {
+                (None, Some(introspection)) => {
+                    let message =
+                        "opaque tokens authenticate requests only, and this issuer has no `audiences`: list them";
+                    self.faults.at(introspection.span, message);
+                }
+                (None, None) => self.keys_of_requests(&issuer.value),
+                (Some(_), _) => {}
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::pipeline::routing::pattern::{HostPattern, Segment};
 use crate::pipeline::routing::resource::{ProtectedResources, ResourceIdentifier};
 use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::table::RouteTable;
+use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::fetch::is_loopback;
 use crate::trust::issuer::IssuerSettings;
 use describe::describe;
@@ -44,7 +45,7 @@ impl<'i> TokenIssuers<'i> {
     /// Those whose tokens a rule takes.
     fn of_rule(self, rule: &AccessRule) -> impl Iterator<Item = &'i IssuerSettings> {
         let all = self.own.into_iter().chain(self.external.iter().map(|issuer| &issuer.settings));
-        all.filter(|issuer| rule.takes_issuer(&issuer.name))
+        all.filter(|issuer| rule.takes_issuer(&issuer.name) && issuer.audiences != AcceptedAudiences::FederationOnly)
     }
 
     /// Whether a route takes tokens for this audience.

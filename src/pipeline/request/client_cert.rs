@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName};
 
-use super::connection_cache::ConnectionCache;
+use super::connection_cache::{ConnectionCache, StatedCertificate};
 use super::headers::FieldFault;
 use crate::jose::client_certificate::ClientCertificate;
 
@@ -27,11 +27,11 @@ pub(super) fn stated_certificate(
         (Some(_), Some(_)) => return Err(FieldFault::ClientCertificate),
     };
     let mut last = cache.last_certificate.borrow_mut();
-    if let Some((_, certificate)) = last.as_ref().filter(|(known, _)| **known == *value) {
-        return Ok(Some(Rc::clone(certificate)));
+    if let Some(known) = last.as_ref().filter(|known| *known.text == *value) {
+        return Ok(Some(Rc::clone(&known.certificate)));
     }
     let read = Rc::new(read(value).ok_or(FieldFault::ClientCertificate)?);
-    *last = Some((value.into(), Rc::clone(&read)));
+    *last = Some(StatedCertificate { text: value.into(), certificate: Rc::clone(&read) });
     Ok(Some(read))
 }
 

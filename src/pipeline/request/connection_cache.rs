@@ -20,6 +20,13 @@ pub(crate) struct KnownForwarding {
     pub(crate) fields: Rc<FieldBlock>,
 }
 
+/// A client certificate, and the text of the statement that was read.
+#[derive(Debug)]
+pub(super) struct StatedCertificate {
+    pub(super) text: Box<[u8]>,
+    pub(super) certificate: Rc<ClientCertificate>,
+}
+
 /// The caches of one connection, shared by all its requests.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionCache {
@@ -29,8 +36,8 @@ pub(crate) struct ConnectionCache {
     pub(crate) last_caller: RefCell<Option<(u64, LastToken)>>,
     /// The fields by which upstreams know the connection's own peer, for the host of the last request.
     pub(crate) last_forwarding: RefCell<Option<KnownForwarding>>,
-    /// The client certificate that a proxy stated last, and the text of its statement.
-    pub(super) last_certificate: RefCell<Option<(Box<[u8]>, Rc<ClientCertificate>)>>,
+    /// The client certificate that a proxy stated last.
+    pub(super) last_certificate: RefCell<Option<StatedCertificate>>,
     /// `X-Forwarded-Prefix` of the last request whose route removes a prefix.
     last_prefix: RefCell<Option<Rc<FieldBlock>>>,
     /// Upstream connections that carry the identity of this connection's client.

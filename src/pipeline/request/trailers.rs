@@ -82,6 +82,7 @@ fn never_trails(name: &str) -> bool {
                 | "content-type"
                 | "cookie"
                 | "date"
+                | "dpop"
                 | "expect"
                 | "expires"
                 | "host"
