@@ -23,6 +23,7 @@ oauth:
   issuer: https://localhost:8443
   audiences: [https://api.example.com]
   signing_keys: {algorithm: ES256}
+  token_endpoint: {rate_limits: []}
   clients:
     app: {secrets: [{value: correct horse battery staple}], scopes: [read:data]}
     strict: {secrets: [{value: correct horse battery staple}], scopes: [read:data], bound: dpop}

@@ -147,11 +147,14 @@ async fn a_connection_is_not_used_again_while_an_upload_is_left_over() {
 
 #[tokio::test]
 async fn an_idle_connection_closed_by_the_upstream_costs_no_request() {
+    const UPLOAD: &str = "not to be sent twice";
     let closed = Signal::default();
     let has_closed = closed.clone();
     let upstream = RawUpstream::start(move |mut wire, _| {
         let closed = closed.clone();
         Box::pin(async move {
+            // A reset because of an unread body could overtake the answer.
+            wire.take(UPLOAD.len()).await;
             wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
             drop(wire);
             closed.give();
@@ -161,7 +164,7 @@ async fn an_idle_connection_closed_by_the_upstream_costs_no_request() {
     let gateway = Gateway::open(upstream.address, "");
     let mut connection = Client::new(&gateway).connect().await;
     for _ in 0..50 {
-        let posted = connection.send(with_body(request("POST", "/x"), "not to be sent twice")).await;
+        let posted = connection.send(with_body(request("POST", "/x"), UPLOAD)).await;
         assert_eq!((posted.status, &posted.body[..]), (200, &b"ok"[..]));
         has_closed.wait().await;
     }

@@ -9,6 +9,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
 use crate::oauth::identity::Identity;
+use crate::oauth::observer::Unobserved;
 use crate::oauth::scope::ScopeSet;
 use crate::trust::failed_check::TokenError;
 
