@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Instructions per request, counted by valgrind: the same on any machine, so that two commits can be compared.
 
-    bench/instructions.py                                  HTTP/1.1, HTTP/2, HTTP/1.1 without policy, HTTP/1.1 with new tokens
+    bench/instructions.py                                  HTTP/1.1, HTTP/2, HTTP/1.1 without policy, with new tokens, with DPoP
     bench/instructions.py --only http1 --functions 40      also the functions with the most instructions
     bench/instructions.py --against ../before/target/dist/portcullis
     bench/instructions.py --calls                          system calls per request instead
@@ -23,6 +23,7 @@ import tempfile
 
 from lib import tokens
 from lib.load import wrk
+from lib.proofs import ProofKey, bound_token, with_proofs
 from lib.testbed import LOAD_CORE, PORTCULLIS, Testbed, progress, require
 
 WARM_UP = 500
@@ -33,6 +34,8 @@ SCENARIOS = {
     "http1-off": ("bare", ["--h1", "-c1", "-m1"]),
     # Tokens that the gateway has not seen before.
     "http1-miss": ("full", None),
+    # One token, and a DPoP proof for each request.
+    "http1-dpop": ("full", None),
 }
 
 # A function belongs to the group whose pattern comes first in its name.
@@ -83,7 +86,7 @@ def measure(binary, name, options):
         process, port = under_callgrind(testbed, policy, options.calls)
         progress(f"{name}: warming up")
         ask(port, SCENARIOS["http1"][1], token, WARM_UP)
-        new = tokens.once_each(testbed, tokens.tokens_file(testbed, "fresh", testbed.sign(requests))) if load is None else None
+        new = scripted(testbed, name, requests) if load is None else None
         control(process, "--zero")
         progress(f"{name}: {requests} requests")
         start = os.path.getsize(testbed.path("calls")) if options.calls else 0
@@ -97,6 +100,14 @@ def measure(binary, name, options):
     finally:
         testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def scripted(testbed, name, requests):
+    """A script for wrk: requests that are all different."""
+    if name == "http1-miss":
+        return tokens.once_each(testbed, tokens.tokens_file(testbed, "fresh", testbed.sign(requests)))
+    key = ProofKey()
+    return with_proofs(testbed, key, bound_token(testbed, {"jkt": key.thumbprint()}), requests)
 
 
 def under_callgrind(testbed, policy, calls):

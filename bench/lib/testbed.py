@@ -121,7 +121,8 @@ class Testbed:
 {extra}"""
         return self.gateway(port, folder, routes, **more)
 
-    def gateway(self, port, folder, routes, clients="", issuers="", algorithm="RS256", keys="keys", workers=1, cores=SERVER_CORE):
+    def gateway(self, port, folder, routes, clients="", issuers="", algorithm="RS256", keys="keys", workers=1, cores=SERVER_CORE, client_ca=None):
+        client_auth = f", client_auth: {{mode: optional, ca: {client_ca}}}" if client_ca else ""
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, "gateway.yaml"), "w") as file:
             file.write(f"""
@@ -129,7 +130,7 @@ version: 1
 workers: {workers}
 listeners:
   - address: 127.0.0.1:{port}
-    tls: {{certificates: [{{cert: {self.crt}, key: {self.key}}}]}}
+    tls: {{certificates: [{{cert: {self.crt}, key: {self.key}}}]{client_auth}}}
 limits: {{connections_per_address: unlimited}}
 allow_literal_secrets: true
 oauth:
