@@ -7,7 +7,7 @@
 pub(crate) mod callers;
 pub(crate) mod explainer;
 pub(crate) mod kept_facts;
-mod proofs;
+pub(crate) mod proofs;
 pub(crate) mod requests;
 mod signer;
 pub(crate) mod walk;
