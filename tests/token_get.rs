@@ -2,6 +2,7 @@
 //! to do; no secret in an argument.
 
 mod hints;
+mod platform;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

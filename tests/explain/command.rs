@@ -185,18 +185,17 @@ fn a_bound_token_needs_its_proof_or_is_said_to_have_it() {
     let (issuer, client) = (Key::new("k1", "ES256"), Key::new("c1", "ES256"));
     let entry = "issuers: {corp: {issuer: 'https://id.example.com', audiences: [a]";
     let local = format!("{entry}, jwks: {{keys: [{}]}}}}}}", issuer.jwk());
-    let token = |cnf: Value| {
-        issuer.sign(&json!({
+    let token = |key: &Key, way: &str| {
+        key.sign(&json!({
             "iss": "https://id.example.com", "aud": "a", "sub": "anna", "scope": "read:data", "exp": 4_000_000_000_u64,
-            "cnf": cnf,
+            "cnf": { way: thumbprint(&client) },
         }))
     };
-    let by_key = token(json!({ "jkt": thumbprint(&client) }));
-    let by_certificate = token(json!({ "x5t#S256": thumbprint(&client) }));
+    let (by_key, by_certificate) = (token(&issuer, "jkt"), token(&issuer, "x5t#S256"));
     let url = "https://localhost/items/1/2";
     let proof = format!("DPoP: {}", Proof::new(&client, "GET", url).of(&by_key).sign());
     let foreign = format!("DPoP: {}", Proof::new(&issuer, "GET", url).of(&by_key).sign());
-    let other = Key::new("k1", "ES256").sign(&json!({ "iss": "https://id.example.com", "aud": "a", "cnf": {"jkt": thumbprint(&client)} }));
+    let other = token(&Key::new("k1", "ES256"), "jkt");
     let (assumed, connection) = ("a DPoP proof is assumed", "a connection with the certificate");
     for (sections, token, fields, code, reason, signature, remark) in [
         (&local, &by_key, None, 0, None, "passed", assumed),
@@ -210,7 +209,7 @@ fn a_bound_token_needs_its_proof_or_is_said_to_have_it() {
         let folder = world(sections);
         let mut command = program(&folder);
         command.args(["explain", "GET", url, "--token-file", "-", "--format", "json"]);
-        fields.into_iter().for_each(|field| drop(command.args(["-H", field])));
+        command.args(fields.into_iter().flat_map(|field| ["-H", field]));
         let said = run_with(&mut command, token);
         let printed: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
         assert_eq!((said.code, printed["reason"].as_str()), (Some(code), reason), "{printed:#}");

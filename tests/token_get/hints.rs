@@ -9,7 +9,7 @@ use crate::support::command::{run, run_with};
 use crate::support::gateway::{folder, program};
 use crate::support::{Client, authority::Authority};
 
-const NONCES: &str = "    bound: {secrets: [{value: correct-horse-1}], bound: dpop, scopes: [read:data]}\n  dpop: {nonce: true}";
+const NONCES: &str = "    bound: {secrets: [{value: correct-horse-battery-1}], bound: dpop, scopes: [read:data]}\n  dpop: {nonce: true}";
 
 #[tokio::test]
 async fn a_printed_proof_has_the_nonce_that_the_gateway_wants() {
@@ -40,7 +40,7 @@ async fn a_printed_proof_has_the_nonce_that_the_gateway_wants() {
 #[tokio::test]
 async fn a_refusal_names_the_option_that_is_missing() {
     let world = World::start(folder(), NONCES).await;
-    let said = world.get_with(&["--issuer", &world.issuer, "--client", "bound"], Some("correct-horse-1"), "");
+    let said = world.get_with(&["--issuer", &world.issuer, "--client", "bound"], Some("correct-horse-battery-1"), "");
     assert!(said.code == Some(1) && said.stderr.contains("give one by --dpop-key"), "{said:?}");
     let (world, key) = with_platform().await;
     for way in [&[][..], &["--grant", "jwt-bearer"]] {

@@ -126,6 +126,30 @@ fn a_caller_with_a_bound_token_proves_what_it_has() {
 }
 
 #[test]
+fn a_refusal_for_want_of_a_binding_names_the_one_that_is_wanted() {
+    let tests = "tests:
+  - {allowed: [GET /key, GET /certificate, GET /any]}
+  - {as: {client: billing}, allowed: [GET /key, GET /certificate, GET /any]}
+";
+    let failures = failures_in(&loaded(format!("{FILE}{BOUND}{tests}")));
+    let by_key = "Authorization: DPoP TOKEN, with a proof in the field DPoP";
+    let by_certificate =
+        "Authorization: Bearer TOKEN, or x-access-token: TOKEN, with the client certificate";
+    let parts = [
+        format!("(found no Authorization, wanted {by_key})"),
+        format!("(found no Authorization, wanted {by_certificate})"),
+        format!("(found no Authorization, wanted {by_key}, or {by_certificate})"),
+        "(found a token that is bound to no key, wanted".to_owned(),
+        "(found a token that is bound to no certificate, wanted".to_owned(),
+        "(found a token that is bound to no key and to no certificate, wanted".to_owned(),
+    ];
+    assert_eq!(failures.len(), parts.len());
+    for (failure, part) in failures.iter().zip(parts) {
+        assert!(failure.contains(&part), "{part}: {failure}");
+    }
+}
+
+#[test]
 fn a_handshake_of_websockets_is_decided_by_its_fields() {
     let tests = r#"
   - headers: {Connection: Upgrade, Upgrade: websocket, Sec-WebSocket-Version: "13", Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==}

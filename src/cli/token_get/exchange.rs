@@ -111,13 +111,17 @@ impl TokenExchange {
     }
 }
 
+/// A server may close a connection whose certificate it refuses before its alert is read (RFC 8446 §4.4.2.4).
 fn hint(error: &reqwest::Error, has_certificate: bool) -> &'static str {
     let text = ErrorChain(error).to_string();
-    match (text.contains("fatal alert"), has_certificate) {
-        (true, true) => "; the server may not trust the client's certificate: check `tls.client_auth` of its listener",
-        (true, false) => "; the server may demand a client certificate: give --cert and --cert-key",
-        (false, _) if text.contains("certificate") => "; --ca FILE names the CA of the server",
-        (false, _) => "",
+    let is_alert = text.contains("fatal alert");
+    match has_certificate {
+        true if is_alert || !(error.is_connect() || error.is_timeout()) => {
+            "; the server may not trust the client's certificate: check `tls.client_auth` of its listener"
+        }
+        false if is_alert => "; the server may demand a client certificate: give --cert and --cert-key",
+        true | false if text.contains("certificate") => "; --ca FILE names the CA of the server",
+        true | false => "",
     }
 }
 
