@@ -149,6 +149,11 @@ impl Rehearsal {
         Ok(Self { snapshot: worker.current.get(), worker, signer, clients, runtime })
     }
 
+    /// The result of a check beside the decision of a request.
+    pub(crate) fn check<T>(&self, check: impl Future<Output = T>) -> T {
+        self.runtime.block_on(check)
+    }
+
     /// Decides a request as a gateway with this configuration would.
     pub(crate) fn decide(&self, request: RehearsedRequest, observer: &mut impl Observer) -> RehearsedDecision {
         let RehearsedRequest { mut head, peer, has_body } = request;

@@ -18,9 +18,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use self::asked::AskedRequest;
+use self::asked::{AskedRequest, ExplainedWay};
 use self::caller::{CallerFault, ExplainedCaller};
 use self::request::ExplainedUrl;
+use super::inspect::credential::CredentialInspection;
 use super::terminal::{bad_config, error_text, failed, note};
 use super::{ConfigPath, FINDINGS, Format};
 use crate::app::rehearsal::walk::{Walk, WalkEnd};
@@ -112,6 +113,8 @@ struct Explanation {
     /// Facts that could not be read, checks that were left out for it, and proofs that are assumed.
     remarks: Vec<String>,
     walk: Walk,
+    /// The decision of the token endpoint about a real token of a federated issuer.
+    credential: Option<CredentialInspection>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -184,9 +187,9 @@ impl Explanation {
         };
         let credentials = caller.credentials(config)?;
         let asked = AskedRequest { method: &method, url: &url, from: args.from, fields };
-        let (walk, remarks) = asked.explained(config, credentials)?;
+        let ExplainedWay { walk, remarks, credential } = asked.explained(config, credentials)?;
         let caller = caller.to_string();
-        Ok(Self { method, from: args.from, url, caller, remarks, walk })
+        Ok(Self { method, from: args.from, url, caller, remarks, walk, credential })
     }
 
     fn is_refused(&self) -> bool {

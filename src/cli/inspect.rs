@@ -3,7 +3,7 @@
 //! For a refusal it also shows the values that the audit log has, and the smallest change of the configuration that
 //! would accept the token.
 
-mod credential;
+pub(super) mod credential;
 
 use std::net::IpAddr;
 use std::path::Path;

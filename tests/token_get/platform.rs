@@ -88,3 +88,19 @@ async fn a_credential_for_one_use_needs_an_id() {
         assert!(text.contains(part), "{text}");
     }
 }
+
+#[tokio::test]
+async fn explain_compares_a_credential_with_each_entry() {
+    let (world, key) = with_platform().await;
+    let token = platform_token(&world, &key, "system:serviceaccount:prod:app", "gold");
+    let explain = |format: &str| {
+        let mut command = program(&world.gateway.folder);
+        command.args(["explain", "POST", "/auth/oauth/token", "--token-file", "-", "--format", format]);
+        run_with(&mut command, &token).stdout
+    };
+    let said: Value = serde_json::from_str(&explain("json")).unwrap();
+    let credential = &said["credential"];
+    assert_eq!((&credential["client"], &credential["entries"][0]["matches"]), (&json!("pod"), &json!(true)), "{said}");
+    let text = explain("text");
+    assert!(text.contains("as the credential of a client") && text.contains("differs: "), "{text}");
+}

@@ -1,6 +1,7 @@
 //! What a rehearsed request proves: a caller with a token that is bound to the key or to the certificate of the
 //! rehearsal has them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderName;
@@ -15,6 +16,8 @@ use crate::issuer::client_auth::KeptCredentials;
 use crate::jose::token::unverified_claims;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::confirmation::{Confirmation, Thumbprint};
+use crate::pipeline::routing::access::Access;
+use crate::pipeline::routing::route::Route;
 use crate::trust::known_proof::token_digest;
 
 impl Rehearsal {
@@ -60,8 +63,15 @@ impl Rehearsal {
         claims.extend(bound.to_claim().map(|cnf| ("cnf".to_owned(), cnf)));
     }
 
-    /// The `cnf` of a token with every binding that a request with this field can prove.
+    /// The `cnf` of a token with every binding that a request with this field can prove. None where no route demands one.
     pub(super) fn every_binding(&self, field: Option<&HeaderName>) -> Confirmation {
+        let demands = |route: &Arc<Route>| match &route.access {
+            Access::Public => false,
+            Access::Protected(rule) => rule.bound != TokenBinding::None,
+        };
+        if !self.snapshot.routes.routes().iter().any(demands) {
+            return Confirmation::default();
+        }
         Confirmation { key: self.own_key().filter(|_| field.is_none()), certificate: self.own_certificate() }
     }
 

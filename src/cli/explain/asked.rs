@@ -9,6 +9,8 @@ use crate::app::rehearsal::Rehearsal;
 use crate::app::rehearsal::requests::RequestText;
 use crate::app::rehearsal::walk::{Walk, WalkEnd};
 use crate::audit::reason::Reason;
+use crate::cli::inspect::credential::CredentialInspection;
+use crate::clock;
 use crate::config::types::Config;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::observer::{Observation, Outcome, Room};
@@ -21,17 +23,27 @@ pub(super) struct AskedRequest<'a> {
     pub(super) fields: Vec<(String, String)>,
 }
 
+/// The way of a request, and what is to be said about it.
+pub(super) struct ExplainedWay {
+    pub(super) walk: Walk,
+    pub(super) remarks: Vec<String>,
+    /// For a real token of an issuer that an entry of `federation` names.
+    pub(super) credential: Option<CredentialInspection>,
+}
+
 const DPOP: &str = "dpop";
 
 impl AskedRequest<'_> {
-    /// The way of the request, and what is to be said about it.
     pub(super) fn explained(
         &self,
         config: &Config,
         mut credentials: Credentials<'_>,
-    ) -> Result<(Walk, Vec<String>), ExplainError> {
+    ) -> Result<ExplainedWay, ExplainError> {
         let rehearsal = Rehearsal::with(config, &credentials.facts)?;
         let presented = credentials.presented(&rehearsal)?;
+        let credential = presented.real_token().and_then(|token| {
+            rehearsal.check(CredentialInspection::of(&rehearsal.snapshot, token, clock::now()))
+        });
         let mut walk = self.walk(&rehearsal, &presented);
         let mut remarks = std::mem::take(&mut credentials.facts.remarks);
         let has_proof = self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(DPOP));
@@ -55,7 +67,7 @@ impl AskedRequest<'_> {
         if presented.bound.certificate.is_some() && self.url.is_https {
             remarks.push("a connection with the certificate that the token is bound to is assumed".to_owned());
         }
-        Ok((walk, remarks))
+        Ok(ExplainedWay { walk, remarks, credential })
     }
 
     /// The way of the same request with a proof. Its token was found good, and is made again for a key of the rehearsal.

@@ -42,6 +42,15 @@ pub(super) struct PresentedToken {
     pub(super) not_checked: Option<String>,
     /// What a real token is bound to. A made one has its proofs.
     pub(super) bound: Confirmation,
+    is_real: bool,
+}
+
+impl PresentedToken {
+    /// The token of `--token-file`, perhaps signed again.
+    pub(super) fn real_token(&self) -> Option<&str> {
+        let (_, value) = self.field.as_ref().filter(|_| self.is_real)?;
+        value.rsplit(' ').next()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +134,7 @@ impl Credentials<'_> {
             (ExplainedCaller::Static { name }, _) => {
                 let (name, value) = rehearsal.static_token(name)?;
                 let field = Some((name.to_string(), value));
-                return Ok(PresentedToken { field, not_checked: None, bound: Confirmation::default() });
+                return Ok(PresentedToken { field, not_checked: None, bound: Confirmation::default(), is_real: false });
             }
             (ExplainedCaller::Client { id, scopes }, _) => token = Some(rehearsal.token_of_client(id, scopes)?),
             (ExplainedCaller::Issuer { name, .. }, _) => token = Some(rehearsal.token_of_issuer(name, &self.claims)?),
@@ -140,7 +149,7 @@ impl Credentials<'_> {
         }
         let field = token.map(|token| rehearsal.field_of(&token));
         let bound = self.token.as_deref().map(confirmation_of).unwrap_or_default();
-        Ok(PresentedToken { field, not_checked, bound })
+        Ok(PresentedToken { field, not_checked, bound, is_real: self.token.is_some() })
     }
 }
 

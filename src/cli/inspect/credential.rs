@@ -18,7 +18,7 @@ use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
 use crate::trust::platform_credential::{CredentialExpectations, PlatformCredential};
 
 /// The decision of the token endpoint about a token of a federated issuer.
-pub(super) struct CredentialInspection {
+pub(in crate::cli) struct CredentialInspection {
     verified: Result<PlatformCredential, Refusal>,
     entries: Vec<ComparedEntry>,
 }
@@ -34,7 +34,7 @@ struct ComparedEntry {
 
 impl CredentialInspection {
     /// `None` if the token is of no issuer that an entry of `federation` names.
-    pub(super) async fn of(snapshot: &Snapshot, token: &str, now: UnixTime) -> Option<Self> {
+    pub(in crate::cli) async fn of(snapshot: &Snapshot, token: &str, now: UnixTime) -> Option<Self> {
         let server = &snapshot.oauth.as_ref()?.server;
         let token = Unverified::parse(token).ok()?;
         let names = |issuer: &IssuerName| identities(server).any(|(_, identity)| identity.issuer == *issuer);
@@ -63,11 +63,11 @@ impl CredentialInspection {
         }
     }
 
-    pub(super) fn is_good(&self) -> bool {
+    pub(in crate::cli) fn is_good(&self) -> bool {
         self.verified.is_ok() && self.client().is_ok()
     }
 
-    pub(super) fn print_text(&self) {
+    pub(in crate::cli) fn print_text(&self) {
         out(styled(BOLD, "\nas the credential of a client"));
         let credential = match &self.verified {
             Ok(credential) => credential,
@@ -94,7 +94,7 @@ impl CredentialInspection {
         }
     }
 
-    pub(super) fn as_json(&self) -> Value {
+    pub(in crate::cli) fn as_json(&self) -> Value {
         let credential = match &self.verified {
             Ok(credential) => credential,
             Err(Refusal { reason, text, values, .. }) => {
