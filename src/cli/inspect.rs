@@ -183,7 +183,8 @@ fn print_text(token: &str, inspection: &Inspection) {
     times(&parts).into_iter().for_each(|(name, time)| out(format_args!("  {name}  {}", styled(DIM, time))));
     if let (Some(issuer), Some(credential)) = (&inspection.federated, &inspection.credential) {
         credential.print_text();
-        let text = format!("tokens of issuer `{}`, which has no `audiences`, never authenticate a request", issuer.as_str());
+        let text =
+            format!("tokens of issuer `{}`, which has no `audiences`, never authenticate a request", issuer.as_str());
         return out(format_args!("\n{}  {text}", styled(BOLD, "for federation only")));
     }
     print_decisions(inspection);
@@ -312,7 +313,8 @@ impl Refused {
     }
 }
 
-/// Header and claims as far as they can be decoded, verified or not. The claims of an opaque token are its issuer's answer.
+/// Header and claims as far as they can be decoded, verified or not. The claims of an opaque token are its issuer's
+/// answer.
 fn parts(token: &str, answer: Option<&Map<String, Value>>) -> Vec<(String, Value)> {
     if let Some(answer) = answer {
         return vec![("claims".to_owned(), Value::Object(answer.clone()))];

@@ -127,8 +127,8 @@ async fn fetch_and_print(args: &TokenGetArgs) -> Result<ExitCode, ExitCode> {
     print_answer(&answer, &place.token_endpoint, &printed, sent)
 }
 
-/// Asks again once if the endpoint wants its nonce in the proof (RFC 9449 §8). Every request has new proofs. The answer
-/// has the last nonce.
+/// Asks again once if the endpoint wants its nonce in the proof (RFC 9449 §8). Every request has new proofs. The
+/// answer has the last nonce.
 async fn ask(
     args: &TokenGetArgs,
     (proof, dpop): (&ClientProof, Option<&SigningKey>),

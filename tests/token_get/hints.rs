@@ -9,7 +9,8 @@ use crate::support::command::{run, run_with};
 use crate::support::gateway::{folder, program};
 use crate::support::{Client, authority::Authority};
 
-const NONCES: &str = "    bound: {secrets: [{value: correct-horse-battery-1}], bound: dpop, scopes: [read:data]}\n  dpop: {nonce: true}";
+const NONCES: &str =
+    "    bound: {secrets: [{value: correct-horse-battery-1}], bound: dpop, scopes: [read:data]}\n  dpop: {nonce: true}";
 
 #[tokio::test]
 async fn a_printed_proof_has_the_nonce_that_the_gateway_wants() {
@@ -80,7 +81,8 @@ async fn a_file_that_cannot_be_used_is_named_with_the_cause() {
     let mutual = ["--cert", "mutual.crt", "--cert-key", "mutual.key"];
     let said = asked(&[&["--ca", "text"], &mutual[..]].concat());
     assert!(said.code == Some(2) && said.stderr.contains("cannot use text: it holds no certificate"), "{said:?}");
-    let said = asked(&[&trusted[..], &mutual, &["--header", "--dpop-key", "mutual.key", "--dpop-for", "GET", "/x"]].concat());
+    let said =
+        asked(&[&trusted[..], &mutual, &["--header", "--dpop-key", "mutual.key", "--dpop-for", "GET", "/x"]].concat());
     assert!(said.code == Some(2) && said.stderr.contains("needs the whole URL of the request"), "{said:?}");
 }
 

@@ -105,8 +105,7 @@ fn a_caller_with_a_bound_token_proves_what_it_has() {
         ("only", "certificates: [{san_dns: only.example.com}]".to_owned()),
         ("both", "certificates: [{san_dns: both.example.com}], bound: dpop".to_owned()),
     ];
-    let entries: String =
-        clients.iter().map(|(id, rest)| format!("    {id}: {{scopes: [read], {rest}}}\n")).collect();
+    let entries: String = clients.iter().map(|(id, rest)| format!("    {id}: {{scopes: [read], {rest}}}\n")).collect();
     let file = FILE.replace("  clients:\n", &format!("  clients:\n{entries}"));
     let tests = r#"tests:
   - {as: {client: key}, allowed: [GET /key, GET /any], refused: {GET /certificate: not_bound}}
@@ -133,8 +132,7 @@ fn a_refusal_for_want_of_a_binding_names_the_one_that_is_wanted() {
 ";
     let failures = failures_in(&loaded(format!("{FILE}{BOUND}{tests}")));
     let by_key = "Authorization: DPoP TOKEN, with a proof in the field DPoP";
-    let by_certificate =
-        "Authorization: Bearer TOKEN, or x-access-token: TOKEN, with the client certificate";
+    let by_certificate = "Authorization: Bearer TOKEN, or x-access-token: TOKEN, with the client certificate";
     let parts = [
         format!("(found no Authorization, wanted {by_key})"),
         format!("(found no Authorization, wanted {by_certificate})"),

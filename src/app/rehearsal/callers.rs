@@ -103,8 +103,8 @@ impl Rehearsal {
         (AUTHORIZATION.to_string(), format!("{scheme} {token}"))
     }
 
-    /// A token of an external issuer for a caller that is known by these alone. `claims` has its subject and client. What
-    /// it was bound to is not known: it has every binding.
+    /// A token of an external issuer for a caller that is known by these alone. `claims` has its subject and client.
+    /// What it was bound to is not known: it has every binding.
     pub(crate) fn token_with_scopes(
         &self,
         name: &str,

@@ -21,8 +21,8 @@ use crate::pipeline::routing::route::Route;
 use crate::trust::known_proof::token_digest;
 
 impl Rehearsal {
-    /// Reads a request. A token that is bound to the key of the rehearsal gets a good proof, unless there is a proof, and
-    /// one that is bound to its certificate comes from a client that has presented it.
+    /// Reads a request. A token that is bound to the key of the rehearsal gets a good proof, unless there is a proof.
+    /// One that is bound to its certificate comes from a client that has presented it.
     pub(crate) fn read(&self, text: &RequestText<'_>) -> Result<RehearsedRequest, WireFault> {
         let (limits, trusted) = (&self.snapshot.limits, &self.snapshot.trusted_proxies);
         let proof = self.proof(text).map(|proof| ("dpop".to_owned(), proof));
@@ -63,7 +63,8 @@ impl Rehearsal {
         claims.extend(bound.to_claim().map(|cnf| ("cnf".to_owned(), cnf)));
     }
 
-    /// The `cnf` of a token with every binding that a request with this field can prove. None where no route demands one.
+    /// The `cnf` of a token with every binding that a request with this field can prove. None where no route demands
+    /// one.
     pub(super) fn every_binding(&self, field: Option<&HeaderName>) -> Confirmation {
         let demands = |route: &Arc<Route>| match &route.access {
             Access::Public => false,

@@ -41,9 +41,9 @@ impl AskedRequest<'_> {
     ) -> Result<ExplainedWay, ExplainError> {
         let rehearsal = Rehearsal::with(config, &credentials.facts)?;
         let presented = credentials.presented(&rehearsal)?;
-        let credential = presented.real_token().and_then(|token| {
-            rehearsal.check(CredentialInspection::of(&rehearsal.snapshot, token, clock::now()))
-        });
+        let credential = presented
+            .real_token()
+            .and_then(|token| rehearsal.check(CredentialInspection::of(&rehearsal.snapshot, token, clock::now())));
         let mut walk = self.walk(&rehearsal, &presented);
         let mut remarks = std::mem::take(&mut credentials.facts.remarks);
         let has_proof = self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(DPOP));
@@ -61,7 +61,8 @@ impl AskedRequest<'_> {
             (walk, is_key_assumed) = (with_proof, true);
         }
         if presented.bound.key.is_some() && is_key_assumed {
-            let given = if has_proof { "the given proof is not checked" } else { "-H \"DPoP: …\" gives one to check" };
+            let given =
+                if has_proof { "the given proof is not checked" } else { "-H \"DPoP: …\" gives one to check" };
             remarks.push(format!("a DPoP proof is assumed, as the token is bound to a key; {given}"));
         }
         if presented.bound.certificate.is_some() && self.url.is_https {

@@ -86,7 +86,9 @@ impl CredentialInspection {
         }
         for ComparedEntry { client, subject, difference, once } in &self.entries {
             let result = match difference {
-                None if *once => styled(GOOD, "matches, if its `jti` was not used before (`once`): that is not checked"),
+                None if *once => {
+                    styled(GOOD, "matches, if its `jti` was not used before (`once`): that is not checked")
+                }
                 None => styled(GOOD, "matches"),
                 Some(values) => styled(DIM, format_args!("differs: {}", shown(&values.to_string()))),
             };

@@ -43,9 +43,7 @@ impl ProvenUse {
     pub(super) fn of(values: &[String]) -> Result<Option<Self>, ExitCode> {
         let [method, url] = values else { return Ok(None) };
         match Url::parse(url) {
-            Ok(parsed) if parsed.has_host() => {
-                Ok(Some(Self { method: method.clone(), url: url.clone(), parsed }))
-            }
+            Ok(parsed) if parsed.has_host() => Ok(Some(Self { method: method.clone(), url: url.clone(), parsed })),
             Ok(_) | Err(_) => {
                 let url = url.escape_debug();
                 Err(error_text(format_args!(

@@ -40,7 +40,10 @@ impl TlsIdentity {
     fn read(certificate: &Path, key: &Path) -> Result<Self, ExitCode> {
         let mut whole = read(certificate)?;
         if !pem::parse_many(&whole).is_ok_and(|pems| pems.iter().any(|pem| pem.tag() == "CERTIFICATE")) {
-            return Err(error_text(format_args!("cannot use {}: it holds no certificate in PEM", certificate.display())));
+            return Err(error_text(format_args!(
+                "cannot use {}: it holds no certificate in PEM",
+                certificate.display()
+            )));
         }
         let of_key = Zeroizing::new(read(key)?);
         if let Err(fault) = private_key(&of_key) {

@@ -92,7 +92,11 @@ impl TokenExchange {
         }
         let lost = |error: reqwest::Error| {
             let error = error.without_url();
-            error_text(format_args!("no answer from {url}: {}{}", ErrorChain(&error), hint(&error, self.has_certificate)))
+            error_text(format_args!(
+                "no answer from {url}: {}{}",
+                ErrorChain(&error),
+                hint(&error, self.has_certificate)
+            ))
         };
         let mut response = request.header(ACCEPT, "application/json").send().await.map_err(lost)?;
         let mut body = Vec::new();

@@ -36,8 +36,8 @@ impl Trust {
         self.introspecting(token, expected).is_some_and(|(_, introspection)| !introspection.knows(token))
     }
 
-    /// The members of its issuer's answer about an opaque token, for an operator. `None`: no issuer is asked about it, or
-    /// none calls it active.
+    /// The members of its issuer's answer about an opaque token, for an operator. `None`: no issuer is asked about it,
+    /// or it is not active.
     pub(crate) async fn answer_about(&self, token: &str) -> Option<Map<String, Value>> {
         let (_, introspection) = self.introspecting(token, Expectations::any_route()).filter(|_| !is_jwt(token))?;
         match &*introspection.ask(token).await.ok()? {
