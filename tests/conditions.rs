@@ -172,12 +172,18 @@ fn a_new_condition_with_a_laxer_rule_is_wider() {
 fn explain_names_the_fields_and_the_lost_routes() {
     let folder = folder();
     fs::write(folder.join("gateway.yaml"), config("127.0.0.1:9".parse().unwrap(), &ROUTES, "")).unwrap();
-    let mut command = program(&folder);
-    command.args(["explain", "POST", "/mcp", "--header", "Mcp-Method: tools/list", "--format", "json"]);
-    let said = run(command.args(["--client", "app"]));
+    let explained = |fields: &[&str]| {
+        let mut command = program(&folder);
+        command.args(["explain", "POST", "/mcp", "--format", "json", "--client", "app"]);
+        let said = run(command.args(fields.iter().flat_map(|field| ["--header", field])));
+        serde_json::from_str::<Value>(&said.stdout).unwrap_or_else(|_| panic!("{said:?}")).to_string()
+    };
+    let text = explained(&["Mcp-Method: tools/list"]);
+    let repeated = explained(&["Mcp-Method: tools/list", "Mcp-Method: tools/call"]);
+    assert!(repeated.contains("(the rule repeated_field)"), "{repeated}");
+    let other = explained(&["Mcp-Method: tools/call", "Mcp-Name: read"]);
+    assert!(other.contains("it has fewer conditions") && !other.contains("less specific"), "{other}");
     fs::remove_dir_all(folder).unwrap();
-    let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
-    let text = report.to_string();
     assert!(text.contains("field mcp-method") && text.contains("tools/list"), "{text}");
     assert!(text.contains("it is for requests with mcp-method=tools/call, and this does not hold"), "{text}");
 }

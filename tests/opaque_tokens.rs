@@ -264,3 +264,27 @@ async fn an_address_that_guesses_is_limited() {
     let unknown = connection.send(with_header(request("GET", "/public"), "authorization", "Bearer x")).await;
     assert_eq!(unknown.status, 200);
 }
+
+#[tokio::test]
+async fn inspect_shows_the_answer_and_what_to_do_without_an_audience() {
+    let world = World::start().await;
+    let inspected = |token: &str| {
+        let said = run_with(program(&world.gateway.folder).args(["token", "inspect", "--format", "json"]), token);
+        serde_json::from_str::<Value>(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"))
+    };
+    world.introspector.knows("opaque-good", &json!({"department": "sales"}));
+    let said = inspected("opaque-good");
+    assert_eq!((&said["good"], &said["claims"]["department"]), (&json!(true), &json!("sales")), "{said}");
+    assert_eq!(said["header"], Value::Null, "{said}");
+    world.introspector.knows("opaque-mute", &json!({"aud": null, "client_id": null}));
+    let said = inspected("opaque-mute");
+    assert_eq!((&said["reason"], &said["claims"]["sub"]), (&json!("missing_claim"), &json!("someone")), "{said}");
+    let why = said["no_change"].as_str().unwrap_or_else(|| panic!("{said}"));
+    for part in ["audience mapper", "`audience_claim`", "`audiences: unlimited`"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    world.introspector.knows("opaque-client", &json!({"aud": null}));
+    let said = inspected("opaque-client");
+    let advice = format!("{}{}", said["change"], said["no_change"]);
+    assert!(advice.contains("audience_claim") && !advice.contains("spiffe"), "{said}");
+}

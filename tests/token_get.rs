@@ -1,6 +1,9 @@
 //! `portcullis token get`: a token by each way, alone on standard output; a refusal with the endpoint's words and what
 //! to do; no secret in an argument.
 
+mod hints;
+mod platform;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -306,7 +309,10 @@ async fn a_certificate_gets_a_token_that_is_bound_to_it() {
     let line = format!("bound to the certificate {thumbprint}: every request needs a connection with it");
     assert!(said.code == Some(0) && said.stdout.contains(&line), "{said:?}");
     let said = world.get_with(&[&arguments[..], &["clients.crt"]].concat(), None, "");
-    assert!(said.code == Some(2) && said.stderr.contains("no certificate in PEM and its private key"), "{said:?}");
+    assert!(
+        said.code == Some(2) && said.stderr.contains("cannot use clients.crt: it holds a public key or a certificate"),
+        "{said:?}"
+    );
 }
 
 /// A gateway with clients of a platform, and the key that signs the platform's tokens.

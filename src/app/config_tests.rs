@@ -6,8 +6,6 @@
 pub(crate) mod coverage;
 pub(crate) mod outcome;
 
-use http::header::AUTHORIZATION;
-
 use self::coverage::TestCoverage;
 use self::outcome::{ActualDecision, TestOutcome, TestedRequest};
 use super::rehearsal::callers::NoCaller;
@@ -94,7 +92,6 @@ fn fields(rehearsal: &Rehearsal, test: &ConfigTest, caller: &TestCaller) -> Resu
 
 /// The token of a caller, and the field that it comes in.
 fn credentials(rehearsal: &Rehearsal, caller: &TestCaller) -> Result<Option<(String, String)>, NoCaller> {
-    let bearer = |token: &str| (AUTHORIZATION.as_str().to_owned(), format!("Bearer {token}"));
     match caller {
         TestCaller::Anonymous => Ok(None),
         TestCaller::Client { id, scopes } => {
@@ -110,7 +107,8 @@ fn credentials(rehearsal: &Rehearsal, caller: &TestCaller) -> Result<Option<(Str
             let issuers = rehearsal.snapshot.trust.issuers().iter();
             let mut fields = issuers.filter(|known| known.settings.name.as_str() == issuer);
             let field = fields.find_map(|known| known.settings.token_field.as_ref());
-            Ok(Some(field.map_or_else(|| bearer(&token), |field| (field.as_str().to_owned(), token.clone()))))
+            let in_field = field.map(|field| (field.as_str().to_owned(), token.clone()));
+            Ok(Some(in_field.unwrap_or_else(|| rehearsal.authorization(&token))))
         }
     }
 }

@@ -7,7 +7,7 @@
 pub(crate) mod callers;
 pub(crate) mod explainer;
 pub(crate) mod kept_facts;
-mod proofs;
+pub(crate) mod proofs;
 pub(crate) mod requests;
 mod signer;
 pub(crate) mod walk;
@@ -147,6 +147,11 @@ impl Rehearsal {
             worker(&published)
         };
         Ok(Self { snapshot: worker.current.get(), worker, signer, clients, runtime })
+    }
+
+    /// The result of a check beside the decision of a request.
+    pub(crate) fn check<T>(&self, check: impl Future<Output = T>) -> T {
+        self.runtime.block_on(check)
     }
 
     /// Decides a request as a gateway with this configuration would.

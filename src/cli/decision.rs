@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Map, Value};
 
 use super::refusal::{Cause, Refusal};
 use crate::clock::UnixTime;
@@ -28,6 +29,8 @@ pub(super) struct TokenRequest<'t> {
     pub(super) field: Option<HeaderName>,
     pub(super) from: Option<IpAddr>,
     pub(super) now: UnixTime,
+    /// What its issuer says about an opaque token.
+    pub(super) answer: Option<Map<String, Value>>,
 }
 
 impl TokenRequest<'_> {

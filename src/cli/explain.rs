@@ -3,6 +3,7 @@
 //! The request is decided by the gateway's own functions, in a gateway that opens no connection: see
 //! [`crate::app::rehearsal`].
 
+mod asked;
 mod caller;
 mod json;
 mod past;
@@ -17,18 +18,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use self::asked::{AskedRequest, ExplainedWay};
 use self::caller::{CallerFault, ExplainedCaller};
 use self::request::ExplainedUrl;
+use super::inspect::credential::CredentialInspection;
 use super::terminal::{bad_config, error_text, failed, note};
 use super::{ConfigPath, FINDINGS, Format};
-use crate::app::rehearsal::Rehearsal;
-use crate::app::rehearsal::requests::RequestText;
 use crate::app::rehearsal::walk::{Walk, WalkEnd};
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::needs::Needs;
-use crate::oauth::caller::IssuerName;
-use crate::oauth::observer::{Observation, Outcome, Room};
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -111,9 +110,11 @@ struct Explanation {
     url: ExplainedUrl,
     from: IpAddr,
     caller: String,
-    /// Facts that could not be read, and checks that were left out for it.
+    /// Facts that could not be read, checks that were left out for it, and proofs that are assumed.
     remarks: Vec<String>,
     walk: Walk,
+    /// The decision of the token endpoint about a real token of a federated issuer.
+    credential: Option<CredentialInspection>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +123,10 @@ enum ExplainError {
     Url(#[from] request::InvalidUrl),
     #[error("a header field is written `NAME: VALUE`")]
     Field,
-    #[error("a token is never an argument, because other users see the arguments of a process; use --token-file")]
+    #[error(
+        "`Authorization` is never an argument, because other users see the arguments of a process: give a token by \
+         --token-file"
+    )]
     Token,
     #[error(transparent)]
     Caller(#[from] CallerFault),
@@ -172,15 +176,7 @@ impl Explanation {
         // The command line has both, unless a past request is explained.
         let (method, url) = (args.method.clone().unwrap_or_default(), args.url.as_deref().unwrap_or_default());
         let url = ExplainedUrl::parse(url, args.http)?;
-        let mut fields = Vec::new();
-        for field in &args.fields {
-            let (name, value) = field.split_once(':').ok_or(ExplainError::Field)?;
-            let is_bearer = value.trim_start().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"));
-            if is_bearer && name.eq_ignore_ascii_case("authorization") {
-                return Err(ExplainError::Token);
-            }
-            fields.push((name.to_owned(), value.trim().to_owned()));
-        }
+        let fields = given_fields(&args.fields)?;
         let CallerArgs { client, scopes, issuer, claims, static_token, token_file } = &args.caller;
         let caller = match (client, issuer, static_token, token_file) {
             (Some(id), ..) => ExplainedCaller::Client { id, scopes: scopes.as_deref() },
@@ -190,33 +186,10 @@ impl Explanation {
             (None, None, None, None) => ExplainedCaller::None,
         };
         let credentials = caller.credentials(config)?;
-        let rehearsal = Rehearsal::with(config, &credentials.facts)?;
-        let presented = credentials.presented(&rehearsal)?;
-        fields.extend(presented.field);
-        let host = url.host.as_str();
-        let text = RequestText {
-            method: &method,
-            target: &url.target,
-            host,
-            from: args.from,
-            is_https: url.is_https,
-            fields: &fields,
-        };
-        let read = rehearsal.read(&text);
-        let mut walk = match read {
-            Ok(request) => rehearsal.walk(request),
-            Err(fault) => rehearsal.malformed(fault),
-        };
-        let mut remarks = credentials.facts.remarks;
-        if let Some(issuer) = &presented.not_checked {
-            let cause = credentials.facts.lacking.get(&IssuerName::new(issuer));
-            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-            let why = format!("not checked: no keys of issuer `{issuer}` on this machine{cause}");
-            walk.observations.iter_mut().for_each(|observation| mark_not_checked(observation, &why));
-            remarks.push(format!("signature {why}"));
-        }
+        let asked = AskedRequest { method: &method, url: &url, from: args.from, fields };
+        let ExplainedWay { walk, remarks, credential } = asked.explained(config, credentials)?;
         let caller = caller.to_string();
-        Ok(Self { method, from: args.from, url, caller, remarks, walk })
+        Ok(Self { method, from: args.from, url, caller, remarks, walk, credential })
     }
 
     fn is_refused(&self) -> bool {
@@ -224,11 +197,14 @@ impl Explanation {
     }
 }
 
-/// The signature was made for this explanation: it proves nothing.
-fn mark_not_checked(observation: &mut Observation, why: &str) {
-    if observation.room == Room::Authenticate && matches!(observation.subject.as_str(), "key" | "signature") {
-        observation.outcome = Outcome::NotChecked;
-        why.clone_into(&mut observation.values.found);
-        observation.values.wanted.clear();
-    }
+/// The fields of `-H`. None of them may be the caller's credentials, whatever their scheme.
+fn given_fields(written: &[String]) -> Result<Vec<(String, String)>, ExplainError> {
+    let given = |field: &String| {
+        let (name, value) = field.split_once(':').ok_or(ExplainError::Field)?;
+        if name.trim().eq_ignore_ascii_case("authorization") {
+            return Err(ExplainError::Token);
+        }
+        Ok((name.to_owned(), value.trim().to_owned()))
+    };
+    written.iter().map(given).collect()
 }

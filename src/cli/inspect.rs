@@ -3,7 +3,7 @@
 //! For a refusal it also shows the values that the audit log has, and the smallest change of the configuration that
 //! would accept the token.
 
-mod credential;
+pub(super) mod credential;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,7 +13,7 @@ use base64::Engine as _;
 use clap::Args;
 use credential::CredentialInspection;
 use http::HeaderName;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::change::{Change, ChangeSearch, Suggestion};
 use super::decision::TokenRequest;
@@ -31,8 +31,11 @@ use crate::config::needs::Needs;
 use crate::config::types::Config;
 use crate::jose::BASE64URL;
 use crate::jose::numeric_date::NumericDate;
+use crate::oauth::caller::IssuerName;
 use crate::oauth::confirmation::{Confirmation, Thumbprint};
+use crate::pipeline::routing::snapshot::Snapshot;
 use crate::telemetry::error_chain::ErrorChain;
+use crate::trust::claimed_caller::ClaimedIssuer;
 use crate::trust::verify::Verified;
 
 pub(super) const HELP: &str = "\
@@ -70,6 +73,10 @@ struct Inspection {
     grace: Option<Grace>,
     /// For a token of an issuer that an entry of `federation` names.
     credential: Option<CredentialInspection>,
+    /// What its issuer says about an opaque token.
+    answer: Option<Map<String, Value>>,
+    /// The issuer of a refused token, if its tokens are credentials of clients only.
+    federated: Option<IssuerName>,
 }
 
 struct Refused {
@@ -99,8 +106,9 @@ pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let request = TokenRequest { token, field: args.token_header.clone(), from: args.from, now: clock::now() };
-    let inspection = match runtime.block_on(inspect_token(path, config, &request)) {
+    let field = args.token_header.clone();
+    let request = TokenRequest { token, field, from: args.from, now: clock::now(), answer: None };
+    let inspection = match runtime.block_on(inspect_token(path, config, request)) {
         Ok(inspection) => inspection,
         Err(error) => return failed(&error),
     };
@@ -113,11 +121,13 @@ pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
 }
 
 /// Uses the functions and the limits of a request.
-async fn inspect_token(path: &Path, config: Config, request: &TokenRequest<'_>) -> Result<Inspection, StartError> {
+async fn inspect_token(path: &Path, config: Config, mut request: TokenRequest<'_>) -> Result<Inspection, StartError> {
     let (snapshot, failures) = inspection::snapshot(config, request.now).await?;
     for failure in failures {
         note(format_args!("{} {}", styled(WARN, "warning:"), ErrorChain(&failure)));
     }
+    request.answer = Box::pin(snapshot.trust.answer_about(request.token)).await;
+    let request = &request;
     let search = ChangeSearch::new(path, request, &snapshot);
     let explained = async |route, refusal: Refusal| {
         let suggestion = match &search {
@@ -132,7 +142,8 @@ async fn inspect_token(path: &Path, config: Config, request: &TokenRequest<'_>) 
         Ok(verified) => verified,
         Err(refusal) => {
             let verdict = Err(Box::pin(explained(None, refusal)).await);
-            return Ok(Inspection { verdict, routes: Vec::new(), grace: None, credential });
+            let (answer, federated) = (request.answer.clone(), federated_issuer(&snapshot, request.token));
+            return Ok(Inspection { verdict, routes: Vec::new(), grace: None, credential, answer, federated });
         }
     };
     let mut routes = Vec::new();
@@ -146,7 +157,15 @@ async fn inspect_token(path: &Path, config: Config, request: &TokenRequest<'_>) 
         }
     }
     let grace = grace(&verified, request.now);
-    Ok(Inspection { verdict: Ok(verified), routes, grace, credential })
+    let answer = request.answer.clone();
+    Ok(Inspection { verdict: Ok(verified), routes, grace, credential, answer, federated: None })
+}
+
+/// The issuer of the token, if its tokens are credentials of clients only.
+fn federated_issuer(snapshot: &Snapshot, token: &str) -> Option<IssuerName> {
+    let Some(ClaimedIssuer::Configured(name)) = snapshot.trust.claimed_by(token)?.issuer else { return None };
+    let mut settings = snapshot.trust.issuers().iter().map(|issuer| &issuer.settings);
+    settings.find(|settings| settings.name == name && !settings.authenticates_requests()).map(|_| name)
 }
 
 fn grace(verified: &Verified, now: UnixTime) -> Option<Grace> {
@@ -157,15 +176,22 @@ fn grace(verified: &Verified, now: UnixTime) -> Option<Grace> {
 }
 
 fn print_text(token: &str, inspection: &Inspection) {
-    print_token_text(token, inspection);
+    let parts = parts(token, inspection.answer.as_ref());
+    for (name, part) in &parts {
+        out(format_args!("{}\n{part:#}", styled(BOLD, name)));
+    }
+    times(&parts).into_iter().for_each(|(name, time)| out(format_args!("  {name}  {}", styled(DIM, time))));
+    if let (Some(issuer), Some(credential)) = (&inspection.federated, &inspection.credential) {
+        credential.print_text();
+        let text =
+            format!("tokens of issuer `{}`, which has no `audiences`, never authenticate a request", issuer.as_str());
+        return out(format_args!("\n{}  {text}", styled(BOLD, "for federation only")));
+    }
+    print_decisions(inspection);
     inspection.credential.as_ref().into_iter().for_each(CredentialInspection::print_text);
 }
 
-fn print_token_text(token: &str, inspection: &Inspection) {
-    for (name, part) in parts(token) {
-        out(format_args!("{}\n{part:#}", styled(BOLD, name)));
-    }
-    times(token).into_iter().for_each(|(name, time)| out(format_args!("  {name}  {}", styled(DIM, time))));
+fn print_decisions(inspection: &Inspection) {
     let verified = match &inspection.verdict {
         Ok(verified) => verified,
         Err(Refused { refusal, suggestion }) => {
@@ -230,7 +256,7 @@ fn print_suggestion(indent: &str, suggestion: Option<&Suggestion>) {
 }
 
 fn print_json(token: &str, inspection: &Inspection) {
-    let mut printed: Value = parts(token).into_iter().collect();
+    let mut printed: Value = parts(token, inspection.answer.as_ref()).into_iter().collect();
     match &inspection.verdict {
         Ok(verified) => {
             printed["good"] = json!(true);
@@ -287,8 +313,12 @@ impl Refused {
     }
 }
 
-/// Header and claims as far as they can be decoded, verified or not.
-fn parts(token: &str) -> Vec<(String, Value)> {
+/// Header and claims as far as they can be decoded, verified or not. The claims of an opaque token are its issuer's
+/// answer.
+fn parts(token: &str, answer: Option<&Map<String, Value>>) -> Vec<(String, Value)> {
+    if let Some(answer) = answer {
+        return vec![("claims".to_owned(), Value::Object(answer.clone()))];
+    }
     let decoded = token.split('.').take(2).map(|part| {
         let bytes = BASE64URL.decode(part).ok();
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_else(|| json!("(not base64url of JSON)"))
@@ -297,8 +327,9 @@ fn parts(token: &str) -> Vec<(String, Value)> {
 }
 
 /// The claims that are times, readable.
-fn times(token: &str) -> Vec<(&'static str, UnixTime)> {
-    let claims = parts(token).into_iter().nth(1).map(|(_, claims)| claims).unwrap_or_default();
+fn times(parts: &[(String, Value)]) -> Vec<(&'static str, UnixTime)> {
+    let claims = parts.iter().find(|(name, _)| name == "claims").map(|(_, claims)| claims);
+    let claims = claims.unwrap_or(&Value::Null);
     let time = |name: &'static str| {
         let date = NumericDate::parse(&claims[name].to_string())?;
         Some((name, UnixTime::from_seconds(date.rounded_down())))

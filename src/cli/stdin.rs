@@ -44,7 +44,7 @@ pub(super) fn holds_token() -> bool {
 
 pub(super) fn token_in(text: &str) -> &str {
     let text = text.trim();
-    text.strip_prefix("Bearer ").unwrap_or(text)
+    text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("DPoP ")).unwrap_or(text)
 }
 
 fn text_in_pipe() -> Option<String> {

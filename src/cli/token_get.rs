@@ -18,7 +18,7 @@ use super::terminal::{error_text, failed};
 use crate::clock;
 use crate::jose::client_proofs::{ProvenRequest, dpop_proof};
 use crate::jose::signing::SigningKey;
-use answer::{Printed, print_answer};
+use answer::{Printed, ProvenUse, SentProofs, print_answer};
 use credential::ClientProof;
 use exchange::{EndpointAnswer, TokenExchange, TokenForm};
 use place::TokenPlace;
@@ -112,20 +112,23 @@ pub(super) fn get(args: &TokenGetArgs) -> ExitCode {
 }
 
 async fn fetch_and_print(args: &TokenGetArgs) -> Result<ExitCode, ExitCode> {
+    let proven = ProvenUse::of(&args.dpop_for)?;
     let proof = ClientProof::read(args)?;
     let dpop = args.dpop_key.as_deref().map(credential::read_key).transpose()?;
     let exchange = TokenExchange::new(args.ca.as_deref(), proof.tls_identity())?;
     let place = TokenPlace::find(args, &exchange).await?;
     let answer = ask(args, (&proof, dpop.as_ref()), &exchange, &place).await?;
     let printed = match (args.header, args.format) {
-        (true, _) => Printed::Headers { dpop: dpop.as_ref(), request: &args.dpop_for },
+        (true, _) => Printed::Headers { proven: dpop.as_ref().zip(proven.as_ref()) },
         (false, Format::Json) => Printed::Json,
         (false, Format::Text) => Printed::Token,
     };
-    print_answer(&answer, &place.token_endpoint, &printed)
+    let sent = SentProofs { platform_token: args.assertion_file.is_some(), dpop: dpop.is_some() };
+    print_answer(&answer, &place.token_endpoint, &printed, sent)
 }
 
-/// Asks again once if the endpoint wants its nonce in the proof (RFC 9449 §8). Every request has new proofs.
+/// Asks again once if the endpoint wants its nonce in the proof (RFC 9449 §8). Every request has new proofs. The
+/// answer has the last nonce.
 async fn ask(
     args: &TokenGetArgs,
     (proof, dpop): (&ClientProof, Option<&SigningKey>),
@@ -135,7 +138,9 @@ async fn ask(
     let answer = exchange.post(&place.token_endpoint, &form(args, proof, dpop, place, None)?).await?;
     match (&answer.dpop_nonce, dpop) {
         (Some(nonce), Some(_)) if answer.error() == Some("use_dpop_nonce") => {
-            exchange.post(&place.token_endpoint, &form(args, proof, dpop, place, Some(nonce))?).await
+            let form = form(args, proof, dpop, place, Some(nonce))?;
+            let last = exchange.post(&place.token_endpoint, &form).await?;
+            Ok(EndpointAnswer { dpop_nonce: last.dpop_nonce.or(answer.dpop_nonce), ..last })
         }
         _ => Ok(answer),
     }

@@ -59,6 +59,11 @@ impl ClientCertificate {
         whole.is_empty().then_some(read)
     }
 
+    /// A certificate of which nothing else is known.
+    pub(crate) fn with_thumbprint(thumbprint: Thumbprint) -> Self {
+        Self { thumbprint, subject: None, uris: Vec::new(), dns_names: Vec::new(), valid_until: None }
+    }
+
     /// A connection, or the resumption of a session, may outlive the certificate that it began with.
     pub(crate) fn has_ended(&self, now: UnixTime) -> bool {
         self.valid_until.is_some_and(|end| end < now)

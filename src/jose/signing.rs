@@ -58,7 +58,8 @@ impl SigningKey {
                 private.as_der().map_err(fault)?.as_ref().to_vec()
             }
             Scheme::Ec(curve) => ec_pkcs8(curve).map_err(fault)?,
-            Scheme::Ed25519 => Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(fault)?.as_ref().to_vec(),
+            // Version 0: many readers refuse version 1, which has the public key as well.
+            Scheme::Ed25519 => Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).map_err(fault)?.as_ref().to_vec(),
         };
         let pkcs8 = Zeroizing::new(pkcs8);
         Ok((Self::from_pkcs8(algorithm, &pkcs8)?, pkcs8))

@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use super::answer::broken_rule::broken_rule;
 use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
 use super::record::matched::MatchedRule;
@@ -59,8 +60,9 @@ pub(super) fn observed_route(
             let wanted = allow.to_str().unwrap_or_default();
             Observation::checked(Room::Route, "method", false, method.as_str(), wanted)
         }
-        Err(Rejection::Header(fault)) => {
-            let wanted = "fields that can be read in one way";
+        Err(rejection @ Rejection::Header(fault)) => {
+            let rule = broken_rule(rejection).unwrap_or_default();
+            let wanted = format!("fields that can be read in one way (the rule {rule})");
             Observation::checked(Room::Route, "header fields", false, fault.to_string(), wanted)
         }
         Err(_) => Observation::checked(Room::Route, "route", false, "none", "a route for this host and path"),

@@ -232,7 +232,11 @@ impl FailedCheck {
     /// A token without the binding that the route demands.
     pub(crate) fn not_bound(confirmation: Confirmation, bound: TokenBinding) -> Self {
         let found = match (confirmation.key, confirmation.certificate) {
-            (None, None) => "a token that is bound to no key",
+            (None, None) => match bound {
+                TokenBinding::Dpop | TokenBinding::None => "a token that is bound to no key",
+                TokenBinding::Mtls => "a token that is bound to no certificate",
+                TokenBinding::Either => "a token that is bound to no key and to no certificate",
+            },
             (Some(_), None) => "a token that is bound to a DPoP key",
             (None, Some(_)) => "a token that is bound to a client certificate",
             (Some(_), Some(_)) => "a token that is bound to a DPoP key and to a client certificate",

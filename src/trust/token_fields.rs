@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
+use crate::oauth::bound::TokenBinding;
+
 /// The names; none at most gateways. Each consists of letters, digits and `-`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TokenFields(Arc<[HeaderName]>);
@@ -51,6 +53,19 @@ impl TokenFields {
             one.len() == other.len() && one.iter().zip(other).all(is_same)
         };
         !self.contains(name) && self.0.iter().any(is_read_as)
+    }
+
+    /// The credentials that a route wants which demands this binding. A token in a field of its own can have no proof.
+    pub(crate) fn wanted(&self, bound: TokenBinding) -> String {
+        match bound {
+            TokenBinding::None => format!("Authorization: Bearer TOKEN{self}"),
+            TokenBinding::Dpop => "Authorization: DPoP TOKEN, with a proof in the field DPoP".to_owned(),
+            TokenBinding::Mtls => format!("Authorization: Bearer TOKEN{self}, with the client certificate"),
+            TokenBinding::Either => format!(
+                "Authorization: DPoP TOKEN, with a proof in the field DPoP, or Authorization: Bearer TOKEN{self}, with the \
+                 client certificate"
+            ),
+        }
     }
 
     pub(crate) fn remove_from(&self, headers: &mut HeaderMap) {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::support::command::{Finished, run, run_with};
 use crate::support::gateway::{folder, program};
 use crate::support::issuer::Key;
+use crate::support::proof::{Proof, thumbprint};
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway, Upstream};
 
@@ -91,12 +92,6 @@ fn a_refusal_names_the_check_that_failed() {
         (&["GET", "/items/1"][..], "no_token", "credentials", "no Authorization"),
         (&["GET", "/a/../b"], "bad_request", "canonical form", "/a/../b"),
         (&["GET", "/nothing"], "no_route", "route", "none"),
-        (
-            &["POST", "/items/1/2", "-H", "Authorization: Basic x"],
-            "no_token",
-            "credentials",
-            "Authorization of the scheme Basic",
-        ),
         (&["GET", "/far"], "address_not_allowed", "address", "address 127.0.0.1"),
         (&["GET", "/far", "--from", "192.0.2.7", "-H", "Content-Length: x"], "bad_request", "HTTP/1.1", ""),
     ] {
@@ -134,6 +129,8 @@ fn an_unknown_caller_is_an_error_with_a_suggestion() {
         &["GET", "https://u:secret-1@host/"][..],
         &["GET", "items"],
         &["GET", "/items", "-H", "Authorization: Bearer secret-1"],
+        &["GET", "/items", "-H", "authorization: DPoP secret-1"],
+        &["GET", "/items", "-H", "Authorization: secret-1"],
         &["GET", "/items", "-H", "Authorization Bearer secret-1"],
     ] {
         let said = explained(&folder, arguments);
@@ -180,6 +177,46 @@ fn a_token_without_keys_on_this_machine_is_marked() {
         let says_so = said.stderr.contains("signature not checked: no keys of issuer `corp` on this machine");
         assert_eq!(says_so, signature == "not_checked", "{said:?}");
         assert!(!said.stdout.contains(&token), "{said:?}");
+    }
+}
+
+#[test]
+fn a_bound_token_needs_its_proof_or_is_said_to_have_it() {
+    let (issuer, client) = (Key::new("k1", "ES256"), Key::new("c1", "ES256"));
+    let entry = "issuers: {corp: {issuer: 'https://id.example.com', audiences: [a]";
+    let local = format!("{entry}, jwks: {{keys: [{}]}}}}}}", issuer.jwk());
+    let token = |key: &Key, way: &str| {
+        key.sign(&json!({
+            "iss": "https://id.example.com", "aud": "a", "sub": "anna", "scope": "read:data", "exp": 4_000_000_000_u64,
+            "cnf": { way: thumbprint(&client) },
+        }))
+    };
+    let (by_key, by_certificate) = (token(&issuer, "jkt"), token(&issuer, "x5t#S256"));
+    let url = "https://localhost/items/1/2";
+    let proof = format!("DPoP: {}", Proof::new(&client, "GET", url).of(&by_key).sign());
+    let foreign = format!("DPoP: {}", Proof::new(&issuer, "GET", url).of(&by_key).sign());
+    let other = token(&Key::new("k1", "ES256"), "jkt");
+    let (assumed, connection) = ("a DPoP proof is assumed", "a connection with the certificate");
+    for (sections, token, fields, code, reason, signature, remark) in [
+        (&local, &by_key, None, 0, None, "passed", assumed),
+        (&local, &by_key, Some(&proof), 0, None, "passed", ""),
+        (&local, &by_key, Some(&foreign), 1, Some("invalid_proof"), "passed", ""),
+        (&local, &by_certificate, None, 0, None, "passed", connection),
+        (&local, &other, None, 1, Some("bad_signature"), "failed", ""),
+        (&format!("{entry}}}}}"), &by_key, None, 0, None, "not_checked", assumed),
+        (&format!("{entry}}}}}"), &by_key, Some(&foreign), 0, None, "not_checked", "the given proof is not checked"),
+    ] {
+        let folder = world(sections);
+        let mut command = program(&folder);
+        command.args(["explain", "GET", url, "--token-file", "-", "--format", "json"]);
+        command.args(fields.into_iter().flat_map(|field| ["-H", field]));
+        let said = run_with(&mut command, token);
+        let printed: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        assert_eq!((said.code, printed["reason"].as_str()), (Some(code), reason), "{printed:#}");
+        assert_eq!(check(&printed, "signature").0, signature, "{printed:#}");
+        let remarks = printed["remarks"].to_string();
+        assert!(remarks.contains(remark) && (!remark.is_empty() || !remarks.contains("assumed")), "{remarks}");
+        fs::remove_dir_all(folder).unwrap();
     }
 }
 

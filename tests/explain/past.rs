@@ -204,3 +204,17 @@ async fn callers_of_other_issuers_are_walked_by_what_is_recorded() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_refusal_for_want_of_a_binding_is_shown_as_recorded() {
+    let upstream = Upstream::start().await;
+    let bound = "name: data, path: /data, access: {bound: dpop}";
+    let mut gateway = Gateway::start(&config(upstream.address, &[bound], LOG));
+    let client = Client::new(&gateway);
+    let token = client.granted("app", SECRET, "scope=read:data").await;
+    let answer = client.get_with("/data", &token).await;
+    assert_eq!(answer.status, 401);
+    gateway.stop();
+    let (code, said) = explained_json(&gateway.folder, answer.request_id());
+    assert_eq!((code, check(&said, "not_bound")), (Some(1), ("recorded", "failed")), "{said:#}");
+}

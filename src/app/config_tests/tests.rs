@@ -31,7 +31,11 @@ routes:
 "#;
 
 fn config(tests: &str) -> Config {
-    let text = format!("{FILE}tests:\n{tests}");
+    loaded(format!("{FILE}tests:\n{tests}"))
+}
+
+#[track_caller]
+fn loaded(text: String) -> Config {
     config::load_text(Path::new("/nowhere/gateway.yaml"), text, &Surroundings::process())
         .unwrap_or_else(|errors| panic!("{}", errors.render(false)))
 }
@@ -39,8 +43,12 @@ fn config(tests: &str) -> Config {
 /// The failures of these tests, without their places.
 #[track_caller]
 fn failures(tests: &str) -> Vec<String> {
-    let config = config(tests);
-    let report = run(&config, |_| true, || ()).unwrap();
+    failures_in(&config(tests))
+}
+
+#[track_caller]
+fn failures_in(config: &Config) -> Vec<String> {
+    let report = run(config, |_| true, || ()).unwrap();
     report.failures().into_iter().map(|failure| failure.message).collect()
 }
 
@@ -78,6 +86,65 @@ fn a_trusted_proxy_names_the_address_of_the_caller() {
   - {from: 192.0.2.1, headers: {X-Forwarded-For: 10.0.0.7}, refused: {GET /inside: address_not_allowed}}
 "#;
     assert_eq!(failures(tests), [""; 0]);
+}
+
+/// Routes that demand a binding, and a client for each way to get it.
+const BOUND: &str = r#"
+  - {name: by_key, path: /key, upstream: service, access: {bound: dpop}}
+  - {name: by_certificate, path: /certificate, upstream: service, access: {bound: mtls}}
+  - {name: by_any, path: /any, upstream: service, access: {bound: either}}
+"#;
+
+#[test]
+fn a_caller_with_a_bound_token_proves_what_it_has() {
+    let secrets = r#"secrets: [{hash: "sha256:n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg"}]"#;
+    let clients = [
+        ("key", format!("{secrets}, bound: dpop")),
+        ("certificate", format!("{secrets}, bound: mtls")),
+        ("either", format!("{secrets}, bound: either")),
+        ("only", "certificates: [{san_dns: only.example.com}]".to_owned()),
+        ("both", "certificates: [{san_dns: both.example.com}], bound: dpop".to_owned()),
+    ];
+    let entries: String = clients.iter().map(|(id, rest)| format!("    {id}: {{scopes: [read], {rest}}}\n")).collect();
+    let file = FILE.replace("  clients:\n", &format!("  clients:\n{entries}"));
+    let tests = r#"tests:
+  - {as: {client: key}, allowed: [GET /key, GET /any], refused: {GET /certificate: not_bound}}
+  - {as: [{client: certificate}, {client: only}], allowed: [GET /certificate, GET /any], refused: {GET /key: not_bound}}
+  - {as: [{client: either}, {client: both}], allowed: [GET /key, GET /certificate, GET /any]}
+  - {as: {client: billing}, refused: {GET /key: not_bound, GET /certificate: not_bound, GET /any: not_bound}}
+  - {as: {client: certificate}, scheme: http, refused: {GET /certificate: not_proven}}
+  - as: {issuer: corp, claims: {sub: a, cnf: {"x5t#S256": bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg0}}}
+    allowed: [GET /certificate, GET /any]
+    refused: {GET /key: not_bound}
+  - as: {issuer: corp, claims: {sub: a, cnf: {jkt: bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg0}}}
+    allowed: [GET /key, GET /any]
+    refused: {GET /certificate: not_bound}
+  - {as: {issuer: corp, claims: {sub: a, cnf: {jkt: short}}}, refused: {GET /key: malformed}}
+"#;
+    assert_eq!(failures_in(&loaded(format!("{file}{BOUND}{tests}"))), [""; 0]);
+}
+
+#[test]
+fn a_refusal_for_want_of_a_binding_names_the_one_that_is_wanted() {
+    let tests = "tests:
+  - {allowed: [GET /key, GET /certificate, GET /any]}
+  - {as: {client: billing}, allowed: [GET /key, GET /certificate, GET /any]}
+";
+    let failures = failures_in(&loaded(format!("{FILE}{BOUND}{tests}")));
+    let by_key = "Authorization: DPoP TOKEN, with a proof in the field DPoP";
+    let by_certificate = "Authorization: Bearer TOKEN, or x-access-token: TOKEN, with the client certificate";
+    let parts = [
+        format!("(found no Authorization, wanted {by_key})"),
+        format!("(found no Authorization, wanted {by_certificate})"),
+        format!("(found no Authorization, wanted {by_key}, or {by_certificate})"),
+        "(found a token that is bound to no key, wanted".to_owned(),
+        "(found a token that is bound to no certificate, wanted".to_owned(),
+        "(found a token that is bound to no key and to no certificate, wanted".to_owned(),
+    ];
+    assert_eq!(failures.len(), parts.len());
+    for (failure, part) in failures.iter().zip(parts) {
+        assert!(failure.contains(&part), "{part}: {failure}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Rehearsal;
 use super::kept_facts::KeptFacts;
+use super::proofs::confirmation_of;
 use super::signer::{LIFETIME, rehearsed_value};
 use crate::clock;
 use crate::issuer::grant::{Grant, GrantFault, Wanted};
@@ -55,13 +56,14 @@ impl Rehearsal {
         };
         let grant = Grant::decide(client, &Wanted { scope: scopes, audiences: &[] });
         let grant = grant.map_err(|fault| NoCaller::NotGranted { client: id.to_owned(), fault: Box::new(fault) })?;
-        let (issuer, confirmation) = (&own.server.endpoints().issuer, self.confirmation(client.bound));
+        let (issuer, confirmation) = (&own.server.endpoints().issuer, self.confirmation(client));
         let claims = grant.claims((issuer, client), &confirmation, clock::now(), "rehearsal");
         Ok(self.signer.key.sign("at+jwt", Value::Object(claims).to_string().as_bytes())?)
     }
 
     /// A token of an external issuer with these claims. `iss`, `aud`, `iat` and `exp` are added where they are missing,
-    /// so that the token is good but for what the claims say. A claim of `null` is left out.
+    /// so that the token is good but for what the claims say. A claim of `null` is left out. A token with `cnf` is bound
+    /// to what the rehearsal has, so that its caller can prove it.
     pub(crate) fn token_of_issuer(&self, name: &str, claims: &Map<String, Value>) -> Result<String, NoCaller> {
         let issuers = self.snapshot.trust.issuers();
         let issuer = issuers.iter().find(|issuer| issuer.settings.name.as_str() == name);
@@ -78,6 +80,7 @@ impl Rehearsal {
         all.insert("exp".to_owned(), json!(now.plus(LIFETIME).seconds()));
         all.extend(claims.clone());
         all.retain(|_, value| !value.is_null());
+        self.bind(&mut all);
         let mut header = json!({ "alg": self.signer.key.algorithm().as_str(), "kid": self.signer.key.key_id() });
         if let (Some(token_type), Some(header)) = (settings.types.named.first(), header.as_object_mut()) {
             header.insert("typ".to_owned(), json!(token_type));
@@ -91,16 +94,17 @@ impl Rehearsal {
         let of_static = trust.static_tokens().find(token.as_bytes());
         let of_static = of_static.and_then(|(_, known)| known.settings.field.as_ref());
         let in_field = of_static.or_else(|| trust.field_of(token));
-        in_field.map_or_else(
-            || {
-                let scheme = if self.has_key_of(token) { "DPoP" } else { "Bearer" };
-                (AUTHORIZATION.to_string(), format!("{scheme} {token}"))
-            },
-            |name| (name.to_string(), token.to_owned()),
-        )
+        in_field.map_or_else(|| self.authorization(token), |name| (name.to_string(), token.to_owned()))
+    }
+
+    /// `Authorization` with a token, by the scheme that its binding demands.
+    pub(crate) fn authorization(&self, token: &str) -> (String, String) {
+        let scheme = if confirmation_of(token).key.is_some() { "DPoP" } else { "Bearer" };
+        (AUTHORIZATION.to_string(), format!("{scheme} {token}"))
     }
 
     /// A token of an external issuer for a caller that is known by these alone. `claims` has its subject and client.
+    /// What it was bound to is not known: it has every binding.
     pub(crate) fn token_with_scopes(
         &self,
         name: &str,
@@ -122,6 +126,8 @@ impl Rehearsal {
                 None => None,
             },
         };
+        let bound = self.every_binding(settings.token_field.as_ref());
+        claims.extend(bound.to_claim().map(|cnf| ("cnf".to_owned(), cnf)));
         self.token_of_issuer(name, &claims)
     }
 
@@ -133,8 +139,8 @@ impl Rehearsal {
         }
     }
 
-    /// The same token, signed with the key of the rehearsal. `None` if it is not well-formed, or if its algorithm
-    /// is not that of the key.
+    /// The same token, signed with the key of the rehearsal, and bound to what the rehearsal has. `None` if it is not
+    /// well-formed, or if its algorithm is not that of the key.
     pub(crate) fn signed_again(&self, token: &str) -> Option<String> {
         let mut parts = token.split('.');
         let mut part = || BASE64URL.decode(parts.next()?).ok();
@@ -146,6 +152,13 @@ impl Rehearsal {
         }
         header.retain(|name, _| !name.starts_with("x5t"));
         header.insert("kid".to_owned(), json!(key.key_id()));
-        key.sign_under(&Value::Object(header).to_string(), &claims).ok()
+        let header = Value::Object(header).to_string();
+        match strict_json::object(&claims) {
+            Ok(mut bound) if bound.contains_key("cnf") => {
+                self.bind(&mut bound);
+                key.sign_under(&header, Value::Object(bound).to_string().as_bytes()).ok()
+            }
+            Ok(_) | Err(_) => key.sign_under(&header, &claims).ok(),
+        }
     }
 }

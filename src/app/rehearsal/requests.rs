@@ -11,7 +11,9 @@ use crate::http1::fault::WireFault;
 use crate::http1::framing::BodyLength;
 use crate::http1::head_scan::HeadScan;
 use crate::http1::request_head::{HeadLimits, RequestHead, read_request};
+use crate::jose::client_certificate::ClientCertificate;
 use crate::network::Networks;
+use crate::oauth::confirmation::Thumbprint;
 use crate::pipeline::request::peer::{ListenerMode, Peer};
 use crate::server::limits::Limits;
 use crate::server::received_request::ReceivedHead;
@@ -59,5 +61,16 @@ impl RehearsedRequest {
             peer: Rc::new(peer),
             has_body: body != BodyLength::None,
         })
+    }
+
+    /// The same from a client with this certificate. One in clear text can have none, but by a proxy.
+    pub(crate) fn with_certificate(mut self, thumbprint: Thumbprint) -> Self {
+        if let Some(peer) = Rc::get_mut(&mut self.peer)
+            && (peer.is_proxy || peer.listener_mode == ListenerMode::Tls)
+            && matches!(peer.certificate, Ok(None))
+        {
+            peer.certificate = Ok(Some(Rc::new(ClientCertificate::with_thumbprint(thumbprint))));
+        }
+        self
     }
 }

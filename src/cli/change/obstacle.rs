@@ -1,15 +1,19 @@
 //! Why no change of the configuration accepts a token, and what has to happen elsewhere.
 
+use serde_json::json;
+
 use super::super::refusal::{Cause, Refusal};
 use super::proposal::{TokenFacts, keys};
 use crate::config::edit::line_of;
 use crate::oauth::caller::IssuerName;
+use crate::oauth::discrepancy::short;
 use crate::trust::failed_check::TokenError;
 
 /// `text` is that of the configuration.
 pub(super) fn obstacle(refusal: &Refusal, facts: &TokenFacts<'_>, text: &str) -> String {
     match &refusal.cause {
         Cause::Check(TokenError::UnknownKid) => missing_key(facts, text),
+        Cause::Check(TokenError::UnknownIssuer) if facts.is_for_token_endpoint() => federation(facts),
         Cause::Check(check) => {
             let wanted = refusal.values.as_ref().map_or("", |values| &values.wanted);
             of_check(*check, wanted, facts).to_owned()
@@ -37,7 +41,12 @@ fn of_check(check: TokenError, wanted: &str, facts: &TokenFacts<'_>) -> &'static
         TokenError::UnknownIssuer if wanted.starts_with("tid=") => {
             "it names two tenants, in `iss` and in `tid`: no configuration accepts it"
         }
-        TokenError::UnknownIssuer | TokenError::MissingClaim if facts.text("iss").is_none() => {
+        TokenError::MissingClaim if facts.is_opaque() && wanted.split(" or ").next() == Some("aud") => {
+            "the answer of its issuer names no audience: let the issuer add one (such as by an audience mapper), name \
+             another member by `audience_claim`, or set `audiences: unlimited`, with which each route that accepts the \
+             issuer needs `access.claims`, `access.clients` or `access.audiences`"
+        }
+        TokenError::UnknownIssuer | TokenError::MissingClaim if facts.text("iss").is_none() && !facts.is_opaque() => {
             "without `iss` only JWT-SVIDs are accepted: add an entry with `spiffe`, which names their trust domain and \
              the place of its bundle"
         }
@@ -105,4 +114,15 @@ fn missing_key(facts: &TokenFacts<'_>, text: &str) -> String {
             "the issuer has to publish the key that signed it, or `issuers.{issuer}.jwks_uri` has to name its place"
         ),
     }
+}
+
+/// The entries for a credential of a client at our token endpoint.
+fn federation(facts: &TokenFacts<'_>) -> String {
+    let value = |claim| json!(short(facts.text(claim).unwrap_or_default()));
+    format!(
+        "its `aud` is our issuer, so it is the credential of a client. Add its issuer without `audiences`, so that it opens \
+         no route: `issuers.NAME: {{issuer: {}}}`; and add to `oauth.clients.ID.federation`: `{{issuer: NAME, subject: {}}}`",
+        value("iss"),
+        value("sub"),
+    )
 }

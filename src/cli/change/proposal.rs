@@ -62,7 +62,7 @@ impl<'f> TokenFacts<'f> {
         let route = route.and_then(|index| Some((index, &*snapshot.routes.routes().get(index).map(Arc::as_ref)?.name)));
         Self {
             header: parts.next().unwrap_or_default(),
-            claims: parts.next().unwrap_or_default(),
+            claims: request.answer.clone().or_else(|| parts.next()).unwrap_or_default(),
             token_bytes: token.len(),
             snapshot,
             settings,
@@ -72,6 +72,11 @@ impl<'f> TokenFacts<'f> {
             now: request.now.seconds(),
             route,
         }
+    }
+
+    /// Its claims are what its issuer says about it.
+    pub(super) fn is_opaque(&self) -> bool {
+        self.header.is_empty()
     }
 
     /// The name of the external issuer.
@@ -93,6 +98,17 @@ impl<'f> TokenFacts<'f> {
     /// The name and the value of the claim that names the client.
     pub(super) fn client_claim(&self) -> Option<(&'static str, &str)> {
         CLIENT_CLAIMS.into_iter().find_map(|name| Some((name, self.text(name)?)))
+    }
+
+    /// It is for our token endpoint alone, as the credential of a client.
+    pub(super) fn is_for_token_endpoint(&self) -> bool {
+        let aud = match self.claims.get("aud") {
+            Some(Value::Array(list)) if list.len() == 1 => list.first(),
+            other => other,
+        };
+        let aud = aud.and_then(Value::as_str);
+        let own = self.snapshot.oauth.as_ref().map(|oauth| oauth.server.assertion_audiences());
+        own.zip(aud).is_some_and(|(own, aud)| own.iter().any(|own| own == aud))
     }
 
     /// The first audience, or the client where there is none.

@@ -11,9 +11,11 @@ use serde_json::{Map, Value};
 use crate::app::rehearsal::Rehearsal;
 use crate::app::rehearsal::callers::NoCaller;
 use crate::app::rehearsal::kept_facts::KeptFacts;
+use crate::app::rehearsal::proofs::confirmation_of;
 use crate::cli::stdin::{read_token, token_in};
 use crate::config::suggest::suggestion;
 use crate::config::types::Config;
+use crate::oauth::confirmation::Confirmation;
 
 /// The caller, as the command line names it.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,17 @@ pub(super) struct PresentedToken {
     pub(super) field: Option<(String, String)>,
     /// The issuer of a real token whose signature cannot be checked.
     pub(super) not_checked: Option<String>,
+    /// What a real token is bound to. A made one has its proofs.
+    pub(super) bound: Confirmation,
+    is_real: bool,
+}
+
+impl PresentedToken {
+    /// The token of `--token-file`, perhaps signed again.
+    pub(super) fn real_token(&self) -> Option<&str> {
+        let (_, value) = self.field.as_ref().filter(|_| self.is_real)?;
+        value.rsplit(' ').next()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +133,8 @@ impl Credentials<'_> {
             (ExplainedCaller::None, _) => {}
             (ExplainedCaller::Static { name }, _) => {
                 let (name, value) = rehearsal.static_token(name)?;
-                return Ok(PresentedToken { field: Some((name.to_string(), value)), not_checked: None });
+                let field = Some((name.to_string(), value));
+                return Ok(PresentedToken { field, not_checked: None, bound: Confirmation::default(), is_real: false });
             }
             (ExplainedCaller::Client { id, scopes }, _) => token = Some(rehearsal.token_of_client(id, scopes)?),
             (ExplainedCaller::Issuer { name, .. }, _) => token = Some(rehearsal.token_of_issuer(name, &self.claims)?),
@@ -134,7 +148,8 @@ impl Credentials<'_> {
             not_checked = Some(issuer.as_str().to_owned());
         }
         let field = token.map(|token| rehearsal.field_of(&token));
-        Ok(PresentedToken { field, not_checked })
+        let bound = self.token.as_deref().map(confirmation_of).unwrap_or_default();
+        Ok(PresentedToken { field, not_checked, bound, is_real: self.token.is_some() })
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) fn print(explained: &Explanation) {
 }
 
 fn printed(explained: &Explanation) -> Value {
-    let Explanation { method, url, from, caller, remarks, walk } = explained;
+    let Explanation { method, url, from, caller, remarks, walk, credential } = explained;
     let mut printed = json!({
         "request": {
             "method": method, "scheme": url.scheme(), "host": url.host, "target": url.target,
@@ -22,6 +22,9 @@ fn printed(explained: &Explanation) -> Value {
         "remarks": remarks,
     });
     add_walk(walk, &mut printed);
+    if let Some(credential) = credential {
+        printed["credential"] = credential.as_json();
+    }
     printed
 }
 

@@ -237,7 +237,7 @@ const WALKED: [Reason; 6] = [
 ];
 
 /// Reasons of authentication.
-const OF_TOKENS: [Reason; 20] = [
+const OF_TOKENS: [Reason; 25] = [
     Reason::NoToken,
     Reason::Malformed,
     Reason::TooManyScopes,
@@ -258,4 +258,9 @@ const OF_TOKENS: [Reason; 20] = [
     Reason::UnknownClient,
     Reason::StaticTokenEnded,
     Reason::UnknownStaticToken,
+    Reason::NotProven,
+    Reason::NotBound,
+    Reason::InvalidProof,
+    Reason::ProofReplayed,
+    Reason::ProofNonce,
 ];

@@ -3,6 +3,7 @@
 use super::Explanation;
 use crate::app::rehearsal::walk::{ForwardedRequest, GivenAnswer, Walk, WalkEnd};
 use crate::audit::line::shown;
+use crate::cli::inspect::credential::CredentialInspection;
 use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, out, styled};
 use crate::oauth::observer::{Observation, Outcome, Room};
 
@@ -10,7 +11,7 @@ use crate::oauth::observer::{Observation, Outcome, Room};
 const SUBJECTS: usize = 22;
 
 pub(super) fn print(explained: &Explanation) {
-    let Explanation { method, url, from, caller, walk, .. } = explained;
+    let Explanation { method, url, from, caller, walk, credential, remarks: _ } = explained;
     let place = format!("{method} {}://{}{}", url.scheme(), url.host, url.target);
     out(format_args!("{} from {from}", styled(BOLD, shown(&place))));
     out(styled(DIM, shown(caller)));
@@ -22,6 +23,7 @@ pub(super) fn print(explained: &Explanation) {
         out(observed(observation));
     }
     print_end(walk);
+    credential.as_ref().into_iter().for_each(CredentialInspection::print_text);
 }
 
 pub(super) fn step_name(room: Room) -> &'static str {

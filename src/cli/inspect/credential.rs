@@ -14,11 +14,11 @@ use crate::jose::token::Unverified;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::discrepancy::{Discrepancy, short};
 use crate::pipeline::routing::snapshot::Snapshot;
-use crate::trust::failed_check::{FailedCheck, TokenError};
+use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
 use crate::trust::platform_credential::{CredentialExpectations, PlatformCredential};
 
 /// The decision of the token endpoint about a token of a federated issuer.
-pub(super) struct CredentialInspection {
+pub(in crate::cli) struct CredentialInspection {
     verified: Result<PlatformCredential, Refusal>,
     entries: Vec<ComparedEntry>,
 }
@@ -28,11 +28,13 @@ struct ComparedEntry {
     client: String,
     subject: String,
     difference: Option<Discrepancy>,
+    /// A token counts once only, which is not checked here.
+    once: bool,
 }
 
 impl CredentialInspection {
     /// `None` if the token is of no issuer that an entry of `federation` names.
-    pub(super) async fn of(snapshot: &Snapshot, token: &str, now: UnixTime) -> Option<Self> {
+    pub(in crate::cli) async fn of(snapshot: &Snapshot, token: &str, now: UnixTime) -> Option<Self> {
         let server = &snapshot.oauth.as_ref()?.server;
         let token = Unverified::parse(token).ok()?;
         let names = |issuer: &IssuerName| identities(server).any(|(_, identity)| identity.issuer == *issuer);
@@ -44,7 +46,7 @@ impl CredentialInspection {
                 (Ok(credential), entries)
             }
             Err(refused) if refused.reason == TokenError::UnknownIssuer => return None,
-            Err(refused) => (Err(FailedCheck { reason: refused.reason, values: refused.values }.into()), Vec::new()),
+            Err(refused) => (Err(refusal(refused)), Vec::new()),
         };
         Some(Self { verified, entries })
     }
@@ -61,11 +63,11 @@ impl CredentialInspection {
         }
     }
 
-    pub(super) fn is_good(&self) -> bool {
+    pub(in crate::cli) fn is_good(&self) -> bool {
         self.verified.is_ok() && self.client().is_ok()
     }
 
-    pub(super) fn print_text(&self) {
+    pub(in crate::cli) fn print_text(&self) {
         out(styled(BOLD, "\nas the credential of a client"));
         let credential = match &self.verified {
             Ok(credential) => credential,
@@ -82,8 +84,11 @@ impl CredentialInspection {
                 out(format_args!("{}  {reason}: issuer {issuer}, subject {subject}", styled(WARN, "refused")));
             }
         }
-        for ComparedEntry { client, subject, difference } in &self.entries {
+        for ComparedEntry { client, subject, difference, once } in &self.entries {
             let result = match difference {
+                None if *once => {
+                    styled(GOOD, "matches, if its `jti` was not used before (`once`): that is not checked")
+                }
                 None => styled(GOOD, "matches"),
                 Some(values) => styled(DIM, format_args!("differs: {}", shown(&values.to_string()))),
             };
@@ -91,7 +96,7 @@ impl CredentialInspection {
         }
     }
 
-    pub(super) fn as_json(&self) -> Value {
+    pub(in crate::cli) fn as_json(&self) -> Value {
         let credential = match &self.verified {
             Ok(credential) => credential,
             Err(Refusal { reason, text, values, .. }) => {
@@ -115,21 +120,34 @@ impl CredentialInspection {
     }
 }
 
+fn refusal(refused: RefusedToken) -> Refusal {
+    let refusal = Refusal::from(FailedCheck { reason: refused.reason, values: refused.values });
+    match (refused.reason, &refusal.values) {
+        (TokenError::BadAudience, Some(values)) => {
+            let text = format!("its `aud` must be only that of our token endpoint: {values}");
+            Refusal { text, ..refusal }
+        }
+        (_, _) => refusal,
+    }
+}
+
 /// All entries with the ids of their clients, in the order of the file.
 fn identities(server: &AuthorizationServer) -> impl Iterator<Item = (&str, &FederatedIdentity)> {
     server.clients().flat_map(|client| client.credentials.federation.iter().map(|entry| (client.id.as_str(), entry)))
 }
 
 fn compared(client: &str, identity: &FederatedIdentity, credential: &PlatformCredential) -> ComparedEntry {
-    let FederatedIdentity { issuer: _, subject, claims, once: _ } = identity;
+    let FederatedIdentity { issuer: _, subject, claims, once } = identity;
     let found = credential.subject.as_str();
     let difference = if subject.matches(found) {
         let all = Some(&credential.claims.all);
-        claims.iter().find(|rule| !rule.holds(all)).map(|rule| rule.discrepancy(all))
+        let differing = claims.iter().find(|rule| !rule.holds(all)).map(|rule| rule.discrepancy(all));
+        let lacks_id = *once && credential.claims.token_id.is_none();
+        differing.or_else(|| lacks_id.then(|| Discrepancy::new("no jti", "jti, as the entry has `once`")))
     } else {
         Some(Discrepancy::new(format!("subject={}", short(found)), format!("subject={subject}")))
     };
-    ComparedEntry { client: client.to_owned(), subject: subject.to_string(), difference }
+    ComparedEntry { client: client.to_owned(), subject: subject.to_string(), difference, once: *once }
 }
 
 impl ComparedEntry {
@@ -138,6 +156,9 @@ impl ComparedEntry {
             json!({ "client": self.client, "subject": self.subject, "matches": self.difference.is_none() });
         if let Some(values) = &self.difference {
             (printed["found"], printed["wanted"]) = (json!(values.found), json!(values.wanted));
+        }
+        if self.once {
+            printed["once"] = json!("not checked");
         }
         printed
     }

@@ -24,8 +24,36 @@ pub(super) enum ClientProof {
     Key(Box<SigningKey>),
     /// A token of the platform: as the client's credential (RFC 7523 §2.2), or as the grant (§2.1).
     Platform { token: Zeroizing<String>, presented: PlatformTokenUse },
-    /// `tls_client_auth` (RFC 8705 §2.1): certificate and key, in PEM.
-    Certificate(Zeroizing<Vec<u8>>),
+    /// `tls_client_auth` (RFC 8705 §2.1).
+    Certificate(TlsIdentity),
+}
+
+/// The certificate of a TLS connection, with its key.
+pub(super) struct TlsIdentity {
+    /// Both in PEM.
+    pub(super) pem: Zeroizing<Vec<u8>>,
+    /// The files, for errors.
+    pub(super) files: String,
+}
+
+impl TlsIdentity {
+    fn read(certificate: &Path, key: &Path) -> Result<Self, ExitCode> {
+        let mut whole = read(certificate)?;
+        if !pem::parse_many(&whole).is_ok_and(|pems| pems.iter().any(|pem| pem.tag() == "CERTIFICATE")) {
+            return Err(error_text(format_args!(
+                "cannot use {}: it holds no certificate in PEM",
+                certificate.display()
+            )));
+        }
+        let of_key = Zeroizing::new(read(key)?);
+        if let Err(fault) = private_key(&of_key) {
+            return Err(error_text(format_args!("cannot use {}: {fault}", key.display())));
+        }
+        whole.push(b'\n');
+        whole.extend_from_slice(&of_key);
+        let files = format!("{} with {}", certificate.display(), key.display());
+        Ok(Self { pem: Zeroizing::new(whole), files })
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -56,10 +84,7 @@ impl ClientProof {
             return Ok(Self::Platform { token: text(file)?, presented });
         }
         if let (Some(certificate), Some(key)) = (&args.cert, &args.cert_key) {
-            let (mut pem, key) = (read(certificate)?, Zeroizing::new(read(key)?));
-            pem.push(b'\n');
-            pem.extend_from_slice(&key);
-            return Ok(Self::Certificate(Zeroizing::new(pem)));
+            return Ok(Self::Certificate(TlsIdentity::read(certificate, key)?));
         }
         if let Some(file) = &args.secret_file {
             return Ok(Self::Secret(text(file)?));
@@ -74,9 +99,9 @@ impl ClientProof {
     }
 
     /// The certificate of the TLS connection.
-    pub(super) fn tls_identity(&self) -> Option<&[u8]> {
+    pub(super) fn tls_identity(&self) -> Option<&TlsIdentity> {
         match self {
-            Self::Certificate(pem) => Some(pem),
+            Self::Certificate(identity) => Some(identity),
             Self::Secret(_) | Self::Key(_) | Self::Platform { .. } => None,
         }
     }

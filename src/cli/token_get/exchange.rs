@@ -11,12 +11,16 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::super::terminal::{error_text, failed};
+use super::credential::TlsIdentity;
 use super::read;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::fetch::ClearText;
 
 /// The client of the requests.
-pub(super) struct TokenExchange(Client);
+pub(super) struct TokenExchange {
+    client: Client,
+    has_certificate: bool,
+}
 
 /// A token request.
 #[derive(Default)]
@@ -39,28 +43,40 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_BYTES: usize = 256 * 1024;
 
 impl TokenExchange {
-    pub(super) fn new(ca: Option<&Path>, identity: Option<&[u8]>) -> Result<Self, ExitCode> {
-        let mut builder = Client::builder()
-            .redirect(redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
+    pub(super) fn new(ca: Option<&Path>, identity: Option<&TlsIdentity>) -> Result<Self, ExitCode> {
+        let base = || {
+            Client::builder()
+                .redirect(redirect::Policy::none())
+                .timeout(TIMEOUT)
+                .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
+        };
+        let mut builder = base();
         if let Some(file) = ca {
-            let unusable = |_| error_text(format_args!("{} holds no certificate in PEM", file.display()));
-            builder = builder.tls_certs_only(Certificate::from_pem_bundle(&read(file)?).map_err(unusable)?);
+            let unusable = || error_text(format_args!("cannot use {}: it holds no certificate in PEM", file.display()));
+            let certificates = Certificate::from_pem_bundle(&read(file)?).map_err(|_| unusable())?;
+            if certificates.is_empty() || base().tls_certs_only(certificates.clone()).build().is_err() {
+                return Err(unusable());
+            }
+            builder = builder.tls_certs_only(certificates);
         }
-        if let Some(pem) = identity {
-            let unusable = |_| error_text("--cert and --cert-key are no certificate in PEM and its private key");
-            builder = builder.identity(Identity::from_pem(pem).map_err(unusable)?);
-        }
-        builder.build().map(Self).map_err(|error| failed(&error))
+        let Some(TlsIdentity { pem, files }) = identity else {
+            return Ok(Self { client: builder.build().map_err(|error| failed(&error))?, has_certificate: false });
+        };
+        let client = Identity::from_pem(pem).and_then(|identity| builder.identity(identity).build());
+        let unusable = |_| {
+            error_text(format_args!(
+                "cannot use {files}: the key is probably that of another certificate, or a file is not PEM"
+            ))
+        };
+        Ok(Self { client: client.map_err(unusable)?, has_certificate: true })
     }
 
     pub(super) async fn get(&self, url: &Url) -> Result<EndpointAnswer, ExitCode> {
-        self.send(url, self.0.get(url.clone())).await
+        self.send(url, self.client.get(url.clone())).await
     }
 
     pub(super) async fn post(&self, url: &Url, form: &TokenForm) -> Result<EndpointAnswer, ExitCode> {
-        let mut request = self.0.post(url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let mut request = self.client.post(url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         if let Some(authorization) = &form.authorization {
             request = request.header(AUTHORIZATION, authorization.as_str());
         }
@@ -76,7 +92,11 @@ impl TokenExchange {
         }
         let lost = |error: reqwest::Error| {
             let error = error.without_url();
-            error_text(format_args!("no answer from {url}: {}{}", ErrorChain(&error), hint(&error)))
+            error_text(format_args!(
+                "no answer from {url}: {}{}",
+                ErrorChain(&error),
+                hint(&error, self.has_certificate)
+            ))
         };
         let mut response = request.header(ACCEPT, "application/json").send().await.map_err(lost)?;
         let mut body = Vec::new();
@@ -95,9 +115,18 @@ impl TokenExchange {
     }
 }
 
-fn hint(error: &reqwest::Error) -> &'static str {
+/// A server may close a connection whose certificate it refuses before its alert is read (RFC 8446 §4.4.2.4).
+fn hint(error: &reqwest::Error, has_certificate: bool) -> &'static str {
     let text = ErrorChain(error).to_string();
-    if text.contains("certificate") { "; --ca FILE names the CA of the server" } else { "" }
+    let is_alert = text.contains("fatal alert");
+    match has_certificate {
+        true if is_alert || !(error.is_connect() || error.is_timeout()) => {
+            "; the server may not trust the client's certificate: check `tls.client_auth` of its listener"
+        }
+        false if is_alert => "; the server may demand a client certificate: give --cert and --cert-key",
+        true | false if text.contains("certificate") => "; --ca FILE names the CA of the server",
+        true | false => "",
+    }
 }
 
 impl TokenForm {

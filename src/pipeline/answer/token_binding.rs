@@ -22,9 +22,10 @@ pub(super) fn confirmation(
     };
     let checked = proof.check();
     fields.dpop_nonce = match &checked {
-        Ok(checked) => checked.as_ref().and_then(|checked| checked.next_nonce.clone()),
+        // The client needs it for its requests with the token.
+        Ok(Some(_)) if proof.rules.settings.nonce => proof.rules.nonces.current(proof.now),
         Err(failed) if failed.reason == ProofError::Nonce => proof.rules.nonces.current(proof.now),
-        Err(_) => None,
+        Ok(_) | Err(_) => None,
     };
     let key = checked.map_err(refused)?.map(|checked| checked.key);
     let confirmation = Confirmation { key, certificate: grant.certificate(certificate, key.is_some()) };

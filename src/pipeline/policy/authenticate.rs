@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::current_snapshot::CurrentSnapshot;
 use super::static_callers::{PresentedStatic, check_static, count_failure};
 use crate::clock::UnixTime;
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::observer::{Observation, Observer, Outcome, Room, Unobserved};
 use crate::pipeline::request::peer::Peer;
@@ -30,6 +31,8 @@ pub(crate) enum AuthenticateError {
         found: &'static str,
         /// Those in which a token may come, too.
         fields: TokenFields,
+        /// What the token must be bound to.
+        bound: TokenBinding,
     },
     /// More than one `Authorization`, or credentials in several fields: it is unclear which ones count.
     Ambiguous(Box<Discrepancy>),
@@ -45,9 +48,7 @@ impl AuthenticateError {
     /// The values found and wanted, for the operator. `None` if the request is not the cause.
     pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
         match self {
-            Self::Missing { found, fields } => {
-                Some(Discrepancy::new(*found, format!("Authorization: Bearer TOKEN{fields}")))
-            }
+            Self::Missing { found, fields, bound } => Some(Discrepancy::new(*found, fields.wanted(*bound))),
             Self::Ambiguous(values) => Some((**values).clone()),
             Self::Refused(refused) => Some((*refused.values).clone()),
             Self::Clock | Self::TooManyFailures { .. } => None,
@@ -65,7 +66,10 @@ pub(crate) async fn authenticate<'h>(
     now: UnixTime,
     observer: &mut impl Observer,
 ) -> Result<PresentedCaller<'h>, AuthenticateError> {
-    let presented = presented(snapshot, headers, now);
+    let mut presented = presented(snapshot, headers, now);
+    if let Err(AuthenticateError::Missing { bound, .. }) = &mut presented {
+        *bound = rule.bound;
+    }
     observer.observe(|| observed_credentials(&presented));
     let presented = presented?;
     let Presented { token, scheme, .. } = presented;
@@ -303,8 +307,8 @@ fn only_token<'h>(
     let Some(field) = present.next() else {
         return match authorization {
             Ok(presented) => Ok(presented),
-            Err(AuthenticateError::Missing { found, .. }) => {
-                Err(AuthenticateError::Missing { found, fields: fields.clone() })
+            Err(AuthenticateError::Missing { found, bound, .. }) => {
+                Err(AuthenticateError::Missing { found, fields: fields.clone(), bound })
             }
             Err(error) => Err(error),
         };
@@ -379,7 +383,7 @@ fn illegal_at(at: usize) -> AuthenticateError {
 }
 
 fn missing(found: &'static str) -> AuthenticateError {
-    AuthenticateError::Missing { found, fields: TokenFields::default() }
+    AuthenticateError::Missing { found, fields: TokenFields::default(), bound: TokenBinding::None }
 }
 
 fn ambiguous(found: impl Into<String>) -> AuthenticateError {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use http::HeaderName;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::checks::{check_audience, check_time};
 use super::{AllowedIssuers, Expectations, TokenEvidence, Trust, Verified};
@@ -34,6 +34,16 @@ impl Trust {
     /// Whether a request with this token is about to cause a request to an introspection endpoint.
     pub(crate) fn must_ask_about(&self, token: &str, expected: Expectations<'_>) -> bool {
         self.introspecting(token, expected).is_some_and(|(_, introspection)| !introspection.knows(token))
+    }
+
+    /// The members of its issuer's answer about an opaque token, for an operator. `None`: no issuer is asked about it,
+    /// or it is not active.
+    pub(crate) async fn answer_about(&self, token: &str) -> Option<Map<String, Value>> {
+        let (_, introspection) = self.introspecting(token, Expectations::any_route()).filter(|_| !is_jwt(token))?;
+        match &*introspection.ask(token).await.ok()? {
+            TokenAnswer::Active(active) => active.claims().ok().map(|claims| claims.all),
+            TokenAnswer::Inactive => None,
+        }
     }
 
     /// Whether a value in this field that is no token of another kind goes to an introspection endpoint.
@@ -100,7 +110,7 @@ impl Trust {
         observer: &mut impl Observer,
     ) -> Result<Verified, RefusedToken> {
         let name = &issuer.settings.name;
-        let unread = || Some(ClaimedCaller::of_entry(name, &serde_json::Map::new()));
+        let unread = || Some(ClaimedCaller::of_entry(name, &Map::new()));
         let asked = introspection.ask(token).await;
         let asked = asked.map_err(|why| FailedCheck::introspection_unavailable(name, &why.0));
         let asked = asked.and_then(|answer| match &*answer {

@@ -32,6 +32,10 @@ pub(super) fn for_issuer(facts: &TokenFacts<'_>) -> Vec<Proposal> {
     let external = || issuers().filter(|settings| settings.name.as_str() != IssuerName::OWN);
     let mut proposals: Vec<Proposal> = external().filter_map(|settings| new_tenant(iss, settings)).collect();
     proposals.extend(external().filter_map(|settings| other_issuer(iss, settings, facts)));
+    if facts.is_for_token_endpoint() {
+        // An entry with this audience would open routes.
+        return proposals;
+    }
     let name = entry_name(iss, |name| issuers().any(|settings| settings.name.as_str() == name));
     proposals.extend(name.and_then(|name| new_issuer(&name, iss, facts)));
     proposals

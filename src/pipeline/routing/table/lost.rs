@@ -74,7 +74,7 @@ impl RouteTable {
             RouteMatch::MethodNotAllowed(allow) if is_at_its_place() => {
                 format!("it takes {}, not {method}", allow.to_str().unwrap_or_default())
             }
-            RouteMatch::Route(..) | RouteMatch::MethodNotAllowed(_) => self.why_another(host, path),
+            RouteMatch::Route(..) | RouteMatch::MethodNotAllowed(_) => self.why_another(route, host, path),
             RouteMatch::Nothing if alone.takes_under_its_hosts(route, path) => {
                 let hosts: Vec<String> = route.hosts.iter().map(HostPattern::to_string).collect();
                 format!("it is for host {}, not {host}", hosts.join("|"))
@@ -84,11 +84,16 @@ impl RouteTable {
     }
 
     /// Why a route does not get a request that it would take if it were the only one.
-    fn why_another(&self, host: &str, path: &str) -> String {
+    fn why_another(&self, lost: &Route, host: &str, path: &str) -> String {
         match self.tree.leaf(host, path) {
             Some(leaf) if !self.leads_elsewhere_folded(leaf, host, path) => {
                 let taking = self.tree.routes(leaf).next().map(|first| self.routes[first].path.to_string());
-                format!("it is less specific than {}", taking.unwrap_or_default())
+                match taking.unwrap_or_default() {
+                    same if same == lost.path.to_string() => {
+                        "it has fewer conditions than the route that takes it".to_owned()
+                    }
+                    other => format!("it is less specific than {other}"),
+                }
             }
             Some(_) | None => "the path leads elsewhere where upper and lower case are ignored".to_owned(),
         }
