@@ -340,6 +340,14 @@ impl Verified {
         }
     }
 
+    /// Checks at intervals whether a tunnel may continue that was opened with this credential. Its route was checked.
+    pub(crate) fn check_tunnel(&self, now: UnixTime, instant: Instant) -> Result<(), FailedCheck> {
+        match &self.proof {
+            Proof::Token(token) => token.continues(&self.caller, now, instant),
+            Proof::Static(token) => check_static(token, Expectations::any_route(), now),
+        }
+    }
+
     /// The part of [`revalidate`](Self::revalidate) that time alone does not change: the route and the revocations.
     pub(crate) fn recheck(&self, expected: Expectations<'_>) -> Result<(), FailedCheck> {
         match &self.proof {

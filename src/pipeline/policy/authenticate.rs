@@ -100,7 +100,7 @@ async fn find_caller(
             PresentedStatic::Other => {}
         }
     }
-    if let Some(verified) = current_caller(current, snapshot, token, peer) {
+    if let Some(verified) = current_caller((current, snapshot), token, expected, peer) {
         observer.observe(|| Observation::noted(Room::Authenticate, "token", "verified before"));
         let checked = verified.check_field(field);
         let checked = checked.and_then(|()| verified.revalidate(expected, now, tokio::time::Instant::now()));
@@ -133,10 +133,16 @@ async fn find_caller(
     Ok(verified)
 }
 
-/// The caller that this token was verified for, unless its issuer has to be asked about it again.
-fn current_caller(current: &CurrentSnapshot, snapshot: &Snapshot, token: &[u8], peer: &Peer) -> Option<Rc<Verified>> {
+/// The caller that this token was verified for, unless an issuer has to be asked about it: its own again, or another one.
+fn current_caller(
+    (current, snapshot): (&CurrentSnapshot, &Snapshot),
+    token: &[u8],
+    expected: Expectations<'_>,
+    peer: &Peer,
+) -> Option<Rc<Verified>> {
     let verified = current.verified(token, snapshot, &peer.cache)?;
-    if verified.must_be_asked_about(tokio::time::Instant::now()) {
+    let is_of_other = snapshot.trust.asks_another_about(&verified, expected);
+    if is_of_other || verified.must_be_asked_about(tokio::time::Instant::now()) {
         current.forget(token, &peer.cache);
         return None;
     }
