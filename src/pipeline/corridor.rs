@@ -185,8 +185,18 @@ async fn carry_out(
             let (pools, mirrors) = (&worker.pools, &worker.mirrors);
             let (from, trust) = (peer, &snapshot.trust);
             let conditions = snapshot.routes.condition_fields();
-            let context =
-                ForwardContext { to, pools, mirrors, from, request: &request, request_id, limits, trust, conditions, call };
+            let context = ForwardContext {
+                to,
+                pools,
+                mirrors,
+                from,
+                request: &request,
+                request_id,
+                limits,
+                trust,
+                conditions,
+                call,
+            };
             match handshake {
                 None => forward(permit, context, head, upload).await?,
                 Some(handshake) => {

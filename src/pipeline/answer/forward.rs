@@ -120,8 +120,12 @@ pub(crate) async fn forward(
     // The messages of a gRPC call may be far apart: there is no minimum rate.
     let min_rate = context.limits.min_body_rate.filter(|_| !(by_http2 && grpc::is_call(&head)));
     let timeouts = BodyTimeouts { idle: body_idle, min_rate };
-    let (mut body, progress) =
-        RequestBody::new(upload, route.body_bytes, timeouts, strip_trailers(context.trust.token_fields(), context.conditions));
+    let (mut body, progress) = RequestBody::new(
+        upload,
+        route.body_bytes,
+        timeouts,
+        strip_trailers(context.trust.token_fields(), context.conditions),
+    );
     let is_open = !body.is_end_stream() && body.size_hint().exact().is_none();
     let buffer = route.buffer_request.filter(|_| is_open);
     // Interim responses of an HTTP/2 upstream are not read. Reading a body that is buffered makes the server send

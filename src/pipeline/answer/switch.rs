@@ -85,8 +85,7 @@ fn remains_valid(
         let _ = &places;
         let now = clock::now();
         let has_ended = ends_at.is_some_and(|end| end <= now || !now.is_plausible());
-        !has_ended
-            && caller.as_ref().is_none_or(|verified| verified.check_tunnel(clock::now(), Instant::now()).is_ok())
+        !has_ended && caller.as_ref().is_none_or(|verified| verified.check_tunnel(clock::now(), Instant::now()).is_ok())
     })
 }
 

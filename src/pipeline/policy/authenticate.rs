@@ -19,6 +19,7 @@ use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::access::AccessRule;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
+use crate::trust::introspection::places::Asker;
 use crate::trust::passed_check::{self, report};
 use crate::trust::token_fields::TokenFields;
 use crate::trust::verify::{Expectations, Verified};
@@ -37,7 +38,7 @@ pub(crate) enum AuthenticateError {
     Refused(RefusedToken),
     /// The clock of this machine can't be right.
     Clock,
-    /// The address has presented too many values that are no static tokens.
+    /// The address has presented too many values that are no static tokens, or has too many tokens asked about.
     TooManyFailures { wait: Duration },
 }
 
@@ -114,16 +115,14 @@ async fn find_caller(
             }
         };
     }
+    let asking = legal(token).ok().and_then(|text| Some((text, snapshot.trust.must_ask_about(text, expected)?)));
+    let asker = asking.map(|(text, of)| current.inactive_tokens.may_ask(of, text, peer.address)).transpose();
+    let asker = asker.map_err(|wait| AuthenticateError::TooManyFailures { wait })?;
     // Boxed to keep the common future small: most tokens are known.
-    let asks = legal(token).is_ok_and(|text| snapshot.trust.must_ask_about(text, expected));
-    if asks {
-        let admitted = current.inactive_tokens.admit(peer.address);
-        admitted.map_err(|wait| AuthenticateError::TooManyFailures { wait })?;
-    }
-    let verified = Box::pin(verify(snapshot, presented, expected, now, observer)).await;
+    let verified = Box::pin(verify(snapshot, (presented, asker), expected, now, observer)).await;
     match &verified {
-        Ok(_) if asks => current.inactive_tokens.found_active(peer.address),
-        Err(AuthenticateError::Refused(refused)) if asks && refused.reason == TokenError::Inactive => {
+        Ok(_) if asker.is_some() => current.inactive_tokens.found_active(peer.address),
+        Err(AuthenticateError::Refused(refused)) if asker.is_some() && refused.reason == TokenError::Inactive => {
             current.inactive_tokens.found_inactive(peer.address);
         }
         Ok(_) | Err(_) => {}
@@ -201,7 +200,7 @@ pub(crate) async fn authenticate_anew(
             Err(unknown_static(Ok(())))
         }
         PresentedStatic::Unknown | PresentedStatic::Other => {
-            verify(snapshot, presented, expected, now, &mut Unobserved).await
+            verify(snapshot, (presented, None), expected, now, &mut Unobserved).await
         }
     }
 }
@@ -258,7 +257,7 @@ fn presented<'h>(
 
 async fn verify(
     snapshot: &Snapshot,
-    Presented { token, field, .. }: Presented<'_>,
+    (Presented { token, field, .. }, asker): (Presented<'_>, Option<Asker>),
     expected: Expectations<'_>,
     now: UnixTime,
     observer: &mut impl Observer,
@@ -266,7 +265,8 @@ async fn verify(
     let text = legal(token)?;
     let placed = snapshot.trust.check_field_of(text, field, expected);
     placed.map_err(|check| AuthenticateError::Refused(check.of(None)))?;
-    let verified = snapshot.trust.verify(text, expected, now, observer).await.map_err(AuthenticateError::Refused)?;
+    let verified = snapshot.trust.verify_of((text, asker), expected, now, observer).await;
+    let verified = verified.map_err(AuthenticateError::Refused)?;
     let in_field = report(observer, "header field", verified.check_field(field), |()| {
         let name = field.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
         Discrepancy::new(format!("a token in {name}"), format!("a token in {name}"))

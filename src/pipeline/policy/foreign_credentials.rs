@@ -17,21 +17,27 @@ pub(crate) fn are_foreign(
     headers: &HeaderMap,
     refused: &AuthenticateError,
 ) -> bool {
-    let may_be_opaque = snapshot.trust.introspects_for(rule.expectations()) && !is_certainly_not_opaque(headers, refused);
+    let may_be_opaque =
+        snapshot.trust.introspects_for(rule.expectations()) && !is_certainly_not_opaque(headers, refused);
     !may_be_opaque && !may_be_of_known_issuer(snapshot, headers)
 }
 
 /// An opaque token of an issuer cannot be told from other text, unless the issuer itself has said that it is none. It
 /// may have come without a scheme, or by a wrong one: only logins by other schemes are certainly something else.
 fn is_certainly_not_opaque(headers: &HeaderMap, refused: &AuthenticateError) -> bool {
-    match refused {
+    let was_asked_about = match refused {
         AuthenticateError::Refused(refused) => refused.reason == TokenError::Inactive,
-        AuthenticateError::Missing { .. } => headers.get_all(AUTHORIZATION).iter().all(|value| {
-            let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
-            ["basic", "digest", "negotiate", "ntlm"].iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
-        }),
-        AuthenticateError::Ambiguous(_) | AuthenticateError::Clock | AuthenticateError::TooManyFailures { .. } => false,
-    }
+        AuthenticateError::Missing { .. }
+        | AuthenticateError::Ambiguous(_)
+        | AuthenticateError::Clock
+        | AuthenticateError::TooManyFailures { .. } => false,
+    };
+    let of_tokens = if was_asked_about { &["bearer", "dpop"][..] } else { &[] };
+    let known = of_tokens.iter().chain(&["basic", "digest", "negotiate", "ntlm"]);
+    headers.get_all(AUTHORIZATION).iter().all(|value| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
+        known.clone().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
+    })
 }
 
 /// Whether `Authorization` may have a JWT of a configured issuer, broken as it may be. A word in the form of a JWT is

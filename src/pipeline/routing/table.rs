@@ -106,8 +106,7 @@ impl RouteTable {
         let path_forms = routes.iter().fold(PathForms::default(), |all, route| all.union(route.path_forms));
         let condition_fields = ConditionFields::of(routes.iter().filter_map(|route| route.when.as_ref()));
         let reserved = HashSet::default();
-        let mut table =
-            Self { routes, tree, folded, may_fold, reserved, path_forms, conditioned, condition_fields };
+        let mut table = Self { routes, tree, folded, may_fold, reserved, path_forms, conditioned, condition_fields };
         table.mark_contested(RouteTree::contest);
         Ok(table)
     }
@@ -218,7 +217,8 @@ impl RouteTable {
         for (leaf, place) in &self.conditioned {
             for index in self.tree.routes(*leaf) {
                 let Some(route) = self.routes.get(index) else { continue };
-                let changes = |name: &&HeaderName| route.request_headers.names().any(|changed| resembles(changed, name));
+                let changes =
+                    |name: &&HeaderName| route.request_headers.names().any(|changed| resembles(changed, name));
                 let names = place.names().iter().filter(changes);
                 changed.extend(names.map(|name| (index, name.clone())));
             }

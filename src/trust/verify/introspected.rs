@@ -26,6 +26,7 @@ use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
 use crate::trust::field_check::check_place;
 use crate::trust::introspection::Introspection;
 use crate::trust::introspection::answer::TokenAnswer;
+use crate::trust::introspection::places::Asker;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::passed_check::{self, report};
 
@@ -33,9 +34,10 @@ use crate::trust::passed_check::{self, report};
 pub(in crate::trust) type Introspecting<'t> = (&'t Arc<TrustedIssuer>, &'t Arc<Introspection>);
 
 impl Trust {
-    /// Whether a request with this token is about to cause a request to an introspection endpoint.
-    pub(crate) fn must_ask_about(&self, token: &str, expected: Expectations<'_>) -> bool {
-        self.introspecting(token, expected).is_some_and(|(_, introspection)| !introspection.knows(token))
+    /// The endpoint that a request with this token is about to cause a request to.
+    pub(crate) fn must_ask_about(&self, token: &str, expected: Expectations<'_>) -> Option<&Arc<Introspection>> {
+        let (_, introspection) = self.introspecting(token, expected)?;
+        (!introspection.knows(token)).then_some(introspection)
     }
 
     /// Whether one of these issuers is asked about its tokens.
@@ -113,14 +115,14 @@ impl Trust {
     pub(super) async fn verify_introspected(
         &self,
         (issuer, introspection): Introspecting<'_>,
-        token: &str,
+        (token, asker): (&str, Option<Asker>),
         expected: Expectations<'_>,
         now: UnixTime,
         observer: &mut impl Observer,
     ) -> Result<Verified, RefusedToken> {
         let name = &issuer.settings.name;
         let unread = || Some(ClaimedCaller::of_entry(name, &serde_json::Map::new()));
-        let asked = introspection.ask(token).await;
+        let asked = introspection.ask(token, asker).await;
         let asked = asked.map_err(|why| FailedCheck::introspection_unavailable(name, &why.0));
         let asked = asked.and_then(|answer| match &*answer {
             TokenAnswer::Active(active) => Ok((active.until, active.claims()?)),
@@ -240,7 +242,8 @@ mod tests {
         {
             assert!(is_jwt(jwt), "{jwt}");
         }
-        for opaque in ["", "abc", "a.b.c", "ory_at_x.y", "ey.ey.ey", "2YotnFZFEjr1zCsicMWpAA", "e30", ".....", "x.eyz_"] {
+        for opaque in ["", "abc", "a.b.c", "ory_at_x.y", "ey.ey.ey", "2YotnFZFEjr1zCsicMWpAA", "e30", ".....", "x.eyz_"]
+        {
             assert!(!is_jwt(opaque), "{opaque}");
         }
     }
