@@ -80,7 +80,7 @@ impl Trust {
         if !is_jwt(token) {
             return Some(found);
         }
-        let claims = unverified_claims(token)?;
+        let claims = unverified_claims(token).filter(|_| has_parts_of_jwt(token))?;
         let entry = claimed_entry(self.issuers(), |issuer| &issuer.settings, &claims);
         let is_its_own = match (entry, entry_choice::issuer(&claims)) {
             (Some(entry), _) => Arc::ptr_eq(entry, found.0),
@@ -199,6 +199,13 @@ fn check_kind(issuer: &TrustedIssuer, claims: &Claims) -> Result<(), FailedCheck
 /// object in base64.
 fn is_jwt(token: &str) -> bool {
     token.starts_with("eyJ") || (token.contains('.') && token.split('.').any(is_encoded_object))
+}
+
+/// Whether the claims of a JWT are where they should be: in the second of three parts, behind a header. Otherwise a
+/// header may be taken for claims.
+fn has_parts_of_jwt(token: &str) -> bool {
+    let mut parts = token.split('.');
+    parts.next().is_some_and(is_encoded_object) && parts.count() == 2
 }
 
 /// Whether this decodes to the beginning of a JSON object, in any alphabet of base64, behind white space or a byte order
