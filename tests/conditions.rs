@@ -3,14 +3,17 @@
 use std::fs;
 
 use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
 
 use crate::support::client::{request, with_header, with_token};
 use crate::support::command::run;
 use crate::support::gateway::{folder, program};
+use crate::support::upstream::by_http2;
+use crate::support::wire::{Trailed, within};
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway, Upstream};
 
@@ -139,6 +142,68 @@ async fn a_request_that_meets_no_condition_finds_nothing() {
         assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"));
         let answer = client.send(with_header(request("POST", "/other"), "mcp-method", "tools/list")).await;
         assert_eq!(answer.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn fields_that_choose_a_route_do_not_pass_as_trailers() {
+    let (sender, mut seen) = mpsc::channel(1);
+    let service = by_http2(move |request| {
+        let sender = sender.clone();
+        async move {
+            let collected = request.into_body().collect().await.unwrap();
+            sender.send(collected.trailers().cloned()).await.unwrap();
+            Response::new(Full::<Bytes>::from("ok"))
+        }
+    })
+    .await;
+    let routes = [
+        "path: /mcp, name: any, access: public",
+        "path: /mcp, name: read, access: public, when: {headers: {Mcp-Name: read}}",
+        "path: /other, access: public",
+    ];
+    let gateway = Gateway::before_http2(service, &routes);
+    for path in ["/mcp", "/other"] {
+        let said = [("x-sum", "1"), ("mcp-name", "write"), ("mcp_name", "write")];
+        let request = request("POST", path).map(|_| Trailed::new(b"abc", &said));
+        let mut connection = Client::http2(&gateway).connect_for().await.unwrap();
+        assert_eq!(within(connection.begin(request)).await.unwrap().status(), 200);
+        let trailers = within(seen.recv()).await.unwrap().unwrap();
+        assert_eq!((trailers.len(), &trailers["x-sum"]), (1, &"1".parse().unwrap()), "{trailers:?}");
+    }
+}
+
+/// What `check` says of these routes.
+fn checked(routes: &[&str]) -> String {
+    let folder = folder();
+    fs::write(folder.join("gateway.yaml"), config("127.0.0.1:9".parse().unwrap(), routes, "")).unwrap();
+    let said = run(program(&folder).arg("check"));
+    fs::remove_dir_all(folder).unwrap();
+    format!("{}{}", said.stdout, said.stderr)
+}
+
+#[test]
+fn values_that_differ_in_case_only_need_the_same_rule() {
+    let of = |method: &str, access: &str| {
+        format!(
+            "path: /mcp, name: {access}, access: {{scopes: [{access}]}}, when: {{headers: {{Mcp-Method: {method}}}}}"
+        )
+    };
+    let said = checked(&[&of("tools/call", "write:data"), &of("Tools/Call", "read:data")]);
+    assert!(said.contains("a service that ignores case in values") && said.contains("different rules"), "{said}");
+    let said = checked(&[&of("tools/call", "write:data"), &of("tools/list", "read:data")]);
+    assert!(!said.contains("different rules"), "{said}");
+}
+
+#[test]
+fn no_route_of_a_path_changes_a_field_that_chooses() {
+    let lists = "path: /mcp, name: list, access: {}, when: {headers: {Mcp-Method: tools/list}}";
+    for change in ["set: {Mcp-Method: a}", "add: {mcp-method: a}", "remove: [mcp_method]"] {
+        let any = format!("path: /mcp, name: any, access: {{}}, headers: {{{change}}}");
+        let said = checked(&[&any, lists]);
+        assert!(said.contains("changes the field `mcp-method` in `headers`"), "{change}: {said}");
+        let said = checked(&[&any.replace("/mcp", "/other"), lists]);
+        assert!(!said.contains("changes the field"), "{change}: {said}");
     }
 }
 

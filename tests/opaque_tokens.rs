@@ -1,7 +1,10 @@
 //! Opaque tokens: their issuer is asked about them (RFC 7662), once at a time, and without its answer no request passes.
 
+mod neighbours;
 mod outages;
+mod reports;
 mod secrecy;
+mod tunnels;
 
 use std::fs;
 
@@ -31,6 +34,7 @@ pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) client: Client,
     pub(crate) introspector: Introspector,
+    authority: Authority,
     upstream: Upstream,
     corp: Issuer,
     key: Key,
@@ -49,7 +53,12 @@ impl World {
         let folder = folder();
         fs::write(folder.join("ca.crt"), &authority.certificate).unwrap();
         let gateway = Gateway::start_in(folder, &yaml(&introspector.url, &corp, &upstream, more), &[]);
-        Self { client: Client::new(&gateway), gateway, introspector, upstream, corp, key }
+        Self { client: Client::new(&gateway), gateway, introspector, authority, upstream, corp, key }
+    }
+
+    /// The configuration, with another route in place of `/public`.
+    fn yaml_with(&self, route: &str) -> String {
+        yaml(&self.introspector.url, &self.corp, &self.upstream, "").replace("path: /public, access: public", route)
     }
 
     pub(crate) async fn get(&self, path: &str, token: &str) -> Answer {

@@ -6,21 +6,20 @@ use zeroize::Zeroizing;
 
 use crate::issuer::client_auth::secret::hash::ClientSecret;
 use crate::jose::BASE64URL;
+use crate::oauth::CLIENT_SECRET_PREFIX;
 
-/// Makes a leaked secret recognizable in a log or a repository.
-const PREFIX: &str = "gw_";
 const SECRET_BYTES: usize = 32;
 
 /// 256 random bits.
 pub(super) fn generate() -> Result<ClientSecret, aws_lc_rs::error::Unspecified> {
     let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
     rand::fill(&mut *bytes)?;
-    Ok(ClientSecret::new(format!("{PREFIX}{}", BASE64URL.encode(*bytes))))
+    Ok(ClientSecret::new(format!("{CLIENT_SECRET_PREFIX}{}", BASE64URL.encode(*bytes))))
 }
 
 /// Whether a secret has the form of a generated one.
 pub(super) fn is_generated(secret: &str) -> bool {
-    let bytes = secret.strip_prefix(PREFIX).and_then(|encoded| BASE64URL.decode(encoded).ok());
+    let bytes = secret.strip_prefix(CLIENT_SECRET_PREFIX).and_then(|encoded| BASE64URL.decode(encoded).ok());
     bytes.is_some_and(|bytes| bytes.len() == SECRET_BYTES)
 }
 

@@ -13,3 +13,6 @@ pub(crate) mod scope;
 pub(crate) mod segment_pattern;
 pub(crate) mod spiffe_id;
 pub(crate) mod subject_pattern;
+
+/// Of the client secrets that the gateway makes: a leaked one is recognizable, and is never taken for a token.
+pub(crate) const CLIENT_SECRET_PREFIX: &str = "gw_";

@@ -184,8 +184,19 @@ async fn carry_out(
             let (request_id, limits) = (&open.log.request_id, &snapshot.limits);
             let (pools, mirrors) = (&worker.pools, &worker.mirrors);
             let (from, trust) = (peer, &snapshot.trust);
-            let context =
-                ForwardContext { to, pools, mirrors, from, request: &request, request_id, limits, trust, call };
+            let conditions = snapshot.routes.condition_fields();
+            let context = ForwardContext {
+                to,
+                pools,
+                mirrors,
+                from,
+                request: &request,
+                request_id,
+                limits,
+                trust,
+                conditions,
+                call,
+            };
             match handshake {
                 None => forward(permit, context, head, upload).await?,
                 Some(handshake) => {

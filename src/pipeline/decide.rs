@@ -18,6 +18,7 @@ use super::observed::{observed_cors_and_upgrade, observed_form, observed_route};
 use super::policy::authenticate::{PresentedCaller, authenticate};
 use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
 use super::policy::current_snapshot::CurrentSnapshot;
+use super::policy::foreign_credentials::are_foreign;
 use super::policy::limits::LimitPhase;
 use super::policy::possession::{PresentedProofs, ProvenCaller, prove, proven_key};
 use super::policy::proof_check::ProofRequest;
@@ -40,7 +41,6 @@ use crate::oauth::confirmation::Thumbprint;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::observer::{Observation, Observer, Room};
 use crate::server::received_request::ReceivedHead;
-use crate::trust::claimed_caller::ClaimedIssuer;
 use crate::trust::failed_check::{FailedCheck, TokenError};
 use crate::trust::failed_proof::ProofError;
 use crate::trust::passed_check::{self, report};
@@ -201,7 +201,7 @@ async fn find_permit<'r>(
         Ok(caller) => caller,
         Err(error) => {
             log.presented(headers);
-            let foreign = admitted.only_reports(log.now) && !may_be_of_known_issuer(snapshot, headers);
+            let foreign = admitted.only_reports(log.now) && are_foreign(snapshot, rule, headers, &error);
             let reported = Permit::reported(admitted, &error, foreign, log.now);
             return report_only(reported, error.into(), log);
         }
@@ -236,22 +236,6 @@ fn prove_possession(
     });
     let needs_none = proven.is_ok() && presented.caller.confirmation().is_none();
     if needs_none { proven } else { report(observer, "proof of possession", proven, |_| passed_check::possession()) }
-}
-
-/// Whether `Authorization` may have a token of a configured issuer, broken as it may be. A word in the form of
-/// a JWT is foreign only if it certainly names another issuer.
-fn may_be_of_known_issuer(snapshot: &Snapshot, headers: &HeaderMap) -> bool {
-    let is_jwt_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.+/=".contains(byte) || !byte.is_ascii();
-    let looks_like_jwt =
-        |word: &&[u8]| word.iter().filter(|byte| **byte == b'.').count() >= 2 && word.iter().all(is_jwt_byte);
-    let is_foreign = |word: &[u8]| {
-        let token = std::str::from_utf8(word).ok().filter(|token| token.len() <= snapshot.limits.token_bytes);
-        let claimed = token.and_then(|token| snapshot.trust.claimed_by(token));
-        claimed.is_some_and(|claimed| matches!(claimed.issuer, Some(ClaimedIssuer::Unknown(_))))
-    };
-    let values = headers.get_all(AUTHORIZATION).iter();
-    let mut words = values.flat_map(|value| value.as_bytes().split(|byte| b" \t,".contains(byte)));
-    words.any(|word| looks_like_jwt(&word) && !is_foreign(word))
 }
 
 /// Records the refusal of a request that has a permit all the same, because its route only reports.

@@ -6,6 +6,7 @@
 //! [`super::verify`].
 
 pub(crate) mod answer;
+pub(crate) mod places;
 mod request;
 pub(crate) mod status;
 
@@ -27,6 +28,7 @@ use super::key_source::{IntrospectionEndpoint, KeySource};
 use crate::clock;
 use crate::oauth::caller::IssuerName;
 use answer::TokenAnswer;
+use places::{Asker, MAX_ASKED, QuestionPlaces};
 use request::{CurrentFetcher, request_answer};
 use status::{IntrospectionResult, IntrospectionStatus};
 
@@ -56,6 +58,7 @@ struct KnownTokens {
     answers: Cache<TokenDigest, Arc<KeptAnswer>, AnswerWeight, RandomState>,
     /// The tokens that are being asked about.
     asking: HashMap<TokenDigest, watch::Receiver<Option<Outcome>>>,
+    places: QuestionPlaces,
 }
 
 struct KeptAnswer {
@@ -65,8 +68,6 @@ struct KeptAnswer {
 
 /// Requests to the endpoint at the same time. Further ones wait for their turn.
 const MAX_REQUESTS: usize = 64;
-/// Tokens that are asked about or wait for that. Requests with further tokens are answered 503.
-const MAX_ASKED: usize = 1024;
 /// How long an answer counts that a token is not active: it may become active.
 const INACTIVE_FOR: Duration = Duration::from_secs(5);
 /// The capacity for answers.
@@ -96,7 +97,7 @@ impl Introspection {
         Self {
             issuer,
             endpoint,
-            tokens: Mutex::new(KnownTokens { answers, asking: HashMap::default() }),
+            tokens: Mutex::new(KnownTokens { answers, asking: HashMap::default(), places: QuestionPlaces::default() }),
             requests: Semaphore::new(MAX_REQUESTS),
             fetcher: CurrentFetcher::default(),
             status: Mutex::default(),
@@ -108,8 +109,22 @@ impl Introspection {
         self.tokens().current(&TokenDigest::of(token), Instant::now()).is_some()
     }
 
-    /// The answer about this token. Waits for it at most [`TOTAL_TIMEOUT`].
-    pub(crate) async fn ask(self: &Arc<Self>, token: &str) -> Outcome {
+    /// True if the last answer about this token was that it is active, even if that does not count any more.
+    pub(crate) fn was_active(&self, token: &str) -> bool {
+        let tokens = self.tokens();
+        let last = tokens.answers.get(&TokenDigest::of(token));
+        last.is_some_and(|kept| matches!(*kept.answer, TokenAnswer::Active(_)))
+    }
+
+    /// Whether there is a place for a question about this token, or none is needed.
+    pub(crate) fn has_place(&self, token: &str, asker: Asker) -> bool {
+        let tokens = self.tokens();
+        tokens.places.has_one(asker) || tokens.asking.contains_key(&TokenDigest::of(token))
+    }
+
+    /// The answer about this token. Waits for it at most [`TOTAL_TIMEOUT`]. Without an `asker`, it is the gateway's own
+    /// question.
+    pub(crate) async fn ask(self: &Arc<Self>, token: &str, asker: Option<Asker>) -> Outcome {
         let started = Instant::now();
         let Some((endpoint, runtime)) = &self.endpoint else {
             return Err(NoAnswer("no answer, because this command asks no introspection endpoint".into()));
@@ -126,10 +141,14 @@ impl Introspection {
                     self.status().count(IntrospectionResult::Busy);
                     return Err(NoAnswer(format!("{MAX_ASKED} other tokens that are being asked about").into()));
                 }
+                None if asker.is_some_and(|asker| !tokens.places.has_one(asker)) => {
+                    return Err(NoAnswer("other tokens of the same address that are being asked about".into()));
+                }
                 None => {
                     let (sender, asked) = watch::channel(None);
                     tokens.asking.insert(hash, asked.clone());
-                    let question = Question { of: Arc::clone(self), hash };
+                    asker.iter().for_each(|asker| tokens.places.take(*asker));
+                    let question = Question { of: Arc::clone(self), hash, asker };
                     // The caller may disconnect: other requests wait for the same answer.
                     runtime.spawn(question.ask(endpoint.clone(), token.to_owned(), sender, started + TOTAL_TIMEOUT));
                     asked
@@ -145,7 +164,7 @@ impl Introspection {
     pub(crate) async fn probe(self: &Arc<Self>) -> Result<(), NoAnswer> {
         // Random enough that no server has issued it.
         let made_up = format!("portcullis-probe-{:032x}", fastrand::u128(..));
-        match &*self.ask(&made_up).await? {
+        match &*self.ask(&made_up, None).await? {
             TokenAnswer::Inactive => Ok(()),
             TokenAnswer::Active(_) => Err(NoAnswer("`active: true` for a token that does not exist".into())),
         }
@@ -181,6 +200,7 @@ impl Introspection {
 struct Question {
     of: Arc<Introspection>,
     hash: TokenDigest,
+    asker: Option<Asker>,
 }
 
 impl Question {
@@ -231,7 +251,9 @@ impl Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
-        self.of.tokens().asking.remove(&self.hash);
+        let mut tokens = self.of.tokens();
+        tokens.asking.remove(&self.hash);
+        self.asker.iter().for_each(|asker| tokens.places.release(*asker));
     }
 }
 

@@ -20,6 +20,7 @@ use super::caller_claims::caller;
 use super::claimed_caller::ClaimedCaller;
 use super::entry_choice::choose;
 use super::failed_check::{FailedCheck, RefusedToken};
+use super::introspection::places::Asker;
 use super::issuer::{Profile, TrustedIssuer};
 use super::known_proof::KnownProof;
 use super::passed_check::{self, report};
@@ -209,9 +210,20 @@ impl Trust {
         now: UnixTime,
         observer: &mut impl Observer,
     ) -> Result<Verified, RefusedToken> {
+        self.verify_of((token, None), expected, now, observer).await
+    }
+
+    /// The same, for a request of this network.
+    pub(crate) async fn verify_of(
+        &self,
+        (token, asker): (&str, Option<Asker>),
+        expected: Expectations<'_>,
+        now: UnixTime,
+        observer: &mut impl Observer,
+    ) -> Result<Verified, RefusedToken> {
         if let Some(introspecting) = self.introspecting(token, expected) {
             // Boxed to keep the common future small.
-            return Box::pin(self.verify_introspected(introspecting, token, expected, now, observer)).await;
+            return Box::pin(self.verify_introspected(introspecting, (token, asker), expected, now, observer)).await;
         }
         let parsed = Unverified::parse(token).map_err(FailedCheck::from);
         let parsed = report(observer, "token", parsed, |_| passed_check::form());
@@ -337,6 +349,14 @@ impl Verified {
         match &self.proof {
             Proof::Token(token) => token.revalidate(&self.caller, expected, now, instant),
             Proof::Static(token) => check_static(token, expected, now),
+        }
+    }
+
+    /// Checks at intervals whether a tunnel may continue that was opened with this credential. Its route was checked.
+    pub(crate) fn check_tunnel(&self, now: UnixTime, instant: Instant) -> Result<(), FailedCheck> {
+        match &self.proof {
+            Proof::Token(token) => token.continues(&self.caller, now, instant),
+            Proof::Static(token) => check_static(token, Expectations::any_route(), now),
         }
     }
 

@@ -36,6 +36,25 @@ async fn jwts_of_other_issuers_are_not_sent() {
 }
 
 #[tokio::test]
+async fn misspelt_jwts_and_client_secrets_are_not_sent() {
+    let world = World::start().await;
+    let good = world.key.sign(&world.corp.claims());
+    let (header, rest) = good.split_once('.').unwrap();
+    for token in [
+        format!("{header}=.{rest}"),
+        format!("77u_{header}.{rest}"),
+        format!("x{good}"),
+        format!(".{good}"),
+        good[1..].to_owned(),
+        rest.to_owned(),
+        format!("gw_{}", "A".repeat(43)),
+    ] {
+        world.refuses("/opaque", &token, 401, "malformed").await;
+    }
+    assert!(world.introspector.asked().is_empty(), "{:?}", world.introspector.asked());
+}
+
+#[tokio::test]
 async fn jwts_that_name_their_issuer_are_sent_to_it() {
     let world = World::start().await;
     let key = Key::new("any", "ES256");

@@ -156,8 +156,9 @@ impl Rehearsal {
         };
         let (request_id, limits) = (&open.log.request_id, &self.snapshot.limits);
         let (pools, mirrors) = (&self.worker.pools, &self.worker.mirrors);
-        let trust = &self.snapshot.trust;
-        let context = ForwardContext { to, pools, mirrors, from, request: &request, request_id, limits, trust, call };
+        let (trust, conditions) = (&self.snapshot.trust, self.snapshot.routes.condition_fields());
+        let context =
+            ForwardContext { to, pools, mirrors, from, request: &request, request_id, limits, trust, conditions, call };
         let (body, _) = RequestBody::whole(bytes::Bytes::new());
         let mut outgoing = upstream_request(&permit, &context, head, body)?;
         match handshake {

@@ -56,6 +56,9 @@ impl Resolver<'_> {
                 let table = table.reserving(names.built_in_paths());
                 self.check_shared_subtrees(&table, &places);
                 if self.faults.is_empty() {
+                    self.places_pass_fields(&table, &places);
+                }
+                if self.faults.is_empty() {
                     self.warn_of_path_forms(&table, &places);
                     self.warn_of_overlaps(&table, &places);
                 }

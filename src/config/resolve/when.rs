@@ -13,6 +13,7 @@ use super::Resolver;
 use crate::pipeline::request::headers::is_protected;
 use crate::pipeline::routing::field_conditions::FieldConditions;
 use crate::pipeline::routing::laxity::Laxity;
+use crate::pipeline::routing::table::RouteTable;
 
 /// Each is looked for in every request of its place.
 const MAX_FIELDS: usize = 8;
@@ -90,6 +91,18 @@ impl Resolver<'_> {
         }
     }
 
+    /// The service must get the fields as they chose the route, on the other routes of the place too.
+    pub(super) fn places_pass_fields(&mut self, table: &RouteTable, places: &[RoutePlace]) {
+        for (route, field) in table.changed_conditions() {
+            let Some(place) = places.get(route).copied() else { continue };
+            let label = self.route_label(place);
+            let message = format!(
+                "route {label} changes the field `{field}` in `headers`, and `when` chooses among the routes of this path by it: the service must get it as it came; remove the change"
+            );
+            self.faults.at(place.path, message);
+        }
+    }
+
     /// The route with fewer conditions, and the one that is stricter.
     pub(super) fn laxer_route(&mut self, laxity: &Laxity, [lax, strict]: [RoutePlace; 2]) {
         let lines = [lax, strict].map(|place| self.source.line(place.path));
@@ -106,7 +119,7 @@ impl Resolver<'_> {
         let lines = [first, second].map(|place| self.source.line(place.path));
         let labels = [first, second].map(|place| self.route_label(place));
         let message = format!(
-            "one request may match routes {} (line {}) and {} (line {}), which have equally many conditions in `when` and different rules: give both the same rules, or let one name all fields of the other and one more",
+            "one request may match routes {} (line {}) and {} (line {}), at least at a service that ignores case in values; they have equally many conditions in `when` and different rules: give both the same rules, or let one name all fields of the other and one more",
             labels[0], lines[0], labels[1], lines[1],
         );
         self.faults.at(second.path, message);

@@ -143,9 +143,17 @@ impl BackOff {
         1 + now.saturating_duration_since(self.begun).as_secs() as u32
     }
 
+    /// Whether this pair has a recent success.
+    pub(crate) fn has_succeeded(&self, pair: ClientAtAddress, now: Instant) -> bool {
+        self.is_proven(pair, self.second(now))
+    }
+
+    fn is_proven(&self, pair: ClientAtAddress, now: u32) -> bool {
+        self.successes(pair).iter().any(|success| success.is_of(pair, now, PROVEN_FOR))
+    }
+
     fn attempts_allowed(&self, pair: ClientAtAddress, now: u32) -> u8 {
-        let is_proven = self.successes(pair).iter().any(|success| success.is_of(pair, now, PROVEN_FOR));
-        if is_proven { PROVEN_ATTEMPTS_PER_SECOND } else { ATTEMPTS_PER_SECOND }
+        if self.is_proven(pair, now) { PROVEN_ATTEMPTS_PER_SECOND } else { ATTEMPTS_PER_SECOND }
     }
 
     fn failures(&self, pair: ClientAtAddress) -> MutexGuard<'_, FailureSet> {

@@ -30,6 +30,7 @@ use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::request::trailers;
 use crate::pipeline::routing::cors;
+use crate::pipeline::routing::field_conditions::ConditionFields;
 use crate::pipeline::routing::route::Route;
 use crate::server::limits::Limits;
 use crate::server::received_request::ReceivedHead;
@@ -58,6 +59,8 @@ pub(crate) struct ForwardContext<'p> {
     pub(crate) request_id: &'p RequestId,
     pub(crate) limits: &'p Limits,
     pub(crate) trust: &'p Trust,
+    /// They are not forwarded as trailers.
+    pub(crate) conditions: &'p ConditionFields,
     pub(crate) call: CallFacts,
 }
 
@@ -117,8 +120,12 @@ pub(crate) async fn forward(
     // The messages of a gRPC call may be far apart: there is no minimum rate.
     let min_rate = context.limits.min_body_rate.filter(|_| !(by_http2 && grpc::is_call(&head)));
     let timeouts = BodyTimeouts { idle: body_idle, min_rate };
-    let (mut body, progress) =
-        RequestBody::new(upload, route.body_bytes, timeouts, strip_trailers(context.trust.token_fields()));
+    let (mut body, progress) = RequestBody::new(
+        upload,
+        route.body_bytes,
+        timeouts,
+        strip_trailers(context.trust.token_fields(), context.conditions),
+    );
     let is_open = !body.is_end_stream() && body.size_hint().exact().is_none();
     let buffer = route.buffer_request.filter(|_| is_open);
     // Interim responses of an HTTP/2 upstream are not read. Reading a body that is buffered makes the server send
@@ -182,15 +189,17 @@ pub(crate) fn ask_for_trailers(outgoing: &mut UpstreamRequest, context: &Forward
     }
 }
 
-/// Removes the trailers that may not be forwarded, tokens included. Without token fields, nothing is allocated.
-fn strip_trailers(token_fields: &TokenFields) -> StripTrailers {
-    if token_fields.is_empty() {
+/// Removes the trailers that may not be forwarded, tokens and fields that choose routes included. Without such fields,
+/// nothing is allocated.
+fn strip_trailers(token_fields: &TokenFields, conditions: &ConditionFields) -> StripTrailers {
+    if token_fields.is_empty() && conditions.is_empty() {
         return Box::new(trailers::strip_request);
     }
-    let token_fields = token_fields.clone();
+    let (token_fields, conditions) = (token_fields.clone(), conditions.clone());
     Box::new(move |fields| {
         trailers::strip_request(fields);
         token_fields.remove_alike(fields);
+        conditions.remove_alike(fields);
     })
 }
 

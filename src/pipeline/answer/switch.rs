@@ -20,7 +20,7 @@ use crate::pipeline::policy::tunnels::{TunnelPermit, Tunnels};
 use crate::pipeline::request::upgrade::{RequestedUpgrade, UpgradeHandshake};
 use crate::server::received_request::ReceivedHead;
 use crate::server::tunnel::{Tunnel, TunnelTimeouts};
-use crate::trust::verify::{Expectations, Verified};
+use crate::trust::verify::Verified;
 use crate::upstream::body::body_timeouts::BodyTimeouts;
 use crate::upstream::body::request_body::{IncomingUpload, RequestBody};
 use crate::upstream::exchange::Deadlines;
@@ -85,11 +85,7 @@ fn remains_valid(
         let _ = &places;
         let now = clock::now();
         let has_ended = ends_at.is_some_and(|end| end <= now || !now.is_plausible());
-        !has_ended
-            && caller.as_ref().is_none_or(|verified| {
-                // The rule of the route does not change, and was checked when the tunnel was opened.
-                verified.revalidate(Expectations::any_route(), clock::now(), Instant::now()).is_ok()
-            })
+        !has_ended && caller.as_ref().is_none_or(|verified| verified.check_tunnel(clock::now(), Instant::now()).is_ok())
     })
 }
 

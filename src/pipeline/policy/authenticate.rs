@@ -20,6 +20,7 @@ use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::access::AccessRule;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
+use crate::trust::introspection::places::Asker;
 use crate::trust::passed_check::{self, report};
 use crate::trust::token_fields::TokenFields;
 use crate::trust::verify::{Expectations, Verified};
@@ -40,7 +41,7 @@ pub(crate) enum AuthenticateError {
     Refused(RefusedToken),
     /// The clock of this machine can't be right.
     Clock,
-    /// The address has presented too many values that are no static tokens.
+    /// The address has presented too many values that are no static tokens, or has too many tokens asked about.
     TooManyFailures { wait: Duration },
 }
 
@@ -104,7 +105,7 @@ async fn find_caller(
             PresentedStatic::Other => {}
         }
     }
-    if let Some(verified) = current_caller(current, snapshot, token, peer) {
+    if let Some(verified) = current_caller((current, snapshot), token, expected, peer) {
         observer.observe(|| Observation::noted(Room::Authenticate, "token", "verified before"));
         let checked = verified.check_field(field);
         let checked = checked.and_then(|()| verified.revalidate(expected, now, tokio::time::Instant::now()));
@@ -118,16 +119,14 @@ async fn find_caller(
             }
         };
     }
+    let asking = legal(token).ok().and_then(|text| Some((text, snapshot.trust.must_ask_about(text, expected)?)));
+    let asker = asking.map(|(text, of)| current.inactive_tokens.may_ask(of, text, peer.address)).transpose();
+    let asker = asker.map_err(|wait| AuthenticateError::TooManyFailures { wait })?;
     // Boxed to keep the common future small: most tokens are known.
-    let asks = legal(token).is_ok_and(|text| snapshot.trust.must_ask_about(text, expected));
-    if asks {
-        let admitted = current.inactive_tokens.admit(peer.address);
-        admitted.map_err(|wait| AuthenticateError::TooManyFailures { wait })?;
-    }
-    let verified = Box::pin(verify(snapshot, presented, expected, now, observer)).await;
+    let verified = Box::pin(verify(snapshot, (presented, asker), expected, now, observer)).await;
     match &verified {
-        Ok(_) if asks => current.inactive_tokens.found_active(peer.address),
-        Err(AuthenticateError::Refused(refused)) if asks && refused.reason == TokenError::Inactive => {
+        Ok(_) if asker.is_some() => current.inactive_tokens.found_active(peer.address),
+        Err(AuthenticateError::Refused(refused)) if asker.is_some() && refused.reason == TokenError::Inactive => {
             current.inactive_tokens.found_inactive(peer.address);
         }
         Ok(_) | Err(_) => {}
@@ -137,10 +136,16 @@ async fn find_caller(
     Ok(verified)
 }
 
-/// The caller that this token was verified for, unless its issuer has to be asked about it again.
-fn current_caller(current: &CurrentSnapshot, snapshot: &Snapshot, token: &[u8], peer: &Peer) -> Option<Rc<Verified>> {
+/// The caller that this token was verified for, unless an issuer has to be asked about it: its own again, or another one.
+fn current_caller(
+    (current, snapshot): (&CurrentSnapshot, &Snapshot),
+    token: &[u8],
+    expected: Expectations<'_>,
+    peer: &Peer,
+) -> Option<Rc<Verified>> {
     let verified = current.verified(token, snapshot, &peer.cache)?;
-    if verified.must_be_asked_about(tokio::time::Instant::now()) {
+    let is_of_other = snapshot.trust.asks_another_about(&verified, expected);
+    if is_of_other || verified.must_be_asked_about(tokio::time::Instant::now()) {
         current.forget(token, &peer.cache);
         return None;
     }
@@ -199,7 +204,7 @@ pub(crate) async fn authenticate_anew(
             Err(unknown_static(Ok(())))
         }
         PresentedStatic::Unknown | PresentedStatic::Other => {
-            verify(snapshot, presented, expected, now, &mut Unobserved).await
+            verify(snapshot, (presented, None), expected, now, &mut Unobserved).await
         }
     }
 }
@@ -256,7 +261,7 @@ fn presented<'h>(
 
 async fn verify(
     snapshot: &Snapshot,
-    Presented { token, field, .. }: Presented<'_>,
+    (Presented { token, field, .. }, asker): (Presented<'_>, Option<Asker>),
     expected: Expectations<'_>,
     now: UnixTime,
     observer: &mut impl Observer,
@@ -264,7 +269,8 @@ async fn verify(
     let text = legal(token)?;
     let placed = snapshot.trust.check_field_of(text, field, expected);
     placed.map_err(|check| AuthenticateError::Refused(check.of(None)))?;
-    let verified = snapshot.trust.verify(text, expected, now, observer).await.map_err(AuthenticateError::Refused)?;
+    let verified = snapshot.trust.verify_of((text, asker), expected, now, observer).await;
+    let verified = verified.map_err(AuthenticateError::Refused)?;
     let in_field = report(observer, "header field", verified.check_field(field), |()| {
         let name = field.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
         Discrepancy::new(format!("a token in {name}"), format!("a token in {name}"))

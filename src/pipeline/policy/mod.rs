@@ -16,6 +16,8 @@ pub(crate) mod inactive_tokens;
 pub(crate) mod current_snapshot;
 // The caller of a request.
 pub(crate) mod authenticate;
+// Credentials that are not of a configured issuer.
+pub(crate) mod foreign_credentials;
 // The DPoP proof of a request.
 pub(crate) mod proof_check;
 // The proof that a caller has the key that its token is bound to.

@@ -6,12 +6,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use foldhash::HashSet;
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::pipeline::request::case_fold::fold;
 use crate::pipeline::request::headers::FieldFault;
 
 /// All must hold. Never empty, sorted by name, each name once.
@@ -59,12 +62,14 @@ impl FieldConditions {
         self.0.iter().all(holds)
     }
 
-    /// Whether one request can meet both.
+    /// Whether one request can meet both, at a service that may ignore upper and lower case in values.
     pub(crate) fn may_meet(&self, other: &Self) -> bool {
-        let is_apart = |(own, other): (&FieldCondition, &FieldCondition)| {
-            own.name == other.name && !own.values.iter().any(|value| other.values.contains(value))
+        let share = |own: &FieldCondition, other: &FieldCondition| {
+            let is_shared = |value: &String| other.values.iter().any(|other| is_same_folded(value, other));
+            own.values.iter().any(|value| other.values.binary_search(value).is_ok()) || own.values.iter().any(is_shared)
         };
-        !self.0.iter().any(|own| other.0.iter().any(|other| is_apart((own, other))))
+        let is_apart = |own: &FieldCondition, other: &FieldCondition| own.name == other.name && !share(own, other);
+        !self.0.iter().any(|own| other.0.iter().any(|other| is_apart(own, other)))
     }
 
     /// An order that depends on the conditions alone.
@@ -84,6 +89,37 @@ impl fmt::Display for FieldConditions {
     }
 }
 
+fn is_same_folded(one: &str, other: &str) -> bool {
+    if one.is_ascii() && other.is_ascii() { one.eq_ignore_ascii_case(other) } else { fold(one) == fold(other) }
+}
+
+/// The fields on which routes have conditions. In trailers they would reach a service after a route was chosen without
+/// them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ConditionFields(Arc<[HeaderName]>);
+
+impl ConditionFields {
+    /// Those of these conditions, each once.
+    pub(super) fn of<'c>(conditions: impl IntoIterator<Item = &'c FieldConditions>) -> Self {
+        let names = conditions.into_iter().flat_map(FieldConditions::iter).map(|condition| &condition.name);
+        let names: HashSet<&HeaderName> = names.collect();
+        Self(names.into_iter().cloned().collect())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Removes them, and names that a service may read as one of them, from trailers.
+    pub(crate) fn remove_alike(&self, trailers: &mut HeaderMap) {
+        let is_alike = |name: &&HeaderName| self.0.iter().any(|wanted| resembles(name, wanted));
+        let alike: Vec<HeaderName> = trailers.keys().filter(is_alike).cloned().collect();
+        for name in alike {
+            trailers.remove(name);
+        }
+    }
+}
+
 /// Refuses a request in which services could take another field for one of these, or would not get one of them.
 pub(super) fn check_names(headers: &HeaderMap, names: &[HeaderName]) -> Result<(), FieldFault> {
     let is_look_alike = |name: &HeaderName| !names.contains(name) && names.iter().any(|wanted| resembles(name, wanted));
@@ -96,8 +132,8 @@ pub(super) fn check_names(headers: &HeaderMap, names: &[HeaderName]) -> Result<(
     if listed.any(is_removed) { Err(FieldFault::Connection) } else { Ok(()) }
 }
 
-/// CGI and similar interfaces keep letters and digits only.
-fn resembles(name: &HeaderName, wanted: &HeaderName) -> bool {
+/// Whether a service may read one name as the other: CGI and similar interfaces keep letters and digits only.
+pub(super) fn resembles(name: &HeaderName, wanted: &HeaderName) -> bool {
     let (name, wanted) = (name.as_str().as_bytes(), wanted.as_str().as_bytes());
     let kept = |byte: &u8| if byte.is_ascii_alphanumeric() { *byte } else { b'-' };
     name.len() == wanted.len() && name.iter().map(kept).eq(wanted.iter().map(kept))

@@ -20,6 +20,11 @@ impl HeaderRules {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
 
+    /// The names that it changes.
+    pub(super) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.set.iter().chain(&self.add).map(|(name, _)| name).chain(&self.remove)
+    }
+
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         for name in &self.remove {
             headers.remove(name);

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashSet};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::field_conditions::{ConditionFields, resembles};
 use super::laxity::Laxity;
 use super::resource::ResourceIdentifier;
 use super::route::Route;
@@ -46,6 +47,8 @@ pub(crate) struct RouteTable {
     path_forms: PathForms,
     /// The places with routes that have conditions on header fields. Most tables have none.
     conditioned: HashMap<Leaf, ConditionedPlace>,
+    /// The fields on which any route has a condition.
+    condition_fields: ConditionFields,
 }
 
 /// Two routes that conflict, as places in the list.
@@ -101,7 +104,9 @@ impl RouteTable {
         }
         let conditioned = conditioned_places(&routes, &tree)?;
         let path_forms = routes.iter().fold(PathForms::default(), |all, route| all.union(route.path_forms));
-        let mut table = Self { routes, tree, folded, may_fold, reserved: HashSet::default(), path_forms, conditioned };
+        let condition_fields = ConditionFields::of(routes.iter().filter_map(|route| route.when.as_ref()));
+        let reserved = HashSet::default();
+        let mut table = Self { routes, tree, folded, may_fold, reserved, path_forms, conditioned, condition_fields };
         table.mark_contested(RouteTree::contest);
         Ok(table)
     }
@@ -200,6 +205,27 @@ impl RouteTable {
         }
         let place = self.conditioned_at(self.leaf(host, path)?)?;
         Some(Box::new(place.fields_of(headers)))
+    }
+
+    pub(crate) fn condition_fields(&self) -> &ConditionFields {
+        &self.condition_fields
+    }
+
+    /// Routes that change a field on which a route of their place has a condition, or one that a service may read as it.
+    pub(crate) fn changed_conditions(&self) -> Vec<(usize, HeaderName)> {
+        let mut changed = Vec::new();
+        for (leaf, place) in &self.conditioned {
+            for index in self.tree.routes(*leaf) {
+                let Some(route) = self.routes.get(index) else { continue };
+                let changes =
+                    |name: &&HeaderName| route.request_headers.names().any(|changed| resembles(changed, name));
+                let names = place.names().iter().filter(changes);
+                changed.extend(names.map(|name| (index, name.clone())));
+            }
+        }
+        changed.sort_unstable_by(|(one, first), (other, second)| (one, first.as_str()).cmp(&(other, second.as_str())));
+        changed.dedup();
+        changed
     }
 
     /// The fields on which routes of this place have conditions.

@@ -47,5 +47,5 @@ async fn a_token_without_exp_ends_with_its_answer() {
 #[tokio::test]
 async fn a_command_that_only_rehearses_asks_nothing() {
     let offline = Arc::new(Introspection::offline(IssuerName::new("corp")));
-    assert!(offline.ask("a-token").await.is_err() && !offline.knows("a-token"));
+    assert!(offline.ask("a-token", None).await.is_err() && !offline.knows("a-token"));
 }

@@ -7,15 +7,17 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::HeaderName;
 use serde_json::{Map, Value};
 
 use super::checks::{check_audience, check_time};
-use super::{AllowedIssuers, Expectations, TokenEvidence, Trust, Verified};
+use super::{AllowedIssuers, Expectations, TokenEvidence, Trust, Verified, VerifiedToken};
 use crate::clock::UnixTime;
-use crate::jose::BASE64URL;
 use crate::jose::claims::{Claims, ClaimsFault};
 use crate::jose::token::unverified_claims;
+use crate::oauth::CLIENT_SECRET_PREFIX;
 use crate::oauth::observer::Observer;
 use crate::trust::caller_claims::caller;
 use crate::trust::claimed_caller::ClaimedCaller;
@@ -24,6 +26,7 @@ use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
 use crate::trust::field_check::check_place;
 use crate::trust::introspection::Introspection;
 use crate::trust::introspection::answer::TokenAnswer;
+use crate::trust::introspection::places::Asker;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::passed_check::{self, report};
 
@@ -31,9 +34,15 @@ use crate::trust::passed_check::{self, report};
 pub(in crate::trust) type Introspecting<'t> = (&'t Arc<TrustedIssuer>, &'t Arc<Introspection>);
 
 impl Trust {
-    /// Whether a request with this token is about to cause a request to an introspection endpoint.
-    pub(crate) fn must_ask_about(&self, token: &str, expected: Expectations<'_>) -> bool {
-        self.introspecting(token, expected).is_some_and(|(_, introspection)| !introspection.knows(token))
+    /// The endpoint that a request with this token is about to cause a request to.
+    pub(crate) fn must_ask_about(&self, token: &str, expected: Expectations<'_>) -> Option<&Arc<Introspection>> {
+        let (_, introspection) = self.introspecting(token, expected)?;
+        (!introspection.knows(token)).then_some(introspection)
+    }
+
+    /// Whether one of these issuers is asked about its tokens.
+    pub(crate) fn introspects_for(&self, expected: Expectations<'_>) -> bool {
+        self.accepted_introspecting(expected).is_some()
     }
 
     /// The members of its issuer's answer about an opaque token, for an operator. `None`: no issuer is asked about it,
@@ -52,6 +61,15 @@ impl Trust {
         accepted.is_some_and(|(issuer, _)| issuer.settings.token_field.as_ref() == field)
     }
 
+    /// Whether a token that one issuer was asked about belongs to another one here. What one says of an opaque token is
+    /// no answer of the other.
+    pub(crate) fn asks_another_about(&self, verified: &Verified, expected: Expectations<'_>) -> bool {
+        let Some(VerifiedToken { evidence: TokenEvidence::Introspection(_), issuer, .. }) = verified.token() else {
+            return false;
+        };
+        self.accepted_introspecting(expected).is_some_and(|(accepted, _)| !Arc::ptr_eq(accepted, issuer))
+    }
+
     /// Checks the field of a token before its issuer is asked about it.
     pub(crate) fn check_field_of(
         &self,
@@ -66,10 +84,13 @@ impl Trust {
     /// The issuer that is asked about this token.
     pub(in crate::trust) fn introspecting(&self, token: &str, expected: Expectations<'_>) -> Option<Introspecting<'_>> {
         let found = self.accepted_introspecting(expected)?;
+        if token.starts_with(CLIENT_SECRET_PREFIX) {
+            return None;
+        }
         if !is_jwt(token) {
             return Some(found);
         }
-        let claims = unverified_claims(token)?;
+        let claims = unverified_claims(token).filter(|_| has_parts_of_jwt(token))?;
         let entry = claimed_entry(self.issuers(), |issuer| &issuer.settings, &claims);
         let is_its_own = match (entry, entry_choice::issuer(&claims)) {
             (Some(entry), _) => Arc::ptr_eq(entry, found.0),
@@ -104,14 +125,14 @@ impl Trust {
     pub(super) async fn verify_introspected(
         &self,
         (issuer, introspection): Introspecting<'_>,
-        token: &str,
+        (token, asker): (&str, Option<Asker>),
         expected: Expectations<'_>,
         now: UnixTime,
         observer: &mut impl Observer,
     ) -> Result<Verified, RefusedToken> {
         let name = &issuer.settings.name;
         let unread = || Some(ClaimedCaller::of_entry(name, &Map::new()));
-        let asked = introspection.ask(token).await;
+        let asked = introspection.ask(token, asker).await;
         let asked = asked.map_err(|why| FailedCheck::introspection_unavailable(name, &why.0));
         let asked = asked.and_then(|answer| match &*answer {
             TokenAnswer::Active(active) => Ok((active.until, active.claims()?)),
@@ -184,16 +205,49 @@ fn check_kind(issuer: &TrustedIssuer, claims: &Claims) -> Result<(), FailedCheck
     Ok(())
 }
 
-/// Whether a token has the form of a JWT, signed or encrypted, whole or cut off: its first part is a JSON object in
-/// base64url.
+/// Whether a token has the form of a JWT, signed or encrypted, whole, cut off or misspelt: one of its parts is a JSON
+/// object in base64.
 fn is_jwt(token: &str) -> bool {
-    let header = token.split('.').next().unwrap_or_default();
-    let is_object = || {
-        let decoded = BASE64URL.decode(header).unwrap_or_default();
-        decoded.trim_ascii_start().starts_with(b"{")
-    };
-    token.starts_with("eyJ") || (token.contains('.') && is_object())
+    token.starts_with("eyJ") || (token.contains('.') && token.split('.').any(is_encoded_object))
 }
+
+/// Whether the claims of a JWT are where they should be: in the second of three parts, behind a header. Otherwise a
+/// header may be taken for claims.
+fn has_parts_of_jwt(token: &str) -> bool {
+    let mut parts = token.split('.');
+    parts.next().is_some_and(is_encoded_object) && parts.count() == 2
+}
+
+/// Whether this decodes to the beginning of a JSON object, in any alphabet of base64, behind white space or a byte order
+/// mark. Looks at its first characters only, so that random text is hardly ever taken for one.
+fn is_encoded_object(part: &str) -> bool {
+    let known = part.bytes().filter_map(|byte| match byte {
+        b'+' => Some(b'-'),
+        b'/' => Some(b'_'),
+        other => (other.is_ascii_alphanumeric() || matches!(other, b'-' | b'_')).then_some(other),
+    });
+    let known: Vec<u8> = known.collect();
+    let whole = known.len() - if known.len() % 4 == 1 { 1 } else { 0 };
+    let decoded = known.get(..whole).and_then(|known| BASE64URL_LENIENT.decode(known).ok()).unwrap_or_default();
+    let text = decoded.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&decoded).trim_ascii_start();
+    let Some(members) = text.strip_prefix(b"{") else { return false };
+    match members.trim_ascii_start() {
+        [] => decoded.len() > 1,
+        [b'}', ..] => true,
+        [b'"', name @ ..] => name.iter().take(4).all(|byte| (b' '..=b'~').contains(byte)),
+        _ => false,
+    }
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Accepts padding, and any last bits.
+const BASE64URL_LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 #[cfg(test)]
 mod tests {
@@ -205,8 +259,32 @@ mod tests {
         {
             assert!(is_jwt(jwt), "{jwt}");
         }
-        for opaque in ["", "abc", "a.b.c", "ory_at_x.y", "ey.ey.ey", "2YotnFZFEjr1zCsicMWpAA", "e30", "....."] {
+        for opaque in ["", "abc", "a.b.c", "ory_at_x.y", "ey.ey.ey", "2YotnFZFEjr1zCsicMWpAA", "e30", ".....", "x.eyz_"]
+        {
             assert!(!is_jwt(opaque), "{opaque}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_jwt_is_a_jwt() {
+        const JWT: &str = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJodHRwczovL2NvcnAuZXhhbXBsZSJ9.c2ln";
+        let (header, rest) = JWT.split_once('.').unwrap();
+        for misspelt in [
+            format!("77u/{header}.{rest}"),
+            format!("77u_{header}=.{rest}"),
+            format!("{header}==.{rest}"),
+            format!("{header}A.{rest}"),
+            format!("x{header}.{rest}"),
+            format!(".{JWT}"),
+            format!("a.{JWT}"),
+            format!("=eyJ.{rest}"),
+            JWT[1..].to_owned(),
+            rest.to_owned(),
+            "77u_eyJhbGciOiJFUzI1NiJ9.x".to_owned(),
+            "CgogeyAiYWxnIjoxfQ.x".to_owned(),
+            "x.CXsKICJpc3MiOiJ4In0".to_owned(),
+        ] {
+            assert!(is_jwt(&misspelt), "{misspelt}");
         }
     }
 }

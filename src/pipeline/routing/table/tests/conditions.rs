@@ -128,6 +128,8 @@ fn a_laxer_rule_for_fewer_fields_is_a_conflict() {
     assert_eq!(conflict(vec![of("m=call", "a"), of("n=x o=y", "b")]), "first without the scope `b`");
     assert_eq!(conflict(vec![of("m=call", "a"), of("m=call|list", "b")]), "unequal");
     assert_eq!(conflict(vec![of("m=call", "a"), of("n=x", "a b")]), "unequal");
+    assert_eq!(conflict(vec![of("m=call", "a"), of("m=CALL", "b")]), "unequal");
+    assert_eq!(conflict(vec![of("m=käse", "a"), of("m=list|KÄSE n=x", "b")]), "first without the scope `b`");
     assert_eq!(conflict(vec![of("m=call", "a"), of("m=call", "a")]), "same");
     let until = Some(UnixTime::from_seconds(1));
     let reporting = Route { report_until: until, ..of("", "a") };
@@ -152,6 +154,7 @@ fn routes_that_no_request_meets_together_may_differ() {
     for routes in [
         vec![of_method("", "a"), of_method("m=call", "")],
         vec![of_method("m=call", "a"), of_method("m=list", "b")],
+        vec![of_method("m=call", "a"), of_method("m=Call", "a")],
         vec![of_method("m=list", ""), of_method("m=call n=x", "a")],
         vec![of_method("m=call", "a"), of_method("n=x", "a")],
         vec![of_method("m=call", "a"), conditioned("", "", &["GET"])],
