@@ -62,8 +62,12 @@ impl ProofHosts<'_> {
         }
         let of_route: Vec<String> = of_route.iter().map(HostPattern::to_string).collect();
         let names = of_route.iter().map(String::as_str).chain(own.names.iter().map(String::as_str));
-        let certificates = if own.certificates.is_empty() { "" } else { ", or one in a certificate of a listener" };
-        let wanted = format!("{}{certificates}", short(&one_of("host", names)));
+        let named = short(&one_of("host", names));
+        let wanted = match (own.certificates.is_empty(), of_route.is_empty() && own.names.is_empty()) {
+            (true, _) => named,
+            (false, true) => "a host in a certificate of a listener".to_owned(),
+            (false, false) => format!("{named}, or one in a certificate of a listener"),
+        };
         Err(Discrepancy::new(format!("host={}", short(host)), wanted))
     }
 }
@@ -77,21 +81,25 @@ fn host_of(url: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use rustls::crypto::aws_lc_rs::sign::any_supported_type;
     use rustls::sign::CertifiedKey;
 
     use super::*;
+    use crate::jose::x509::client_certificate;
+    use crate::server::certificate::CertificateFiles;
 
-    /// The certificate of a listener with these names.
-    fn served(names: &[&str]) -> Arc<ServedCertificate> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
-        let key = any_supported_type(&rustls::pki_types::PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into());
-        ServedCertificate::new(Arc::new(CertifiedKey::new(vec![cert.der().clone()], key.unwrap())))
+    /// The certificates of two listeners: the self-signed one, and one with these names. Nothing is signed by its key.
+    fn served(names: &[&str]) -> Vec<Arc<ServedCertificate>> {
+        let folder = tempfile::tempdir().unwrap();
+        let [cert, key] = ["a.crt", "a.key"].map(|name| folder.path().join(name));
+        let files = CertificateFiles { cert, key, self_signed: true };
+        files.make().unwrap();
+        let pair = files.load().unwrap();
+        let named = client_certificate(["", ""], names, &[], 2030);
+        let named = CertifiedKey::new(vec![named.into()], Arc::clone(&pair.key));
+        vec![ServedCertificate::new(pair), ServedCertificate::new(Arc::new(named))]
     }
 
-    fn own(urls: &[&str], certificates: &[&[&str]]) -> OwnHosts {
-        let certificates = certificates.iter().map(|names| served(names)).collect();
+    fn own(urls: &[&str], certificates: Vec<Arc<ServedCertificate>>) -> OwnHosts {
         OwnHosts { names: urls.iter().filter_map(|url| host_of(url)).collect(), certificates }
     }
 
@@ -111,12 +119,12 @@ mod tests {
         let urls = ["https://GW.example:8443/tenant", "http://[2001:db8::1]:8080"];
         let ours = ["gw.example", "[2001:db8::1]", "a.example.com", "a.b.example.com"];
         let others = ["evil.example", "x.gw.example", "example.com", "aexample.com", "2001:db8::1", ""];
-        only(&own(&urls, &[]), &["*.example.com"], &ours, &others);
+        only(&own(&urls, Vec::new()), &["*.example.com"], &ours, &others);
     }
 
     #[test]
     fn names_of_certificates_are_ours_as_in_tls() {
-        let certificates: &[&[&str]] = &[&["a.example", "*.b.example"], &["localhost", "127.0.0.1", "::1"]];
+        let certificates = served(&["a.example", "*.b.example"]);
         let ours = ["a.example", "x.b.example", "localhost", "127.0.0.1", "[::1]"];
         let others = ["b.example", "x.y.b.example", "x.a.example", "127.0.0.2", "[::2]", "::", ""];
         only(&own(&[], certificates), &[], &ours, &others);
@@ -124,13 +132,13 @@ mod tests {
 
     #[test]
     fn every_host_counts_where_none_is_known() {
-        only(&own(&[], &[]), &[], &["any.example", ""], &[]);
-        only(&own(&[], &[]), &["a.example"], &["a.example"], &["any.example"]);
+        only(&own(&[], Vec::new()), &[], &["any.example", ""], &[]);
+        only(&own(&[], Vec::new()), &["a.example"], &["a.example"], &["any.example"]);
     }
 
     #[test]
     fn the_hosts_that_are_wanted_are_named() {
-        let own = own(&["https://gw.example"], &[&["a.example"]]);
+        let own = own(&["https://gw.example"], served(&["a.example"]));
         let found = ProofHosts { own: &own, of_route: &[] }.check("evil.example").unwrap_err();
         assert_eq!(
             found.to_string(),
