@@ -2,6 +2,7 @@
 //! state the certificates of their clients.
 
 mod authentication;
+mod open_connections;
 mod outside;
 mod statements;
 mod tokens;
@@ -67,6 +68,11 @@ impl Mutual {
 
     fn issue(&self, name: &str) -> Issued {
         self.authority.issue_to(name, &format!("{name}.example.com"), &format!("spiffe://example.com/{name}"))
+    }
+
+    /// Its configuration.
+    fn yaml(&self) -> String {
+        fs::read_to_string(self.gateway.folder.join("gateway.yaml")).unwrap()
     }
 
     /// The listener that asks for certificates.

@@ -13,7 +13,6 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 use tracing::{error, info, warn};
 
@@ -23,7 +22,7 @@ use crate::config::upstream_certificates::{CertificateEnd, UpstreamCertificates,
 use crate::file_watch::FileWatch;
 use crate::server::certificate::{self, CertificateError, CertificateFiles};
 use crate::server::mutual_tls::MutualTls;
-use crate::server::tls::{ListenerTls, MinTlsVersion, ServedCertificate};
+use crate::server::tls::{ListenerTls, ListenerTlsConfig, MinTlsVersion, ServedCertificate};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::key_source::IssuerCa;
 use crate::upstream;
@@ -56,7 +55,7 @@ struct RenewedCertificate {
 enum RenewedContent {
     Pair(Arc<CertifiedKey>),
     /// With other authorities for client certificates.
-    Tls(Box<ServerConfig>),
+    Tls(ListenerTlsConfig),
 }
 
 /// Certificate files that are used together, for metrics.
@@ -120,7 +119,7 @@ impl Certificates {
         for RenewedCertificate { of, content, ends, watch } in set.renewed {
             match (&of.user, content) {
                 (CertificateUser::Listeners { served, .. }, RenewedContent::Pair(pair)) => served.replace(pair),
-                (CertificateUser::Clients { tls, .. }, RenewedContent::Tls(config)) => tls.replace(*config),
+                (CertificateUser::Clients { tls, .. }, RenewedContent::Tls(config)) => tls.replace(config),
                 (
                     CertificateUser::Listeners { .. }
                     | CertificateUser::Clients { .. }
@@ -189,6 +188,15 @@ impl CertificateSet {
         Ok(served)
     }
 
+    /// The certificates of the listeners.
+    pub(super) fn served(&self) -> Vec<Arc<ServedCertificate>> {
+        let served = |known: &Arc<WatchedCertificate>| match &known.user {
+            CertificateUser::Listeners { served, .. } => Some(Arc::clone(served)),
+            CertificateUser::Clients { .. } | CertificateUser::Upstream(_) | CertificateUser::Issuer(_) => None,
+        };
+        self.watched.iter().filter_map(served).collect()
+    }
+
     /// The TLS of a new listener, or of one with other settings.
     pub(super) fn tls(
         &mut self,
@@ -201,7 +209,7 @@ impl CertificateSet {
         let watch = FileWatch::new(vec![mutual_tls.ca.clone()]);
         let authorities = mutual_tls.load()?;
         let ends = vec![(mutual_tls.ca.clone(), authorities.ends_at())];
-        let tls = ListenerTls::new(served, min_version, Some(&authorities))?;
+        let tls = ListenerTls::new(served, min_version, Some(authorities))?;
         let user = CertificateUser::Clients { mutual_tls: mutual_tls.clone(), tls: Arc::clone(&tls) };
         self.watched.push(WatchedCertificate::new(user, watch, ends));
         Ok(tls)
@@ -227,7 +235,7 @@ impl CertificateSet {
             && let CertificateUser::Clients { mutual_tls, .. } = &known.user
         {
             let (config, ends) = renewed_tls(mutual_tls, tls)?;
-            let (of, content) = (Arc::clone(&known), RenewedContent::Tls(Box::new(config)));
+            let (of, content) = (Arc::clone(&known), RenewedContent::Tls(config));
             self.renewed.push(RenewedCertificate { of, content, ends, watch });
         }
         self.watched.push(known);
@@ -364,10 +372,13 @@ impl CertificateUser {
 }
 
 /// The configuration with the present authorities of client certificates.
-fn renewed_tls(mutual_tls: &MutualTls, tls: &ListenerTls) -> Result<(ServerConfig, Vec<CertificateEnd>), RenewalError> {
+fn renewed_tls(
+    mutual_tls: &MutualTls,
+    tls: &ListenerTls,
+) -> Result<(ListenerTlsConfig, Vec<CertificateEnd>), RenewalError> {
     let authorities = mutual_tls.load()?;
     let ends = vec![(mutual_tls.ca.clone(), authorities.ends_at())];
-    Ok((tls.with_authorities(&authorities)?, ends))
+    Ok((tls.with_authorities(authorities)?, ends))
 }
 
 impl CertificateStatus {

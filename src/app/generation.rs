@@ -113,6 +113,7 @@ impl NextGeneration {
             dpop: config.dpop,
             oauth,
             resources: config.resources,
+            certificates: Some(certificates.served()),
         };
         let snapshot = Arc::new(Snapshot::new(parts, before.map(|before| &*before.snapshot)));
         Ok(Self {

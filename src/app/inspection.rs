@@ -82,6 +82,7 @@ async fn snapshot_with(
         dpop: config.dpop,
         oauth: own,
         resources: config.resources,
+        certificates: None,
     };
     Ok((Snapshot::new(parts, None), failures))
 }

@@ -197,6 +197,7 @@ fn snapshot(
         dpop: config.dpop,
         oauth,
         resources: config.resources.clone(),
+        certificates: None,
     };
     Snapshot::new(parts, None)
 }

@@ -193,7 +193,8 @@ impl WorkerListeners {
         let handshakes = Rc::clone(&worker.connections.handshakes);
         let listener = WorkerListener::new((listener, queue), handoff_channels, Arc::clone(&plan.limiter), handshakes);
         let guard = Rc::clone(&worker.connections.guard);
-        let serve = move |accepted| connection::serve(&worker, &runtime.load(), accepted);
+        let runtime = Rc::new(runtime);
+        let serve = move |accepted| connection::serve(&worker, &runtime, accepted);
         self.all.spawn_local(async move {
             accept::run(listener, drain, serve).await;
             guard.remove_listener(id, None);

@@ -47,6 +47,7 @@ lints! {
     LenientPaths "lenient-paths" "A route takes paths that services read in different ways.",
     LimitNeverReached "limit-never-reached" "A rate limit stands behind a stricter one and never refuses a request.",
     NoCertificateListener "no-certificate-listener" "A client or a route needs certificates, and no listener takes them.",
+    NoKnownHost "no-known-host" "A route demands DPoP proofs, and the gateway knows none of its hosts.",
     NoTokenListener "no-token-listener" "No listener can serve the token endpoint.",
     OddClaimValue "odd-claim-value" "An access rule wants a claim that is empty or has quotation marks around it.",
     OpenAdmin "open-admin" "The admin listener is open to all public addresses.",

@@ -3,6 +3,9 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use super::corridor::handle;
 use super::record::open_request::OpenRequest;
@@ -10,6 +13,7 @@ use super::request::origin_part::BelievedParts;
 use super::request::peer::{ListenerMode, Peer};
 use super::worker::Worker;
 use crate::audit::reason::Reason;
+use crate::clock;
 use crate::server::accept::Accepted;
 use crate::server::connection::{ListenerTransport, Session, serve_connection};
 use crate::server::connection_end::ConnectionEnd;
@@ -19,7 +23,8 @@ use crate::server::proxy_header::ProxyHeader;
 use crate::server::received_request::Received;
 use crate::server::watch::TimeoutKind;
 
-/// The settings of a listener that its connections share. A connection keeps those that it began with.
+/// The settings of a listener that its connections share. A connection keeps those that it began with, except for what
+/// proves who its clients are: the statements that count, and the authorities of certificates.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerRuntime {
     pub(crate) transport: ListenerTransport,
@@ -28,13 +33,17 @@ pub(crate) struct ListenerRuntime {
     pub(crate) believed: BelievedParts,
 }
 
+/// A worker's own handle to the present settings of a listener: cloning it touches no other core.
+pub(crate) type CurrentListener = Rc<Arc<ArcSwap<ListenerRuntime>>>;
+
 /// Serves one connection to its end.
 pub(crate) fn serve(
     worker: &Rc<Worker>,
-    runtime: &ListenerRuntime,
+    current: &CurrentListener,
     accepted: Accepted,
 ) -> impl Future<Output = ()> + use<> {
-    let ListenerRuntime { transport, listener_mode, believed } = runtime.clone();
+    let current = Rc::clone(current);
+    let ListenerRuntime { transport, listener_mode, believed } = ListenerRuntime::clone(&current.load());
     let listener = transport.listener;
     let connections = Rc::clone(&worker.connections);
     let worker = Rc::clone(worker);
@@ -56,10 +65,24 @@ pub(crate) fn serve(
             let (worker, peer) = (Rc::clone(&worker), Rc::clone(&peer));
             move |end| record_end(&worker, end, &peer)
         };
-        let answer = move |exchange: ExchangeGuard, received: Received| handle(worker, peer, exchange, received);
+        let answer = move |exchange: ExchangeGuard, received: Received| {
+            let peer = under_present_settings(&current, peer);
+            handle(worker, peer, exchange, received)
+        };
         Session { answer, record_end }
     };
     serve_connection(connections, transport, accepted, is_trusted, begin_session)
+}
+
+/// A reload counts for the requests of open connections too.
+fn under_present_settings(current: &CurrentListener, peer: Rc<Peer>) -> Rc<Peer> {
+    if !peer.follows_listener() {
+        return peer;
+    }
+    let settings = current.load();
+    let tls = settings.transport.tls.as_ref();
+    let accepts = |client: &TlsClient| tls.is_some_and(|tls| tls.accepts(client, clock::now()));
+    peer.under(settings.believed, accepts).map_or(peer, Rc::new)
 }
 
 /// Input over HTTP/2 that was refused before it was a request has its audit line too, and so has a head that never
@@ -82,7 +105,7 @@ fn record_end(worker: &Worker, ended: ConnectionEnd, peer: &Rc<Peer>) {
 mod tests {
     use super::*;
 
-    fn size<F: Future>(_: impl Fn(&Rc<Worker>, &ListenerRuntime, Accepted) -> F) -> usize {
+    fn size<F: Future>(_: impl Fn(&Rc<Worker>, &CurrentListener, Accepted) -> F) -> usize {
         size_of::<F>()
     }
 

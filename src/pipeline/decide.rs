@@ -33,6 +33,7 @@ use super::request::peer::{AddressTrust, ListenerMode, Peer};
 use super::request::upgrade::{UpgradeHandshake, is_extended_connect};
 use super::routing::access::{Access, AccessRule};
 use super::routing::cors::requested_method;
+use super::routing::own_hosts::ProofHosts;
 use super::routing::route::Route;
 use super::routing::snapshot::{BuiltInEndpoint, Snapshot};
 use super::routing::table::RouteMatch;
@@ -192,8 +193,9 @@ async fn find_permit<'r>(
     let authenticated = authenticate(current, snapshot, rule, peer, headers, log.now, observer).await;
     let proven = authenticated.and_then(|presented| {
         let origin = peer.public_origin(&request.authority);
-        let proof = ProofRequest { rules: &snapshot.proofs, headers, request, origin, now: log.now };
-        let certificate = peer.certificate().map(|certificate| certificate.thumbprint);
+        let hosts = ProofHosts { own: &snapshot.own_hosts, of_route: admitted.hosts() };
+        let proof = ProofRequest { rules: &snapshot.proofs, headers, request, origin, hosts, now: log.now };
+        let certificate = peer.thumbprint(log.now);
         let proven = prove_possession(&proof, certificate, &presented, rule, fields, observer);
         proven.map_err(|check| presented.caller.refused(check).into())
     });

@@ -116,13 +116,15 @@ where
         Some(tls) => {
             progress.first_byte(&stream).await?;
             // Boxed to keep the futures small that it is moved through.
-            let accepted = TlsAcceptor::from(tls.current()).accept(Socket(stream)).await;
+            let config = tls.current();
+            let accepted = TlsAcceptor::from(Arc::clone(&config.server)).accept(Socket(stream)).await;
             let logged = accepted.inspect_err(|error| {
                 debug!(network.peer.address = %socket, %error, "a TLS handshake failed: closed");
             });
             let stream = Box::new(logged.ok()?);
             let session = stream.get_ref().1;
-            let client = tls.asks_for_certificates().then(|| TlsClient::of(session, clock::now())).transpose();
+            let authorities = config.authorities.as_ref();
+            let client = authorities.map(|authorities| TlsClient::of(session, authorities, clock::now())).transpose();
             let client = client.inspect_err(|fault| {
                 debug!(network.peer.address = %socket, error = %fault, "a TLS session was not resumed: closed");
             });

@@ -1,8 +1,10 @@
 //! Client certificates: whether a listener asks for them, and the authorities that must have issued them.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
@@ -45,6 +47,16 @@ pub(crate) struct TlsClient {
     pub(crate) certificate: Option<Rc<ClientCertificate>>,
     /// The name that the client has asked for by SNI.
     pub(crate) server_name: Option<Box<str>>,
+    /// `None` without a certificate.
+    chain: Option<Rc<VerifiedChain>>,
+}
+
+/// The certificates that a client has presented, its own first.
+#[derive(Debug)]
+struct VerifiedChain {
+    certificates: Vec<CertificateDer<'static>>,
+    /// The authorities that were asked last, and whether they accept it.
+    last: RefCell<(Arc<ClientAuthorities>, bool)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,14 +110,46 @@ impl ClientAuthorities {
 impl TlsClient {
     /// The client of a connection whose handshake has ended. A resumed session has the certificate that it began with,
     /// which nothing has verified again.
-    pub(super) fn of(connection: &ServerConnection, now: UnixTime) -> Result<Self, TlsClientFault> {
-        let presented = connection.peer_certificates().and_then(<[_]>::first);
+    pub(super) fn of(
+        connection: &ServerConnection,
+        authorities: &Arc<ClientAuthorities>,
+        now: UnixTime,
+    ) -> Result<Self, TlsClientFault> {
+        let chain = connection.peer_certificates().unwrap_or_default();
+        let presented = chain.first();
         let read = |der: &CertificateDer<'_>| ClientCertificate::read(der).ok_or(TlsClientFault::Unreadable);
         let certificate = presented.map(read).transpose()?;
         if certificate.as_ref().is_some_and(|certificate| certificate.has_ended(now)) {
             return Err(TlsClientFault::Ended);
         }
         let server_name = connection.server_name().map(Box::from);
-        Ok(Self { certificate: certificate.map(Rc::new), server_name })
+        let chain = presented.map(|_| Rc::new(VerifiedChain::new(chain, authorities)));
+        Ok(Self { certificate: certificate.map(Rc::new), server_name, chain })
+    }
+
+    /// Whether these authorities would let it in. They may have replaced those of its handshake.
+    pub(super) fn is_accepted_by(&self, authorities: &Arc<ClientAuthorities>, now: UnixTime) -> bool {
+        self.chain.as_ref().is_none_or(|chain| chain.is_accepted_by(authorities, now))
+    }
+}
+
+impl VerifiedChain {
+    fn new(chain: &[CertificateDer<'_>], by: &Arc<ClientAuthorities>) -> Self {
+        let certificates = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Self { certificates, last: RefCell::new((Arc::clone(by), true)) }
+    }
+
+    fn is_accepted_by(&self, authorities: &Arc<ClientAuthorities>, now: UnixTime) -> bool {
+        let mut last = self.last.borrow_mut();
+        if !Arc::ptr_eq(&last.0, authorities) {
+            *last = (Arc::clone(authorities), self.is_verified_by(authorities, now));
+        }
+        last.1
+    }
+
+    fn is_verified_by(&self, authorities: &ClientAuthorities, now: UnixTime) -> bool {
+        let now = rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_secs(now.seconds()));
+        let chain = self.certificates.split_first();
+        chain.is_some_and(|(own, others)| authorities.verifier.verify_client_cert(own, others, now).is_ok())
     }
 }

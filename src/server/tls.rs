@@ -1,6 +1,7 @@
 //! TLS 1.2 and 1.3 for clients: certificates by SNI, the HTTP version by ALPN, session resumption by tickets, client
 //! certificates where the listener asks for them.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,7 +13,8 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
-use super::mutual_tls::ClientAuthorities;
+use super::mutual_tls::{ClientAuthorities, TlsClient};
+use crate::clock::UnixTime;
 
 /// The oldest TLS version that is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +45,15 @@ pub(crate) struct ListenerTls {
     /// Not empty; the first is the default.
     certificates: Vec<Arc<ServedCertificate>>,
     min_version: MinTlsVersion,
-    asks_for_certificates: bool,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<ListenerTlsConfig>,
+}
+
+/// The configuration of handshakes, with the authorities that verify clients in them.
+#[derive(Debug)]
+pub(crate) struct ListenerTlsConfig {
+    pub(super) server: Arc<ServerConfig>,
+    /// `None`: it asks for no client certificates.
+    pub(super) authorities: Option<Arc<ClientAuthorities>>,
 }
 
 impl ListenerTls {
@@ -52,29 +61,39 @@ impl ListenerTls {
     pub(crate) fn new(
         certificates: Vec<Arc<ServedCertificate>>,
         min_version: MinTlsVersion,
-        authorities: Option<&ClientAuthorities>,
+        authorities: Option<ClientAuthorities>,
     ) -> Result<Arc<Self>, rustls::Error> {
-        let config = server_config(&certificates, min_version, authorities)?;
-        let current = ArcSwap::from_pointee(config);
-        let asks_for_certificates = authorities.is_some();
-        Ok(Arc::new(Self { certificates, min_version, asks_for_certificates, current }))
+        let config = ListenerTlsConfig::new(&certificates, min_version, authorities)?;
+        Ok(Arc::new(Self { certificates, min_version, current: ArcSwap::from_pointee(config) }))
     }
 
-    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+    pub(super) fn current(&self) -> Arc<ListenerTlsConfig> {
         self.current.load_full()
     }
 
-    pub(super) fn asks_for_certificates(&self) -> bool {
-        self.asks_for_certificates
+    /// Whether the client of a connection from before would be let in by the present authorities.
+    pub(crate) fn accepts(&self, client: &TlsClient, now: UnixTime) -> bool {
+        self.current.load().authorities.as_ref().is_some_and(|authorities| client.is_accepted_by(authorities, now))
     }
 
     /// A configuration with other authorities for client certificates. It resumes no session that began with another.
-    pub(crate) fn with_authorities(&self, authorities: &ClientAuthorities) -> Result<ServerConfig, rustls::Error> {
-        server_config(&self.certificates, self.min_version, Some(authorities))
+    pub(crate) fn with_authorities(&self, authorities: ClientAuthorities) -> Result<ListenerTlsConfig, rustls::Error> {
+        ListenerTlsConfig::new(&self.certificates, self.min_version, Some(authorities))
     }
 
-    pub(crate) fn replace(&self, config: ServerConfig) {
+    pub(crate) fn replace(&self, config: ListenerTlsConfig) {
         self.current.store(Arc::new(config));
+    }
+}
+
+impl ListenerTlsConfig {
+    fn new(
+        certificates: &[Arc<ServedCertificate>],
+        min_version: MinTlsVersion,
+        authorities: Option<ClientAuthorities>,
+    ) -> Result<Self, rustls::Error> {
+        let server = Arc::new(server_config(certificates, min_version, authorities.as_ref())?);
+        Ok(Self { server, authorities: authorities.map(Arc::new) })
     }
 }
 
@@ -117,6 +136,16 @@ impl ServedCertificate {
 
     pub(crate) fn replace(&self, pair: Arc<CertifiedKey>) {
         self.0.store(pair);
+    }
+
+    /// Whether it is for this host, by a wildcard too. An IPv6 address is in brackets.
+    pub(crate) fn is_valid_for(&self, host: &str) -> bool {
+        let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let name = match address {
+            Some(address) => address.parse().map(|address: Ipv6Addr| ServerName::IpAddress(address.into())).ok(),
+            None => ServerName::try_from(host).ok(),
+        };
+        name.is_some_and(|name| is_valid_for(&self.0.load(), &name))
     }
 }
 

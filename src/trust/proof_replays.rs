@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::rand;
 use foldhash::HashSet;
 
 use crate::clock::UnixTime;
@@ -16,6 +17,8 @@ use crate::oauth::confirmation::Thumbprint;
 #[derive(Debug)]
 pub(crate) struct ProofReplays {
     shards: Vec<Mutex<ReplayShard>>,
+    /// Random: no client can choose the shard of its proofs, and so fill one alone.
+    seed: [u8; 32],
     /// Uses in each shard and window.
     room: usize,
     /// The seconds for which a use is known at least. It never shrinks.
@@ -54,7 +57,10 @@ impl ProofReplays {
     pub(crate) fn new(max_age: u64) -> Self {
         let shards = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
         let (window, forgotten) = (AtomicU64::new(max_age + MAX_AHEAD), AtomicU64::new(0));
-        Self { shards, room: USES_PER_SHARD, window, forgotten }
+        let mut seed = [0; 32];
+        // Without random bytes the digest is good all the same.
+        let _ = rand::fill(&mut seed);
+        Self { shards, seed, room: USES_PER_SHARD, window, forgotten }
     }
 
     #[cfg(test)]
@@ -79,7 +85,7 @@ impl ProofReplays {
 
     /// Notes the use of the proof with this key and `jti`.
     pub(crate) fn use_once(&self, key: Thumbprint, id: &str, now: UnixTime) -> ProofUse {
-        let digest = proof_digest(key, id);
+        let digest = proof_digest(&self.seed, key, id);
         let Some(shard) = self.shards.get(usize::from(digest[0]) % SHARDS) else { return ProofUse::NoRoom };
         let window = self.window.load(Ordering::Relaxed);
         // A thread that panicked has left a set that is whole.
@@ -108,9 +114,10 @@ impl ReplayShard {
     }
 }
 
-/// The key has a fixed length, so that no two pairs are one text.
-fn proof_digest(key: Thumbprint, id: &str) -> ProofDigest {
+/// Seed and key have a fixed length, so that no two pairs are one text.
+fn proof_digest(seed: &[u8; 32], key: Thumbprint, id: &str) -> ProofDigest {
     let mut context = Context::new(&SHA256);
+    context.update(seed);
     context.update(&key.0);
     context.update(id.as_bytes());
     let mut digest = ProofDigest::default();
@@ -136,6 +143,14 @@ mod tests {
         assert_eq!(replays.use_once(KEY, "a", at(NOW)), ProofUse::Repeated);
         assert_eq!(replays.use_once(KEY, "b", at(NOW)), ProofUse::First);
         assert_eq!(replays.use_once(Thumbprint([2; 32]), "a", at(NOW)), ProofUse::First);
+    }
+
+    #[test]
+    fn no_client_can_choose_the_shard_of_its_proofs() {
+        let [one, other] = [ProofReplays::new(60), ProofReplays::new(60)];
+        let digests = |replays: &ProofReplays| ["a", "b"].map(|id| proof_digest(&replays.seed, KEY, id));
+        assert_eq!(digests(&one), digests(&one));
+        assert_ne!(digests(&one), digests(&other));
     }
 
     #[test]

@@ -1,13 +1,20 @@
 //! Proofs of attackers: for other requests, other tokens, by other keys, at other times, and used again.
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use rustls::version::TLS13;
 use serde_json::{Value, json};
 
 use super::{ANY, CLIENTS, TOKEN_URL, World, token_request};
+use crate::support::authority::Authority;
 use crate::support::client::{request, with_header};
+use crate::support::gateway::folder;
 use crate::support::issuer::{Key, now};
 use crate::support::proof::{Proof, public, with_proof};
 use crate::support::world::config;
 use crate::support::{Answer, Client, Gateway, Upstream};
+use crate::tls::{client, handshake};
 
 const URL: &str = "https://localhost/any/a";
 
@@ -146,7 +153,9 @@ async fn proofs_name_the_url_that_a_believed_proxy_states() {
     ] {
         let listeners =
             format!("listeners: [{{address: 127.0.0.1:0, {TLS}, {believe}}}]\ntrusted_proxies: [127.0.0.1]\n");
-        let world = World::start(&[ANY], &listeners).await;
+        let resource = "resources: {api: {url: \"https://api.example:8443/own\"}}\n";
+        let routes = [ANY, "path: /own, access: {}, resource: api"];
+        let world = World::start(&routes, &format!("{listeners}{resource}")).await;
         let stated = |asked| {
             let asked = with_header(asked, "x-forwarded-for", "192.0.2.7");
             let asked = with_header(asked, "x-forwarded-proto", "https");
@@ -168,4 +177,68 @@ async fn proofs_name_the_url_that_a_believed_proxy_states() {
             assert_eq!(answer.status, expected, "{believe} {url}: {answer:?}");
         }
     }
+}
+
+/// A request for this host.
+fn at(host: &str, mut asked: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+    *asked.uri_mut() = format!("https://{host}{}", asked.uri().path()).parse().unwrap();
+    asked.headers_mut().insert("host", host.parse().unwrap());
+    asked
+}
+
+#[tokio::test]
+async fn a_proof_for_a_host_of_others_is_refused() {
+    let folder = folder();
+    Authority::new().issue(&["localhost", "*.wild.example", "127.0.0.1"]).write(&folder, "served");
+    let sections = format!(
+        "listeners: [{{address: 127.0.0.1:0, tls: {{certificates: [{{cert: served.crt, key: served.key}}]}}}}]\n\
+         resources: {{api: {{url: \"https://resource.example/own\"}}}}\n{}",
+        CLIENTS.replace("issuer: https://localhost:8443", "issuer: https://issuer.example"),
+    );
+    let routes = [
+        ANY,
+        "path: /own, access: {}, resource: api",
+        "path: /any/**, hosts: [\"*.route.example\", route.example], access: {}",
+    ];
+    let (upstream, key) = (Upstream::start().await, Key::new("k", "ES256"));
+    let gateway = Gateway::start_in(folder, &config(upstream.address, &routes, &sections), &[]);
+    let connect = async |alpn| {
+        let stream = handshake(gateway.address(), client(&[&TLS13], &[alpn]), "localhost").await.unwrap();
+        Client::over::<Full<Bytes>>(stream).await.unwrap()
+    };
+    for alpn in ["http/1.1", "h2"] {
+        let mut connection = connect(alpn).await;
+        let proof = |host: &str| Proof::new(&key, "POST", &format!("https://{host}/oauth/token")).sign();
+        let mut token = String::new();
+        for host in ["issuer.example", "localhost", "a.wild.example", "127.0.0.1", "resource.example"] {
+            let answer = connection.send(at(host, token_request("app", &[&proof(host)]))).await;
+            assert_eq!(answer.status, 200, "{host} {answer:?}");
+            token = answer.json()["access_token"].as_str().unwrap().to_owned();
+        }
+        for host in ["evil.example", "route.example", "wild.example", "a.b.wild.example", "127.0.0.2"] {
+            let answer = connection.send(at(host, token_request("app", &[&proof(host)]))).await;
+            assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("invalid_dpop_proof")), "{host}");
+        }
+        for (host, expected) in [
+            ("issuer.example", 200),
+            ("Resource.example:8443", 200),
+            ("a.wild.example", 200),
+            ("route.example", 200),
+            ("a.route.example", 200),
+            ("evil.example", 401),
+            ("issuer.example.evil.example", 401),
+        ] {
+            let proof = Proof::new(&key, "GET", &format!("https://{host}/any/a")).of(&token).sign();
+            let answer = connection.send(at(host, with_proof(request("GET", "/any/a"), &token, &proof))).await;
+            assert_eq!(answer.status, expected, "{host} {answer:?}");
+            if host == "evil.example" {
+                let line = gateway.audit_of(answer.request_id());
+                assert_eq!(line["gateway.reason"], "invalid_proof");
+                assert_eq!(line["gateway.found"], "host=evil.example");
+                let wanted = "host=issuer.example|resource.example, or one in a certificate of a listener";
+                assert_eq!(line["gateway.wanted"], wanted);
+            }
+        }
+    }
+    assert_eq!(upstream.seen().len(), 10);
 }

@@ -114,3 +114,50 @@ async fn the_certificate_of_a_proxy_proves_nothing_about_its_clients() {
         assert_eq!(answer.status, expected, "{trusted}");
     }
 }
+
+#[tokio::test]
+async fn a_stated_certificate_that_has_ended_proves_nothing() {
+    let behind = Behind::start("127.0.0.0/8", &believing()).await;
+    let ended = behind.mutual.authority.issue_expired(&["a"]);
+    for alpn in ["http/1.1", "h2"] {
+        let request = with_header(behind.bound_to(&ended), "client-cert", &statement(&ended));
+        let answer = ask(behind.mutual.asking(), &presenting(None, alpn), request).await.unwrap();
+        assert_eq!(answer.status, 401, "{answer:?}");
+        assert_eq!(behind.mutual.gateway.audit_of(answer.request_id())["gateway.reason"], "not_proven");
+    }
+}
+
+#[tokio::test]
+async fn open_connections_of_a_proxy_follow_believe() {
+    let behind = Behind::start("127.0.0.0/8", &believing()).await;
+    let one = behind.mutual.issue("one");
+    let yaml = behind.mutual.yaml();
+    let mut connections = Vec::new();
+    for alpn in ["http/1.1", "h2"] {
+        connections.push(connect(behind.mutual.asking(), &presenting(None, alpn)).await.unwrap());
+    }
+    for (believed, expected) in [("[client_cert]", 200), ("[scheme]", 401), ("[scheme, client_cert]", 200)] {
+        behind.mutual.gateway.reloads(&yaml.replace("[client_cert]", believed));
+        for connection in &mut connections {
+            let request = with_header(behind.bound_to(&one), "client-cert", &statement(&one));
+            assert_eq!(connection.send(request).await.status, expected, "{believed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_loses_trust_is_no_client_by_its_certificate() {
+    let behind = Behind::start("127.0.0.0/8", &asking("required")).await;
+    let proxy = behind.mutual.issue("proxy");
+    let yaml = behind.mutual.yaml();
+    for alpn in ["http/1.1", "h2"] {
+        behind.mutual.gateway.reload(&yaml);
+        let mut connection = connect(behind.mutual.asking(), &presenting(&proxy, alpn)).await.unwrap();
+        assert_eq!(connection.send(behind.bound_to(&proxy)).await.status, 401);
+        behind.mutual.gateway.reloads(&yaml.replace("127.0.0.0/8", "10.0.0.0/8"));
+        assert_eq!(connection.send(behind.bound_to(&proxy)).await.status, 401, "{alpn}");
+        // A connection from now on is that of a client.
+        let mut direct = connect(behind.mutual.asking(), &presenting(&proxy, alpn)).await.unwrap();
+        assert_eq!(direct.send(behind.bound_to(&proxy)).await.status, 200, "{alpn}");
+    }
+}

@@ -22,7 +22,7 @@ const OAUTH: &str = r#"oauth:
 const ROUTES: [&str; 2] =
     ["path: /bound, access: {scopes: [read:data]}", "path: /only, access: {scopes: [read:data], bound: mtls}"];
 
-async fn start() -> Mutual {
+pub(super) async fn start() -> Mutual {
     Mutual::with("optional", &ROUTES, OAUTH).await
 }
 

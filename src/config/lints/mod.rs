@@ -7,6 +7,7 @@ mod clear_text_tokens;
 mod hosts;
 mod issuers;
 mod limits;
+mod proof_hosts;
 mod reachable_routes;
 mod scopes;
 mod unused_clients;
@@ -42,6 +43,7 @@ pub(super) fn warnings(input: &LintInput<'_>) -> Vec<Warning> {
         limits::never_reached,
         clear_text_tokens::forwarded,
         certificates::never_presented,
+        proof_hosts::unknown,
     ];
     lints.iter().flat_map(|lint| lint(input)).collect()
 }

@@ -27,6 +27,7 @@ use crate::pipeline::policy::proof_check::ProofRequest;
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
+use crate::pipeline::routing::own_hosts::ProofHosts;
 use crate::pipeline::routing::resource::ProtectedResource;
 use crate::pipeline::routing::snapshot::{BuiltIn, BuiltInEndpoint, OwnIssuer, Snapshot};
 use crate::server::received_request::ReceivedHead;
@@ -140,9 +141,10 @@ async fn token(
         headers: &head.headers,
         request,
         origin: peer.public_origin(&request.authority),
+        hosts: ProofHosts { own: &snapshot.own_hosts, of_route: &[] },
         now,
     };
-    let certificate = peer.certificate().map(|certificate| certificate.thumbprint);
+    let certificate = peer.thumbprint(now);
     let confirmation = confirmation(&grant, &proof, certificate, fields)?;
     let issued = oauth.server.issue(grant, confirmation, now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));

@@ -10,6 +10,7 @@ use crate::clock::UnixTime;
 use crate::issuer::authorization_server::AuthorizationServer;
 use crate::oauth::observer::{Observer, Room};
 use crate::pipeline::routing::access::{Access, AccessRule, AddressList, Forbidden};
+use crate::pipeline::routing::pattern::HostPattern;
 use crate::pipeline::routing::route::Route;
 use crate::trust::verify::Verified;
 
@@ -86,6 +87,11 @@ impl<'r> Admitted<'r> {
 
     pub(crate) fn access(&self) -> &'r Access {
         &self.route.access
+    }
+
+    /// The hosts of the route.
+    pub(crate) fn hosts(&self) -> &'r [HostPattern] {
+        &self.route.hosts
     }
 }
 

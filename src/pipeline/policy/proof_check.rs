@@ -14,6 +14,7 @@ use crate::oauth::discrepancy::{one_of, short};
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::proof_url::is_url_of;
 use crate::pipeline::request::public_origin::PublicOrigin;
+use crate::pipeline::routing::own_hosts::ProofHosts;
 use crate::trust::failed_proof::{FailedProof, ProofError};
 use crate::trust::known_proof::KnownProof;
 use crate::trust::proof_nonces::NonceState;
@@ -31,6 +32,8 @@ pub(crate) struct ProofRequest<'r> {
     pub(crate) headers: &'r HeaderMap,
     pub(crate) request: &'r CanonicalRequest,
     pub(crate) origin: PublicOrigin<'r>,
+    /// The hosts that the origin may have.
+    pub(crate) hosts: ProofHosts<'r>,
     pub(crate) now: UnixTime,
 }
 
@@ -107,6 +110,7 @@ impl ProofRequest<'_> {
             let wanted = format!("htu={scheme}://{host}:{port}{}", self.request.path());
             return Err(FailedProof::invalid(format!("htu={}", short(&claims.uri)), wanted));
         }
+        self.hosts.check(self.origin.host)?;
         self.check_time(claims)?;
         if !self.rules.settings.nonce {
             return Ok(None);

@@ -3,6 +3,8 @@
 //! Each request of a trusted proxy has a [`Peer`] of its own, which is the client that the proxy names. Limits, the
 //! audit log and the upstream use its address in both cases.
 
+mod present_settings;
+
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -127,11 +129,11 @@ impl Peer {
     }
 
     /// The peer of a connection whose proxy is not trusted any more: the proxy itself, whatever it said about clients.
+    /// A certificate of the connection was never meant to make the proxy a client.
     pub(crate) fn without_trust(&self, trusted: &Networks) -> Option<Self> {
         let socket = self.trusted_proxy.filter(|proxy| !trusted.contains(*proxy))?;
         let listener_mode = self.listener_mode.clone();
-        let direct = Self { listener: self.listener, ..Self::new(socket, listener_mode, trusted) };
-        Some(direct.with_tls_client(self.tls_client.clone()))
+        Some(Self { listener: self.listener, ..Self::new(socket, listener_mode, trusted) })
     }
 
     /// The same with the client of its TLS connection.
@@ -269,7 +271,8 @@ impl Peer {
         HeaderValue::try_from(elements.join(", ")).ok()
     }
 
-    /// The origin under which the public sees a request with this authority. Nothing is decided by it.
+    /// The origin under which the public sees a request with this authority. The URL of a DPoP proof
+    /// is compared with it.
     pub(crate) fn public_origin<'r>(&'r self, authority: &'r Authority) -> PublicOrigin<'r> {
         PublicOrigin::new(self.scheme(), authority, self.stated())
     }

@@ -32,6 +32,8 @@ pub(crate) mod series;
 pub(crate) mod field_conditions;
 // The resources that routes protect.
 pub(crate) mod resource;
+// The hosts that are ours.
+pub(crate) mod own_hosts;
 // A route with its policy.
 pub(crate) mod route;
 // Comparison of the rules of two routes.

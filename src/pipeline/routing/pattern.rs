@@ -176,6 +176,14 @@ impl HostPattern {
             Some(_) | None => Err(InvalidPattern::Host),
         }
     }
+
+    /// `host` is in lower case, without port and trailing dot.
+    pub(crate) fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => name == host,
+            Self::Wildcard(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+        }
+    }
 }
 
 fn is_name(text: &str) -> bool {

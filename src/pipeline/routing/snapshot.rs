@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::limit_identity::{LimitsByOwner, limit_identities};
 use super::limit_store::LimitStore;
+use super::own_hosts::OwnHosts;
 use super::rate_limit::{ClientLimits, LimitRate, RateLimit};
 use super::resource::{ProtectedResource, ProtectedResources};
 use super::series::{SeriesId, SeriesNames, SeriesTable};
@@ -16,6 +17,7 @@ use crate::issuer::authorization_server::AuthorizationServer;
 use crate::network::Networks;
 use crate::oauth::identity::Identity;
 use crate::server::limits::Limits;
+use crate::server::tls::ServedCertificate;
 use crate::trust::proof_rules::{DpopSettings, ProofRules};
 use crate::trust::revocation_keeper::Revoker;
 use crate::trust::verify::Trust;
@@ -45,6 +47,7 @@ pub(crate) struct Snapshot {
     pub(crate) proofs: ProofRules,
     pub(crate) oauth: Option<OwnIssuer>,
     pub(crate) resources: ProtectedResources,
+    pub(crate) own_hosts: OwnHosts,
 }
 
 /// The parts of a snapshot: those of a configuration, and the live ones that it uses.
@@ -64,6 +67,8 @@ pub(crate) struct SnapshotParts {
     pub(crate) dpop: DpopSettings,
     pub(crate) oauth: Option<OwnIssuer>,
     pub(crate) resources: ProtectedResources,
+    /// Of the listeners. `None` where none is opened.
+    pub(crate) certificates: Option<Vec<Arc<ServedCertificate>>>,
 }
 
 /// The treatment of tunnels and lasting answers that are open when a configuration is taken into use.
@@ -116,6 +121,8 @@ impl Snapshot {
     pub(crate) fn new(parts: SnapshotParts, before: Option<&Self>) -> Self {
         let SnapshotParts { config, open_streams, limits, audit, trusted_proxies, upstreams, .. } = parts;
         let SnapshotParts { routes, limit_rates, trust, static_token_failures, dpop, oauth, resources, .. } = parts;
+        let endpoints = oauth.as_ref().map(|oauth| oauth.server.endpoints());
+        let own_hosts = OwnHosts::new(endpoints, &resources, parts.certificates);
         let none = ClientLimits::default();
         let token_limits = oauth.as_ref().map_or(&[][..], |oauth| &oauth.token_limits);
         let client_limits = oauth.as_ref().map_or(&none, |oauth| &oauth.client_limits);
@@ -144,6 +151,7 @@ impl Snapshot {
             proofs: ProofRules::following(dpop, before.map(|before| &before.proofs), clock::now()),
             oauth,
             resources,
+            own_hosts,
         }
     }
 

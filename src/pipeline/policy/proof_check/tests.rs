@@ -12,6 +12,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
 use crate::pipeline::request::authority::Authority;
 use crate::pipeline::request::path_forms::PathForms;
+use crate::pipeline::routing::own_hosts::OwnHosts;
 use crate::server::limits::Limits;
 use crate::server::received_request::ReceivedHead;
 use crate::trust::proof_replays::ProofReplays;
@@ -60,7 +61,8 @@ impl Attack {
         let authority = Authority::parse(b"a.example", "https").unwrap();
         let origin = PublicOrigin::new("https", &authority, None);
         let now = UnixTime::from_seconds(NOW);
-        ProofRequest { rules: &self.rules, headers: &headers, request: &self.request, origin, now }.check()
+        let hosts = ProofHosts { own: &OwnHosts::default(), of_route: &[] };
+        ProofRequest { rules: &self.rules, headers: &headers, request: &self.request, origin, hosts, now }.check()
     }
 
     /// Whether the signature and all claims are good. A proof that was used before had them.
