@@ -22,6 +22,7 @@ use super::issuer_keys::{IssuerKeys, PublishedKeys};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
 use super::request::{CLIENT_CREDENTIALS, JWT_BEARER};
+use super::request_client::of_assertion_grant;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::jose::client_certificate::ClientCertificate;
@@ -61,7 +62,7 @@ pub(crate) struct AuthorizationServer {
     scopes: Option<ScopeSet>,
     /// The methods that some client can use; never empty.
     methods: Vec<ClientAuthMethod>,
-    /// The audiences that an assertion may have.
+    /// The audiences that the assertion of a client may have.
     pub(super) audiences: Vec<String>,
     metadata: ArcSwap<PublishedMetadata>,
 }
@@ -105,6 +106,18 @@ pub(crate) struct Issued {
 pub(crate) struct DecidedGrant<'c> {
     authenticated: Authenticated<'c>,
     grant: Grant,
+    /// Whether the assertion of a platform is the grant.
+    by_assertion: bool,
+}
+
+/// A decided grant, whose assertion is used up.
+#[derive(Debug)]
+pub(crate) struct RedeemedGrant<'c>(DecidedGrant<'c>);
+
+impl RedeemedGrant<'_> {
+    pub(crate) fn client(&self) -> &Identity {
+        self.0.client()
+    }
 }
 
 impl DecidedGrant<'_> {
@@ -205,9 +218,9 @@ impl AuthorizationServer {
         self.authenticator.clients().all()
     }
 
-    /// What an assertion of a client is for: one of these.
-    pub(crate) fn assertion_audiences(&self) -> &[String] {
-        &self.audiences
+    /// What the token of a platform is for: our issuer alone.
+    pub(crate) fn credential_audience(&self) -> &str {
+        &self.settings.endpoints.issuer
     }
 
     /// Whether the client may ask about tokens.
@@ -238,25 +251,41 @@ impl AuthorizationServer {
         document
     }
 
-    /// Decides a token request. [`Self::issue`] makes the token.
+    /// Decides a token request. [`Self::redeem`] and [`Self::issue`] follow.
     pub(crate) async fn decide(&self, request: EndpointRequest<'_>) -> Result<DecidedGrant<'_>, TokenRefusal> {
         if !request.now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }
         let (authenticated, parameters) = self.client_of_grant(request).await?;
+        let by_assertion = parameters.is_assertion_grant();
         let wanted = Wanted { scope: parameters.scope.as_deref(), audiences: &parameters.audiences };
         let grant = Grant::decide(authenticated.client, &wanted)?;
-        Ok(DecidedGrant { authenticated, grant })
+        Ok(DecidedGrant { authenticated, grant, by_assertion })
+    }
+
+    /// Records the use of the client's assertion, if it counts once. To be done last, so that a refused request does not
+    /// use it up.
+    pub(crate) async fn redeem<'c>(
+        &self,
+        decided: DecidedGrant<'c>,
+        now: UnixTime,
+    ) -> Result<RedeemedGrant<'c>, TokenRefusal> {
+        match self.authenticator.redeem(&decided.authenticated, now).await {
+            Ok(()) => Ok(RedeemedGrant(decided)),
+            Err(refusal) if decided.by_assertion => Err(of_assertion_grant(refusal.into())),
+            Err(refusal) => Err(refusal.into()),
+        }
     }
 
     /// Makes the token, bound to the keys of `confirmation`.
     pub(crate) async fn issue(
         &self,
-        decided: DecidedGrant<'_>,
+        redeemed: RedeemedGrant<'_>,
         confirmation: Confirmation,
         now: UnixTime,
     ) -> Result<Issued, TokenRefusal> {
-        let DecidedGrant { authenticated: Authenticated { client, method, credential }, grant } = decided;
+        let DecidedGrant { authenticated, grant, by_assertion: _ } = redeemed.0;
+        let Authenticated { client, method, credential, once: _ } = authenticated;
         let token_id = token_id()?;
         let issuer = &self.settings.endpoints.issuer;
         let claims = Value::Object(grant.claims((issuer, client), &confirmation, now, &token_id)).to_string();

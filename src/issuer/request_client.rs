@@ -7,12 +7,12 @@ use super::authorization_server::{AuthorizationServer, EndpointRequest, TokenRef
 use super::client_auth::assertion::{AssertionKind, PresentedAssertion};
 use super::client_auth::authenticator::Authenticated;
 use super::client_auth::claim::ClientFault;
-use super::client_auth::{ComparedBy, PresentedCredentials};
+use super::client_auth::{ComparedBy, ComparedByPlatform, PresentedCredentials};
 use super::grant::GrantFault;
 use super::request::Parameters;
 
 impl AuthorizationServer {
-    /// Authenticates the client of a token request. Also returns the parameters.
+    /// Authenticates the client of a token request. Also returns the parameters. The use of its credential is not recorded.
     pub(super) async fn client_of_grant(
         &self,
         request: EndpointRequest<'_>,
@@ -28,10 +28,7 @@ impl AuthorizationServer {
         }
         let credentials = std::mem::take(&mut parameters.credentials);
         let assertion = PresentedAssertion::of_grant(request.headers, credentials).map_err(grant_fault)?;
-        let authenticated = self.by_platform(assertion, request).await.map_err(|refusal| match refusal {
-            TokenRefusal::Fault(GrantFault::Client(fault)) => grant_fault(fault).into(),
-            other => other,
-        })?;
+        let authenticated = self.by_platform(assertion, request).await.map_err(of_assertion_grant)?;
         Ok((authenticated, parameters))
     }
 
@@ -41,7 +38,9 @@ impl AuthorizationServer {
         request: EndpointRequest<'_>,
     ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
         let mut parameters = self.parameters(request)?;
-        Ok((self.authenticated(request, &mut parameters).await?, parameters))
+        let authenticated = self.authenticated(request, &mut parameters).await?;
+        self.authenticator.redeem(&authenticated, request.now).await?;
+        Ok((authenticated, parameters))
     }
 
     fn parameters(&self, request: EndpointRequest<'_>) -> Result<Parameters, GrantFault> {
@@ -76,8 +75,23 @@ impl AuthorizationServer {
         assertion: PresentedAssertion,
         EndpointRequest { from, now, trust, .. }: EndpointRequest<'_>,
     ) -> Result<Authenticated<'_>, TokenRefusal> {
-        let by = ComparedBy { audiences: &self.audiences, now };
-        Ok(self.authenticator.authenticate_by_platform(assertion, trust, from, by).await?)
+        let by = ComparedByPlatform { trust, audience: self.credential_audience(), now };
+        Ok(self.authenticator.authenticate_by_platform(assertion, from, by).await?)
+    }
+}
+
+/// The refusal of an assertion that is the grant.
+pub(super) fn of_assertion_grant(refusal: TokenRefusal) -> TokenRefusal {
+    match refusal {
+        TokenRefusal::Fault(GrantFault::Client(fault)) => grant_fault(fault).into(),
+        other @ (TokenRefusal::Fault(_)
+        | TokenRefusal::Busy(_)
+        | TokenRefusal::TooManyFailures { .. }
+        | TokenRefusal::ReplayUnavailable
+        | TokenRefusal::KeysUnavailable { .. }
+        | TokenRefusal::Broken
+        | TokenRefusal::Clock
+        | TokenRefusal::NotRevoked(_)) => other,
     }
 }
 

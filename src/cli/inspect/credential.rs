@@ -12,7 +12,7 @@ use crate::issuer::authorization_server::AuthorizationServer;
 use crate::issuer::client_auth::federation::FederatedIdentity;
 use crate::jose::token::Unverified;
 use crate::oauth::caller::IssuerName;
-use crate::oauth::discrepancy::{Discrepancy, short};
+use crate::oauth::discrepancy::{Discrepancy, one_of, short};
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::failed_check::{FailedCheck, TokenError};
 use crate::trust::platform_credential::{CredentialExpectations, PlatformCredential};
@@ -26,6 +26,7 @@ pub(super) struct CredentialInspection {
 /// An entry of `federation`, and its first difference from the token.
 struct ComparedEntry {
     client: String,
+    tenant: Option<String>,
     subject: String,
     difference: Option<Discrepancy>,
 }
@@ -36,7 +37,7 @@ impl CredentialInspection {
         let server = &snapshot.oauth.as_ref()?.server;
         let token = Unverified::parse(token).ok()?;
         let names = |issuer: &IssuerName| identities(server).any(|(_, identity)| identity.issuer == *issuer);
-        let expected = CredentialExpectations { is_federated: &names, audiences: server.assertion_audiences() };
+        let expected = CredentialExpectations { is_federated: &names, audience: server.credential_audience() };
         let (verified, entries) = match snapshot.trust.verify_credential(token, expected, now).await {
             Ok(credential) => {
                 let of_issuer = identities(server).filter(|(_, identity)| identity.issuer == credential.issuer);
@@ -82,12 +83,13 @@ impl CredentialInspection {
                 out(format_args!("{}  {reason}: issuer {issuer}, subject {subject}", styled(WARN, "refused")));
             }
         }
-        for ComparedEntry { client, subject, difference } in &self.entries {
+        for ComparedEntry { client, tenant, subject, difference } in &self.entries {
             let result = match difference {
                 None => styled(GOOD, "matches"),
                 Some(values) => styled(DIM, format_args!("differs: {}", shown(&values.to_string()))),
             };
-            out(format_args!("  {}  {subject}  {result}", styled(NAME, client)));
+            let tenant = tenant.as_ref().map(|tenant| format!(", tenant {tenant}")).unwrap_or_default();
+            out(format_args!("  {}  {subject}{tenant}  {result}", styled(NAME, client)));
         }
     }
 
@@ -121,21 +123,27 @@ fn identities(server: &AuthorizationServer) -> impl Iterator<Item = (&str, &Fede
 }
 
 fn compared(client: &str, identity: &FederatedIdentity, credential: &PlatformCredential) -> ComparedEntry {
-    let FederatedIdentity { issuer: _, subject, claims, once: _ } = identity;
+    let FederatedIdentity { issuer: _, tenant, subject, claims, once: _ } = identity;
     let found = credential.subject.as_str();
-    let difference = if subject.matches(found) {
+    let difference = if *tenant != credential.tenant {
+        let text = |tenant: &Option<String>| one_of("tenant", tenant.as_deref());
+        Some(Discrepancy::new(text(&credential.tenant), text(tenant)))
+    } else if subject.matches(found) {
         let all = Some(&credential.claims.all);
         claims.iter().find(|rule| !rule.holds(all)).map(|rule| rule.discrepancy(all))
     } else {
         Some(Discrepancy::new(format!("subject={}", short(found)), format!("subject={subject}")))
     };
-    ComparedEntry { client: client.to_owned(), subject: subject.to_string(), difference }
+    ComparedEntry { client: client.to_owned(), tenant: tenant.clone(), subject: subject.to_string(), difference }
 }
 
 impl ComparedEntry {
     fn as_json(&self) -> Value {
         let mut printed =
             json!({ "client": self.client, "subject": self.subject, "matches": self.difference.is_none() });
+        if let Some(tenant) = &self.tenant {
+            printed["tenant"] = json!(tenant);
+        }
         if let Some(values) = &self.difference {
             (printed["found"], printed["wanted"]) = (json!(values.found), json!(values.wanted));
         }
