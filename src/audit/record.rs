@@ -6,6 +6,8 @@ use super::batch::Batch;
 use super::line::LineBuilder;
 use super::reason::Reason;
 use crate::clock::UnixTime;
+use crate::oauth::caller::IssuerName;
+use crate::oauth::identity::Identity;
 
 /// One decision. Holds no token, no secret and no header.
 #[derive(Debug)]
@@ -84,6 +86,12 @@ pub(crate) struct DescribedCredential<'r> {
     /// Of an issuer with tenants.
     pub(crate) tenant: Option<&'r str>,
     pub(crate) subject: &'r str,
+}
+
+impl<'r> DescribedCredential<'r> {
+    pub(crate) fn new(issuer: &'r IssuerName, tenant: Option<&'r str>, subject: &'r Identity) -> Self {
+        Self { issuer: issuer.as_str(), tenant, subject: subject.as_str() }
+    }
 }
 
 /// Lines about the process, its keys, an operator's action or the log itself, and not about a request.

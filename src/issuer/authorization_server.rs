@@ -22,7 +22,6 @@ use super::issuer_keys::{IssuerKeys, PublishedKeys};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
 use super::request::{CLIENT_CREDENTIALS, JWT_BEARER};
-use super::request_client::of_assertion_grant;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::jose::client_certificate::ClientCertificate;
@@ -104,15 +103,15 @@ pub(crate) struct Issued {
 /// A grant to an authenticated client, before its token is made.
 #[derive(Debug)]
 pub(crate) struct DecidedGrant<'c> {
-    authenticated: Authenticated<'c>,
+    pub(super) authenticated: Authenticated<'c>,
     grant: Grant,
     /// Whether the assertion of a platform is the grant.
-    by_assertion: bool,
+    pub(super) by_assertion: bool,
 }
 
 /// A decided grant, whose assertion is used up.
 #[derive(Debug)]
-pub(crate) struct RedeemedGrant<'c>(DecidedGrant<'c>);
+pub(crate) struct RedeemedGrant<'c>(pub(super) DecidedGrant<'c>);
 
 impl RedeemedGrant<'_> {
     pub(crate) fn client(&self) -> &Identity {
@@ -261,20 +260,6 @@ impl AuthorizationServer {
         let wanted = Wanted { scope: parameters.scope.as_deref(), audiences: &parameters.audiences };
         let grant = Grant::decide(authenticated.client, &wanted)?;
         Ok(DecidedGrant { authenticated, grant, by_assertion })
-    }
-
-    /// Records the use of the client's assertion, if it counts once. To be done last, so that a refused request does not
-    /// use it up.
-    pub(crate) async fn redeem<'c>(
-        &self,
-        decided: DecidedGrant<'c>,
-        now: UnixTime,
-    ) -> Result<RedeemedGrant<'c>, TokenRefusal> {
-        match self.authenticator.redeem(&decided.authenticated, now).await {
-            Ok(()) => Ok(RedeemedGrant(decided)),
-            Err(refusal) if decided.by_assertion => Err(of_assertion_grant(refusal.into())),
-            Err(refusal) => Err(refusal.into()),
-        }
     }
 
     /// Makes the token, bound to the keys of `confirmation`.

@@ -3,13 +3,14 @@
 //! Chooses the way to authenticate it: by its own credentials, or by an assertion of a platform, which is either a
 //! credential beside the grant or the grant itself.
 
-use super::authorization_server::{AuthorizationServer, EndpointRequest, TokenRefusal};
+use super::authorization_server::{AuthorizationServer, DecidedGrant, EndpointRequest, RedeemedGrant, TokenRefusal};
 use super::client_auth::assertion::{AssertionKind, PresentedAssertion};
 use super::client_auth::authenticator::Authenticated;
 use super::client_auth::claim::ClientFault;
 use super::client_auth::{ComparedBy, ComparedByPlatform, PresentedCredentials};
 use super::grant::GrantFault;
 use super::request::Parameters;
+use crate::clock::UnixTime;
 
 impl AuthorizationServer {
     /// Authenticates the client of a token request. Also returns the parameters. The use of its credential is not recorded.
@@ -30,6 +31,20 @@ impl AuthorizationServer {
         let assertion = PresentedAssertion::of_grant(request.headers, credentials).map_err(grant_fault)?;
         let authenticated = self.by_platform(assertion, request).await.map_err(of_assertion_grant)?;
         Ok((authenticated, parameters))
+    }
+
+    /// Records the use of the client's assertion, if it counts once. To be done last, so that a refused request does not
+    /// use it up.
+    pub(crate) async fn redeem<'c>(
+        &self,
+        decided: DecidedGrant<'c>,
+        now: UnixTime,
+    ) -> Result<RedeemedGrant<'c>, TokenRefusal> {
+        match self.authenticator.redeem(&decided.authenticated, now).await {
+            Ok(()) => Ok(RedeemedGrant(decided)),
+            Err(refusal) if decided.by_assertion => Err(of_assertion_grant(refusal.into())),
+            Err(refusal) => Err(refusal.into()),
+        }
     }
 
     /// Authenticates the client of a request that is no grant. Also returns the parameters.
@@ -81,7 +96,7 @@ impl AuthorizationServer {
 }
 
 /// The refusal of an assertion that is the grant.
-pub(super) fn of_assertion_grant(refusal: TokenRefusal) -> TokenRefusal {
+fn of_assertion_grant(refusal: TokenRefusal) -> TokenRefusal {
     match refusal {
         TokenRefusal::Fault(GrantFault::Client(fault)) => grant_fault(fault).into(),
         other @ (TokenRefusal::Fault(_)

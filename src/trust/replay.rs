@@ -38,8 +38,9 @@ pub(crate) struct ReplayKeeper {
     requests: Receiver<Request>,
     /// The state of the last attempt to write.
     is_failing: bool,
-    /// Whether the last use was refused for lack of room.
+    /// Whether a use was refused for lack of room, since this was last logged, and since the last sweep.
     is_full: bool,
+    lacked_room: bool,
     next_sweep: Instant,
 }
 
@@ -104,7 +105,7 @@ impl ReplayKeeper {
         known.learn(&store.load()?);
         let (sender, requests) = sync_channel(QUEUE_CAPACITY);
         let next_sweep = clock::instant() + SWEEP_EVERY;
-        let keeper = Self { store, known, requests, is_failing: false, is_full: false, next_sweep };
+        let keeper = Self { store, known, requests, is_failing: false, is_full: false, lacked_room: false, next_sweep };
         Ok((keeper, Replay { requests: sender }))
     }
 
@@ -158,8 +159,8 @@ impl ReplayKeeper {
             // They were confirmed to no request, and the file does not have them.
             first.iter().for_each(|used| self.known.take_back(used));
             answers = vec![Err(ReplayUnavailable); group.len()];
-        } else {
-            self.log_room(answers.contains(&Err(ReplayUnavailable)));
+        } else if answers.contains(&Err(ReplayUnavailable)) {
+            self.lacks_room();
         }
         for ((_, reply), answer) in group.into_iter().zip(answers) {
             // Fails if the requester no longer waits.
@@ -171,6 +172,10 @@ impl ReplayKeeper {
     fn sweep(&mut self, now: UnixTime) {
         self.next_sweep = clock::instant() + SWEEP_EVERY;
         self.known.forget_expired(now);
+        // Not after each use: of several clients, one may lack room and another not.
+        if !std::mem::replace(&mut self.lacked_room, false) && std::mem::replace(&mut self.is_full, false) {
+            info!("there is room again for the uses of assertions");
+        }
         if self.store.lines() <= 2 * self.known.len() + NEEDLESS_LINES {
             return;
         }
@@ -183,15 +188,14 @@ impl ReplayKeeper {
         self.log_change(written);
     }
 
-    /// Logs the first lack of room and its end.
-    fn log_room(&mut self, is_full: bool) {
-        match (std::mem::replace(&mut self.is_full, is_full), is_full) {
-            (false, true) => error!(
+    /// Logs the first lack of room.
+    fn lacks_room(&mut self) {
+        self.lacked_room = true;
+        if !std::mem::replace(&mut self.is_full, true) {
+            error!(
                 "assertions are refused with 503: {} in all or {} of one client or issuer were used and have not expired",
                 ROOM.of_all, ROOM.of_user
-            ),
-            (true, false) => info!("there is room again for the uses of assertions"),
-            (true, true) | (false, false) => {}
+            );
         }
     }
 

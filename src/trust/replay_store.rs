@@ -175,7 +175,7 @@ impl ReplayStore {
         }
         // Kept after an error, too: the file was there.
         self.read = Some(read);
-        Ok(lines??)
+        lines?
     }
 
     /// The locked file, open without its lock.

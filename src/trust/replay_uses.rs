@@ -147,7 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn a_use_is_not_the_first_again_after_the_clock_went_on_and_back() {
+    fn a_forgotten_use_is_not_the_first_again() {
+        // The clock goes forward and back.
         let mut known = known(10, 10);
         assert_eq!(known.note(&used(1, 1, END), NOW), NotedUse::First);
         known.forget_expired(AFTER);

@@ -328,11 +328,10 @@ impl RequestLog {
                 key_id: Some(&issued.key_id),
                 auth_method: Some(issued.method.as_str()),
                 auth_key_id: issued.credential.key_id(),
-                federated: issued.credential.platform().map(|one| DescribedCredential {
-                    issuer: one.issuer.as_str(),
-                    tenant: one.tenant.as_deref(),
-                    subject: one.subject.as_str(),
-                }),
+                federated: issued
+                    .credential
+                    .platform()
+                    .map(|one| DescribedCredential::new(&one.issuer, one.tenant.as_deref(), &one.subject)),
             },
         };
         Written::Described(described)
