@@ -212,6 +212,7 @@ async fn a_request_authenticates_in_one_way() {
         in_query,
         asked_with(&[own[0], own[1], ("client_secret", SECRET), ("client_id", "app")]),
         asked_with(&[own[0], own[1], ("client_id", "other")]),
+        asked_with(&[own[0], own[1], ("assertion", &*assertion)]),
         asked_with(&[own[0], own[1], own[1]]),
         asked_with(&own[..1]),
         asked_with(&own[1..]),
@@ -245,17 +246,39 @@ async fn an_assertion_in_json_and_for_a_revocation_counts_too() {
 }
 
 #[tokio::test]
-async fn repeated_failures_of_assertions_are_delayed() {
+async fn forged_assertions_and_guesses_delay_no_client() {
     let [own, others] = [0, 1].map(|_| Key::new("k1", "ES256"));
     let gateway = Gateway::start(&yaml(&[&entry("app", &written(&own))]));
+    let expired = |key: &Key, client: &str| {
+        let mut claims = claims(client);
+        claims["exp"] = json!(now() - 100);
+        key.sign(&claims)
+    };
     for client in ["app", "nobody"] {
-        let mut statuses = Vec::new();
         for _ in 0..30 {
-            statuses.push(answered(&gateway, &others.sign(&claims(client))).await.status);
+            assert_eq!(answered(&gateway, &others.sign(&claims(client))).await.status, 401, "{client}");
+            assert_eq!(answered(&gateway, &expired(&others, client)).await.status, 401, "{client}");
         }
-        assert_eq!(statuses[..10], [401; 10], "{client}");
-        assert!(statuses.contains(&429), "{client}: {statuses:?}");
     }
+    let mut guesses = Vec::new();
+    for _ in 0..20 {
+        guesses.push(Client::new(&gateway).token("app", "wrong", "").await.status);
+    }
+    assert!(guesses.contains(&429), "secrets are counted: {guesses:?}");
+    granted(&gateway, &own.sign(&claims("app"))).await;
+}
+
+#[tokio::test]
+async fn signed_assertions_from_elsewhere_are_delayed() {
+    let key = Key::new("k1", "ES256");
+    let elsewhere = format!("app: {{keys: [{}], allow_from: [192.0.2.0/24], scopes: [read:data]}}", written(&key));
+    let gateway = Gateway::start(&yaml(&[&elsewhere]));
+    let mut statuses = Vec::new();
+    for _ in 0..30 {
+        statuses.push(answered(&gateway, &key.sign(&claims("app"))).await.status);
+    }
+    assert_eq!(statuses[..10], [401; 10]);
+    assert!(statuses.contains(&429), "{statuses:?}");
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use super::batch::Batch;
 use super::line::LineBuilder;
 use super::reason::Reason;
 use crate::clock::UnixTime;
+use crate::oauth::caller::IssuerName;
+use crate::oauth::identity::Identity;
 
 /// One decision. Holds no token, no secret and no header.
 #[derive(Debug)]
@@ -73,8 +75,23 @@ pub(crate) struct Described<'r> {
     pub(crate) auth_method: Option<&'r str>,
     /// The key of the client's assertion.
     pub(crate) auth_key_id: Option<&'r str>,
-    /// The issuer and the subject of the platform credential by which the client was authenticated.
-    pub(crate) federated: Option<(&'r str, &'r str)>,
+    /// The platform credential by which the client was authenticated.
+    pub(crate) federated: Option<DescribedCredential<'r>>,
+}
+
+/// A token of a platform that authenticated a client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DescribedCredential<'r> {
+    pub(crate) issuer: &'r str,
+    /// Of an issuer with tenants.
+    pub(crate) tenant: Option<&'r str>,
+    pub(crate) subject: &'r str,
+}
+
+impl<'r> DescribedCredential<'r> {
+    pub(crate) fn new(issuer: &'r IssuerName, tenant: Option<&'r str>, subject: &'r Identity) -> Self {
+        Self { issuer: issuer.as_str(), tenant, subject: subject.as_str() }
+    }
 }
 
 /// Lines about the process, its keys, an operator's action or the log itself, and not about a request.
@@ -217,8 +234,9 @@ impl Described<'_> {
             .optional("oauth.kid", self.key_id)
             .optional("oauth.auth_method", self.auth_method)
             .optional("oauth.auth_kid", self.auth_key_id)
-            .optional("oauth.federated_issuer", self.federated.map(|(issuer, _)| issuer))
-            .optional("oauth.federated_subject", self.federated.map(|(_, subject)| subject));
+            .optional("oauth.federated_issuer", self.federated.map(|credential| credential.issuer))
+            .optional("oauth.federated_tenant", self.federated.and_then(|credential| credential.tenant))
+            .optional("oauth.federated_subject", self.federated.map(|credential| credential.subject));
         if !self.verified {
             line.boolean("oauth.verified", false);
         }

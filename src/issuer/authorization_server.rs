@@ -61,7 +61,7 @@ pub(crate) struct AuthorizationServer {
     scopes: Option<ScopeSet>,
     /// The methods that some client can use; never empty.
     methods: Vec<ClientAuthMethod>,
-    /// The audiences that an assertion may have.
+    /// The audiences that the assertion of a client may have.
     pub(super) audiences: Vec<String>,
     metadata: ArcSwap<PublishedMetadata>,
 }
@@ -103,8 +103,20 @@ pub(crate) struct Issued {
 /// A grant to an authenticated client, before its token is made.
 #[derive(Debug)]
 pub(crate) struct DecidedGrant<'c> {
-    authenticated: Authenticated<'c>,
+    pub(super) authenticated: Authenticated<'c>,
     grant: Grant,
+    /// Whether the assertion of a platform is the grant.
+    pub(super) by_assertion: bool,
+}
+
+/// A decided grant, whose assertion is used up.
+#[derive(Debug)]
+pub(crate) struct RedeemedGrant<'c>(pub(super) DecidedGrant<'c>);
+
+impl RedeemedGrant<'_> {
+    pub(crate) fn client(&self) -> &Identity {
+        self.0.client()
+    }
 }
 
 impl DecidedGrant<'_> {
@@ -205,9 +217,9 @@ impl AuthorizationServer {
         self.authenticator.clients().all()
     }
 
-    /// What an assertion of a client is for: one of these.
-    pub(crate) fn assertion_audiences(&self) -> &[String] {
-        &self.audiences
+    /// What the token of a platform is for: our issuer alone.
+    pub(crate) fn credential_audience(&self) -> &str {
+        &self.settings.endpoints.issuer
     }
 
     /// Whether the client may ask about tokens.
@@ -238,25 +250,27 @@ impl AuthorizationServer {
         document
     }
 
-    /// Decides a token request. [`Self::issue`] makes the token.
+    /// Decides a token request. [`Self::redeem`] and [`Self::issue`] follow.
     pub(crate) async fn decide(&self, request: EndpointRequest<'_>) -> Result<DecidedGrant<'_>, TokenRefusal> {
         if !request.now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }
         let (authenticated, parameters) = self.client_of_grant(request).await?;
+        let by_assertion = parameters.is_assertion_grant();
         let wanted = Wanted { scope: parameters.scope.as_deref(), audiences: &parameters.audiences };
         let grant = Grant::decide(authenticated.client, &wanted)?;
-        Ok(DecidedGrant { authenticated, grant })
+        Ok(DecidedGrant { authenticated, grant, by_assertion })
     }
 
     /// Makes the token, bound to the keys of `confirmation`.
     pub(crate) async fn issue(
         &self,
-        decided: DecidedGrant<'_>,
+        redeemed: RedeemedGrant<'_>,
         confirmation: Confirmation,
         now: UnixTime,
     ) -> Result<Issued, TokenRefusal> {
-        let DecidedGrant { authenticated: Authenticated { client, method, credential }, grant } = decided;
+        let DecidedGrant { authenticated, grant, by_assertion: _ } = redeemed.0;
+        let Authenticated { client, method, credential, once: _ } = authenticated;
         let token_id = token_id()?;
         let issuer = &self.settings.endpoints.issuer;
         let claims = Value::Object(grant.claims((issuer, client), &confirmation, now, &token_id)).to_string();

@@ -3,16 +3,17 @@
 //! Chooses the way to authenticate it: by its own credentials, or by an assertion of a platform, which is either a
 //! credential beside the grant or the grant itself.
 
-use super::authorization_server::{AuthorizationServer, EndpointRequest, TokenRefusal};
+use super::authorization_server::{AuthorizationServer, DecidedGrant, EndpointRequest, RedeemedGrant, TokenRefusal};
 use super::client_auth::assertion::{AssertionKind, PresentedAssertion};
 use super::client_auth::authenticator::Authenticated;
 use super::client_auth::claim::ClientFault;
-use super::client_auth::{ComparedBy, PresentedCredentials};
+use super::client_auth::{ComparedBy, ComparedByPlatform, PresentedCredentials};
 use super::grant::GrantFault;
 use super::request::Parameters;
+use crate::clock::UnixTime;
 
 impl AuthorizationServer {
-    /// Authenticates the client of a token request. Also returns the parameters.
+    /// Authenticates the client of a token request. Also returns the parameters. The use of its credential is not recorded.
     pub(super) async fn client_of_grant(
         &self,
         request: EndpointRequest<'_>,
@@ -28,11 +29,22 @@ impl AuthorizationServer {
         }
         let credentials = std::mem::take(&mut parameters.credentials);
         let assertion = PresentedAssertion::of_grant(request.headers, credentials).map_err(grant_fault)?;
-        let authenticated = self.by_platform(assertion, request).await.map_err(|refusal| match refusal {
-            TokenRefusal::Fault(GrantFault::Client(fault)) => grant_fault(fault).into(),
-            other => other,
-        })?;
+        let authenticated = self.by_platform(assertion, request).await.map_err(of_assertion_grant)?;
         Ok((authenticated, parameters))
+    }
+
+    /// Records the use of the client's assertion, if it counts once. To be done last, so that a refused request does not
+    /// use it up.
+    pub(crate) async fn redeem<'c>(
+        &self,
+        decided: DecidedGrant<'c>,
+        now: UnixTime,
+    ) -> Result<RedeemedGrant<'c>, TokenRefusal> {
+        match self.authenticator.redeem(&decided.authenticated, now).await {
+            Ok(()) => Ok(RedeemedGrant(decided)),
+            Err(refusal) if decided.by_assertion => Err(of_assertion_grant(refusal.into())),
+            Err(refusal) => Err(refusal.into()),
+        }
     }
 
     /// Authenticates the client of a request that is no grant. Also returns the parameters.
@@ -41,7 +53,9 @@ impl AuthorizationServer {
         request: EndpointRequest<'_>,
     ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
         let mut parameters = self.parameters(request)?;
-        Ok((self.authenticated(request, &mut parameters).await?, parameters))
+        let authenticated = self.authenticated(request, &mut parameters).await?;
+        self.authenticator.redeem(&authenticated, request.now).await?;
+        Ok((authenticated, parameters))
     }
 
     fn parameters(&self, request: EndpointRequest<'_>) -> Result<Parameters, GrantFault> {
@@ -76,8 +90,23 @@ impl AuthorizationServer {
         assertion: PresentedAssertion,
         EndpointRequest { from, now, trust, .. }: EndpointRequest<'_>,
     ) -> Result<Authenticated<'_>, TokenRefusal> {
-        let by = ComparedBy { audiences: &self.audiences, now };
-        Ok(self.authenticator.authenticate_by_platform(assertion, trust, from, by).await?)
+        let by = ComparedByPlatform { trust, audience: self.credential_audience(), now };
+        Ok(self.authenticator.authenticate_by_platform(assertion, from, by).await?)
+    }
+}
+
+/// The refusal of an assertion that is the grant.
+fn of_assertion_grant(refusal: TokenRefusal) -> TokenRefusal {
+    match refusal {
+        TokenRefusal::Fault(GrantFault::Client(fault)) => grant_fault(fault).into(),
+        other @ (TokenRefusal::Fault(_)
+        | TokenRefusal::Busy(_)
+        | TokenRefusal::TooManyFailures { .. }
+        | TokenRefusal::ReplayUnavailable
+        | TokenRefusal::KeysUnavailable { .. }
+        | TokenRefusal::Broken
+        | TokenRefusal::Clock
+        | TokenRefusal::NotRevoked(_)) => other,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The registered claims of a token, strictly typed (RFC 7519 §4.1).
 //!
 //! A registered claim of the wrong type makes the token malformed: a text as `exp`, an array for `iss`, a number in
-//! `aud`. `null` counts as an absent claim. Every token must have `exp`; the other required claims depend on its issuer.
+//! `aud`. `null` counts as an absent claim, except for `cnf`. Every token must have `exp`; the other required claims depend on its issuer.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -110,10 +110,9 @@ impl Claims {
     }
 }
 
-/// No key if the claim is absent.
+/// No key if the claim is absent. `null` is malformed: an issuer that binds a token may have failed to name the key.
 fn confirmation(all: &Map<String, Value>) -> Result<Confirmation, ClaimsFault> {
-    let present = all.get("cnf").filter(|value| !value.is_null());
-    present.map_or(Ok(Confirmation::default()), |value| {
+    all.get("cnf").map_or(Ok(Confirmation::default()), |value| {
         Confirmation::parse(value).map_err(|values| ClaimsFault::Malformed(Box::new(values)))
     })
 }
@@ -249,6 +248,7 @@ mod tests {
         assert_eq!(with("nbf", "null").unwrap().not_before, None);
         assert_eq!(with("iat", "null").unwrap().issued_at, None);
         assert_eq!(with("jti", "null").unwrap().token_id, None);
+        assert!(with("cnf", "null").is_err(), "a token that is bound to nothing is not one that is not bound");
         for empty in ["", "null", r#""""#] {
             assert_eq!(with("iss", empty).unwrap().issuer, None, "{empty}");
             assert_eq!(with("sub", empty).unwrap().subject, None, "{empty}");

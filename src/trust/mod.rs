@@ -37,6 +37,7 @@ pub(crate) mod proof_rules;
 pub(crate) mod refresher;
 pub(crate) mod replay;
 pub(crate) mod replay_store;
+mod replay_uses;
 pub(crate) mod report;
 pub(crate) mod request_key;
 pub(crate) mod revocation;

@@ -28,6 +28,8 @@ pub(crate) struct PlatformCredential {
     pub(crate) issuer: IssuerName,
     /// `iss`, or the name of the issuer in its place.
     pub(crate) iss: String,
+    /// Of an issuer with tenants.
+    pub(crate) tenant: Option<String>,
     /// By the issuer's `subject_claim`.
     pub(crate) subject: Identity,
     /// Seconds since 1970: from then on it has expired, whatever the clocks are.
@@ -40,8 +42,8 @@ pub(crate) struct PlatformCredential {
 pub(crate) struct CredentialExpectations<'e> {
     /// The issuers whose tokens may be credentials: those that a client names.
     pub(crate) is_federated: &'e dyn Fn(&IssuerName) -> bool,
-    /// The names of our authorization server. The token must have exactly one of them, and no other audience.
-    pub(crate) audiences: &'e [String],
+    /// The name of our authorization server. The token must have no other audience.
+    pub(crate) audience: &'e str,
 }
 
 /// The types of tokens that have another use, whatever the types of the issuer's tokens are.
@@ -68,7 +70,8 @@ impl Trust {
         let refused_from = token.claims.expires_at.saturating_add(issuer.settings.clock_skew.as_secs());
         let (issuer, settings) = (issuer.settings.name.clone(), &issuer.settings);
         let iss = token.claims.issuer.clone().unwrap_or_else(|| settings.issuer.as_str().to_owned());
-        Ok(PlatformCredential { issuer, iss, subject, refused_from, claims: token.claims })
+        let tenant = settings.tenant_of(&token.claims).map(|tenant| tenant.name.to_owned());
+        Ok(PlatformCredential { issuer, iss, tenant, subject, refused_from, claims: token.claims })
     }
 
     fn federated(&self, is_federated: &dyn Fn(&IssuerName) -> bool) -> Vec<&Arc<TrustedIssuer>> {
@@ -90,7 +93,7 @@ fn check_credential(
     check_type(issuer, header, &mut Unobserved)?;
     check_use(header.token_type.as_deref())?;
     check_algorithm(issuer, header, &mut Unobserved)?;
-    check_sole_audience(claims, expected.audiences)?;
+    check_sole_audience(claims, expected.audience)?;
     check_time(claims, issuer.settings.clock_skew, now, &mut Unobserved)?;
     if claims.confirmation.is_none() { Ok(()) } else { Err(FailedCheck::bound_credential()) }
 }
@@ -106,12 +109,12 @@ fn check_use(token_type: Option<&str>) -> Result<(), FailedCheck> {
 }
 
 /// A token that also has another audience was given to another service, which could present it here.
-fn check_sole_audience(claims: &Claims, own: &[String]) -> Result<(), FailedCheck> {
+fn check_sole_audience(claims: &Claims, own: &str) -> Result<(), FailedCheck> {
     match &claims.audiences[..] {
         [] => Err(FailedCheck::missing("aud")),
-        [only] if own.contains(only) => Ok(()),
+        [only] if only == own => Ok(()),
         several => {
-            let wanted = format!("{} and no other", one_of("aud", own.iter().map(String::as_str)));
+            let wanted = format!("aud={} and no other", short(own));
             let found = one_of("aud", several.iter().map(String::as_str));
             Err(FailedCheck::new(TokenError::BadAudience, found, wanted))
         }

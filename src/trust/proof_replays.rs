@@ -33,6 +33,8 @@ struct ReplayShard {
     current: HashSet<ProofDigest>,
     previous: HashSet<ProofDigest>,
     began: u64,
+    /// The latest `iat` of a use that was forgotten.
+    forgotten: u64,
 }
 
 type ProofDigest = [u8; 16];
@@ -89,18 +91,27 @@ impl ProofReplays {
         let Some(shard) = self.shards.get(usize::from(digest[0]) % SHARDS) else { return ProofUse::NoRoom };
         let window = self.window.load(Ordering::Relaxed);
         // A thread that panicked has left a set that is whole.
-        shard.lock().unwrap_or_else(PoisonError::into_inner).use_once(digest, now.seconds(), (window, self.room))
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = shard.use_once(digest, now.seconds(), (window, self.room));
+        // Such proofs are too old by then, unless the clock is set back.
+        if shard.forgotten > self.forgotten() {
+            self.forgotten.fetch_max(shard.forgotten, Ordering::Relaxed);
+        }
+        noted
     }
 }
 
 impl ReplayShard {
     fn use_once(&mut self, digest: ProofDigest, now: u64, (window, room): (u64, usize)) -> ProofUse {
         let age = now.saturating_sub(self.began);
+        let began = self.began;
         if age > window {
+            self.forgotten = self.forgotten.max(began + MAX_AHEAD);
             self.previous = std::mem::take(&mut self.current);
             self.began = now;
         }
         if age > 2 * window {
+            self.forgotten = began + window + MAX_AHEAD;
             self.previous = HashSet::default();
         }
         if self.current.contains(&digest) || self.previous.contains(&digest) {
@@ -167,6 +178,25 @@ mod tests {
             assert_eq!(shard.use_once([2; 16], first, (90, USES_PER_SHARD)), ProofUse::First);
             assert_eq!(shard.use_once([2; 16], again, (90, USES_PER_SHARD)), expected, "{again}");
         }
+    }
+
+    #[test]
+    fn proofs_are_not_revived_by_a_clock_that_goes_on_and_back() {
+        let replays = ProofReplays::new(60);
+        let uses = |first: u64, second: u64| {
+            (first..second).step_by(30).for_each(|now| {
+                (0..SHARDS)
+                    .for_each(|id| assert_eq!(replays.use_once(KEY, &format!("{now} {id}"), at(now)), ProofUse::First));
+            })
+        };
+        uses(NOW, NOW + 400);
+        // What is forgotten in the usual course is too old.
+        assert!(replays.forgotten() < NOW + 400 - 60, "{}", replays.forgotten());
+        assert_eq!(replays.use_once(KEY, "a", at(NOW + 400)), ProofUse::First);
+        uses(NOW + 4000, NOW + 4001);
+        // Refused by its `iat`, which may be 30 s ahead.
+        let is_known = replays.use_once(KEY, "a", at(NOW + 400)) == ProofUse::Repeated;
+        assert!(is_known || replays.forgotten() >= NOW + 430, "{}", replays.forgotten());
     }
 
     #[test]

@@ -2,18 +2,19 @@
 //!
 //! A use is on the disk before it is confirmed, so that neither a restart nor another gateway of the same state
 //! directory accepts it again. A separate thread does the work because disks are slow; the uses that wait are flushed
-//! together. A use that cannot be written down is not confirmed.
+//! together. A use that cannot be written down is not confirmed. What is forgotten is never confirmed again, even if the
+//! clock is set back: a use that ends no later than a forgotten one is refused.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use foldhash::HashMap;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, info};
 
 use super::replay_store::{RecordedUse, ReplayStore, ReplayStoreError};
+use super::replay_uses::{KnownUses, NotedUse, Room};
 use crate::clock::{self, UnixTime};
 use crate::oauth::caller::Digest;
 use crate::telemetry::error_chain::ErrorChain;
@@ -33,12 +34,13 @@ pub(crate) struct ReplayUnavailable;
 #[derive(Debug)]
 pub(crate) struct ReplayKeeper {
     store: ReplayStore,
-    /// With the ends, in seconds since 1970.
-    known: HashMap<Digest, u64>,
+    known: KnownUses,
     requests: Receiver<Request>,
-    capacity: usize,
     /// The state of the last attempt to write.
     is_failing: bool,
+    /// Whether a use was refused for lack of room, since this was last logged, and since the last sweep.
+    is_full: bool,
+    lacked_room: bool,
     next_sweep: Instant,
 }
 
@@ -52,9 +54,7 @@ enum Request {
 type UseReply = oneshot::Sender<Result<bool, ReplayUnavailable>>;
 
 /// Uses that have not expired. Further ones are refused, so that neither memory nor disk can be filled.
-const MAX_USES: usize = 1_000_000;
-/// A use is kept for longer, in case the clock is set back a little.
-const KEPT_AFTER_END: u64 = 60;
+const ROOM: Room = Room { of_all: 1_000_000, of_user: 250_000 };
 /// The uses that may wait, and that are flushed to the disk together.
 const QUEUE_CAPACITY: usize = 1024;
 /// The time to wait for the reply, in case the disk hangs.
@@ -81,7 +81,7 @@ impl Replay {
         if expires_at <= now.seconds() {
             return Ok(false);
         }
-        let used = RecordedUse { digest: Digest::of(&[by, id]), expires_at };
+        let used = RecordedUse { digest: Digest::of(&[by, id]), user: Digest::of(&[by]).0 as u64, expires_at };
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request::Use { used, reply }).map_err(|_| ReplayUnavailable)?;
         match timeout(REPLY_TIMEOUT, answer).await {
@@ -101,10 +101,11 @@ impl ReplayKeeper {
     pub(crate) fn open(directory: &Path) -> Result<(Self, Replay), ReplayStoreError> {
         let mut store = ReplayStore::in_directory(directory);
         // Expired uses are kept: the clock may not be set yet.
-        let known = store.load()?.into_iter().map(|used| (used.digest, used.expires_at)).collect();
+        let mut known = KnownUses::new(ROOM);
+        known.learn(&store.load()?);
         let (sender, requests) = sync_channel(QUEUE_CAPACITY);
         let next_sweep = clock::instant() + SWEEP_EVERY;
-        let keeper = Self { store, known, requests, capacity: MAX_USES, is_failing: false, next_sweep };
+        let keeper = Self { store, known, requests, is_failing: false, is_full: false, lacked_room: false, next_sweep };
         Ok((keeper, Replay { requests: sender }))
     }
 
@@ -138,21 +139,17 @@ impl ReplayKeeper {
     fn record(&mut self, group: Vec<(RecordedUse, UseReply)>, now: UnixTime) {
         let mut answers = Vec::new();
         let mut first = Vec::new();
-        let (known, capacity) = (&mut self.known, self.capacity);
+        let known = &mut self.known;
         let written = self.store.append(|news| {
-            known.extend(news.iter().map(|used| (used.digest, used.expires_at)));
-            if known.len() + group.len() > capacity {
-                known.retain(|_, end| counts(*end, now));
-            }
+            known.learn(&news);
             for (used, _) in &group {
-                answers.push(if known.contains_key(&used.digest) {
-                    Ok(false)
-                } else if known.len() >= capacity {
-                    Err(ReplayUnavailable)
-                } else {
-                    known.insert(used.digest, used.expires_at);
-                    first.push(*used);
-                    Ok(true)
+                answers.push(match known.note(used, now) {
+                    NotedUse::First => {
+                        first.push(*used);
+                        Ok(true)
+                    }
+                    NotedUse::Repeated => Ok(false),
+                    NotedUse::NoRoom => Err(ReplayUnavailable),
                 });
             }
             first.clone()
@@ -160,12 +157,10 @@ impl ReplayKeeper {
         let is_written = self.log_change(written);
         if !is_written {
             // They were confirmed to no request, and the file does not have them.
-            for used in &first {
-                self.known.remove(&used.digest);
-            }
+            first.iter().for_each(|used| self.known.take_back(used));
             answers = vec![Err(ReplayUnavailable); group.len()];
         } else if answers.contains(&Err(ReplayUnavailable)) {
-            error!("assertions are refused: {MAX_USES} have been used and have not expired");
+            self.lacks_room();
         }
         for ((_, reply), answer) in group.into_iter().zip(answers) {
             // Fails if the requester no longer waits.
@@ -176,17 +171,32 @@ impl ReplayKeeper {
     /// Forgets the uses that have expired, in the file too if it has many of them.
     fn sweep(&mut self, now: UnixTime) {
         self.next_sweep = clock::instant() + SWEEP_EVERY;
-        self.known.retain(|_, end| counts(*end, now));
+        self.known.forget_expired(now);
+        // Not after each use: of several clients, one may lack room and another not.
+        if !std::mem::replace(&mut self.lacked_room, false) && std::mem::replace(&mut self.is_full, false) {
+            info!("there is room again for the uses of assertions");
+        }
         if self.store.lines() <= 2 * self.known.len() + NEEDLESS_LINES {
             return;
         }
         let known = &mut self.known;
         let written = self.store.rewrite(|news| {
-            known.extend(news.iter().map(|used| (used.digest, used.expires_at)));
-            known.retain(|_, end| counts(*end, now));
-            known.iter().map(|(digest, end)| RecordedUse { digest: *digest, expires_at: *end }).collect()
+            known.learn(&news);
+            known.forget_expired(now);
+            known.recorded()
         });
         self.log_change(written);
+    }
+
+    /// Logs the first lack of room.
+    fn lacks_room(&mut self) {
+        self.lacked_room = true;
+        if !std::mem::replace(&mut self.is_full, true) {
+            error!(
+                "assertions are refused with 503: {} in all or {} of one client or issuer were used and have not expired",
+                ROOM.of_all, ROOM.of_user
+            );
+        }
     }
 
     /// Logs the first failure and the next success. True for a success.
@@ -206,10 +216,6 @@ impl ReplayKeeper {
             }
         }
     }
-}
-
-fn counts(end: u64, now: UnixTime) -> bool {
-    now.seconds() < end.saturating_add(KEPT_AFTER_END)
 }
 
 #[cfg(test)]

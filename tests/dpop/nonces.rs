@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use super::{ANY, TOKEN_URL, World, token_request};
-use crate::support::Client;
-use crate::support::client::request;
+use crate::support::client::{request, with_body, with_header};
+use crate::support::issuer::now;
 use crate::support::proof::{Proof, with_proof};
+use crate::support::{Client, Gateway};
 
 const NONCES: &str = "  dpop: {nonce: true}\n";
 
@@ -55,4 +56,36 @@ async fn nonces_live_on_over_a_reload() {
     let proof = Proof::new(&world.key, "POST", TOKEN_URL).with("nonce", nonce).sign();
     let answer = client.send(token_request("app", &[&proof])).await;
     assert_eq!((answer.status, &answer.json()["token_type"]), (200, &json!("DPoP")));
+}
+
+#[tokio::test]
+async fn an_assertion_is_not_used_up_by_the_demand_for_a_nonce() {
+    let world = World::start(&[ANY], NONCES).await;
+    let yaml = std::fs::read_to_string(world.gateway.folder.join("gateway.yaml")).unwrap();
+    let by_key = format!("    keyed: {{keys: [{{jwk: {}}}], scopes: [read:data]}}\n  dpop:", world.key.jwk());
+    let gateway = Gateway::start(&yaml.replace("  dpop:", &by_key));
+    let client = Client::new(&gateway);
+    let claims = json!({
+        "iss": "keyed", "sub": "keyed", "aud": "https://localhost:8443", "jti": "1", "exp": now() + 60,
+    });
+    let body = form_urlencoded::Serializer::new(String::new())
+        .append_pair("grant_type", "client_credentials")
+        .append_pair("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+        .append_pair("client_assertion", &world.key.sign(&claims))
+        .finish();
+    let asked = |proof: Proof<'_>| {
+        let asked = with_header(request("POST", "/oauth/token"), "content-type", "application/x-www-form-urlencoded");
+        with_header(with_body(asked, body.clone()), "dpop", &proof.sign())
+    };
+    let proof = || Proof::new(&world.key, "POST", TOKEN_URL);
+    let first = client.send(asked(proof())).await;
+    assert_eq!((first.status, &first.json()["error"]), (400, &json!("use_dpop_nonce")), "{first:?}");
+    let line = gateway.audit_of(first.request_id());
+    assert_eq!((&line["gateway.reason"], &line["oauth.client_id"]), (&json!("proof_nonce"), &json!("keyed")), "{line}");
+    let nonce = first.header("dpop-nonce").to_owned();
+    let second = client.send(asked(proof().with("nonce", nonce.as_str()))).await;
+    assert_eq!(second.status, 200, "{second:?}");
+    let third = client.send(asked(proof().with("nonce", nonce.as_str()))).await;
+    assert_eq!((third.status, &third.json()["error"]), (401, &json!("invalid_client")), "{third:?}");
+    assert_eq!(gateway.audit_of(third.request_id())["gateway.reason"], "assertion_replayed");
 }

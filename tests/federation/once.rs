@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{CLIENTS, World, by_assertion, by_grant, yaml};
+use crate::support::issuer::now;
 use crate::support::{Client, Gateway};
 
 #[tokio::test]
@@ -17,6 +18,8 @@ async fn a_token_that_counts_once_is_refused_the_second_time() {
         world.refuses(by_assertion(used, &[]), (401, "invalid_client", "assertion_replayed")).await;
     }
     world.refuses(by_grant(&without, &[]), (400, "invalid_grant", "missing_claim")).await;
+    let long = world.token(json!({"sub": "repo:acme/api:once", "jti": "4", "exp": now() + 90_000}));
+    world.refuses(by_grant(&long, &[]), (400, "invalid_grant", "lifetime_too_long")).await;
     world.gateway.reloads(&yaml(&world.ci, &world.upstream, CLIENTS, "trusted_proxies: [192.0.2.1]"));
     world.refuses(by_grant(&first, &[]), (400, "invalid_grant", "assertion_replayed")).await;
     world.gateway.stop();
@@ -44,5 +47,6 @@ async fn a_refused_request_does_not_use_a_token_up() {
     let token = world.token(json!({"sub": "repo:acme/api:once", "jti": "1"}));
     let other = [("client_id", "deploy")];
     world.refuses(by_grant(&token, &other), (400, "invalid_grant", "no_federated_client")).await;
+    world.refuses(by_grant(&token, &[("scope", "admin")]), (400, "invalid_scope", "invalid_scope")).await;
     world.grants(by_grant(&token, &[])).await;
 }

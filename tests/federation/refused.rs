@@ -17,6 +17,8 @@ async fn a_token_that_does_not_fit_is_refused_alike() {
     let cases = [
         (json!({"aud": api}), "bad_audience"),
         (json!({"aud": [OWN, api]}), "bad_audience"),
+        (json!({"aud": format!("{OWN}/oauth/token")}), "bad_audience"),
+        (json!({"cnf": {}}), "malformed"),
         (json!({"aud": [OWN, OWN]}), "bad_audience"),
         (json!({"aud": format!("{OWN}/")}), "bad_audience"),
         (json!({"aud": null}), "missing_claim"),
@@ -165,9 +167,13 @@ async fn unavailable_keys_of_a_platform_are_503() {
 #[tokio::test]
 async fn repeated_failures_of_a_platform_subject_are_delayed() {
     let world = World::start().await;
-    let bad = world.token(json!({"aud": "https://api.example.com"}));
+    let forged = Key::new("k", "ES256").sign(&world.claims(json!({"sub": "repo:acme/x:y"})));
+    for _ in 0..20 {
+        world.refuses(by_grant(&forged, &[]), (400, "invalid_grant", "bad_signature")).await;
+    }
+    let bad = world.token(json!({"sub": "repo:acme/x:y"}));
     for _ in 0..10 {
-        world.refuses(by_grant(&bad, &[]), (400, "invalid_grant", "bad_audience")).await;
+        world.refuses(by_grant(&bad, &[]), (400, "invalid_grant", "no_federated_client")).await;
     }
     // One attempt a second is still checked.
     let mut statuses = Vec::new();

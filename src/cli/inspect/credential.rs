@@ -12,7 +12,7 @@ use crate::issuer::authorization_server::AuthorizationServer;
 use crate::issuer::client_auth::federation::FederatedIdentity;
 use crate::jose::token::Unverified;
 use crate::oauth::caller::IssuerName;
-use crate::oauth::discrepancy::{Discrepancy, short};
+use crate::oauth::discrepancy::{Discrepancy, one_of, short};
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
 use crate::trust::platform_credential::{CredentialExpectations, PlatformCredential};
@@ -26,6 +26,7 @@ pub(in crate::cli) struct CredentialInspection {
 /// An entry of `federation`, and its first difference from the token.
 struct ComparedEntry {
     client: String,
+    tenant: Option<String>,
     subject: String,
     difference: Option<Discrepancy>,
     /// A token counts once only, which is not checked here.
@@ -38,7 +39,7 @@ impl CredentialInspection {
         let server = &snapshot.oauth.as_ref()?.server;
         let token = Unverified::parse(token).ok()?;
         let names = |issuer: &IssuerName| identities(server).any(|(_, identity)| identity.issuer == *issuer);
-        let expected = CredentialExpectations { is_federated: &names, audiences: server.assertion_audiences() };
+        let expected = CredentialExpectations { is_federated: &names, audience: server.credential_audience() };
         let (verified, entries) = match snapshot.trust.verify_credential(token, expected, now).await {
             Ok(credential) => {
                 let of_issuer = identities(server).filter(|(_, identity)| identity.issuer == credential.issuer);
@@ -84,7 +85,7 @@ impl CredentialInspection {
                 out(format_args!("{}  {reason}: issuer {issuer}, subject {subject}", styled(WARN, "refused")));
             }
         }
-        for ComparedEntry { client, subject, difference, once } in &self.entries {
+        for ComparedEntry { client, tenant, subject, difference, once } in &self.entries {
             let result = match difference {
                 None if *once => {
                     styled(GOOD, "matches, if its `jti` was not used before (`once`): that is not checked")
@@ -92,7 +93,8 @@ impl CredentialInspection {
                 None => styled(GOOD, "matches"),
                 Some(values) => styled(DIM, format_args!("differs: {}", shown(&values.to_string()))),
             };
-            out(format_args!("  {}  {subject}  {result}", styled(NAME, client)));
+            let tenant = tenant.as_ref().map(|tenant| format!(", tenant {tenant}")).unwrap_or_default();
+            out(format_args!("  {}  {subject}{tenant}  {result}", styled(NAME, client)));
         }
     }
 
@@ -124,7 +126,7 @@ fn refusal(refused: RefusedToken) -> Refusal {
     let refusal = Refusal::from(FailedCheck { reason: refused.reason, values: refused.values });
     match (refused.reason, &refusal.values) {
         (TokenError::BadAudience, Some(values)) => {
-            let text = format!("its `aud` must be only that of our token endpoint: {values}");
+            let text = format!("its `aud` must be our issuer alone: {values}");
             Refusal { text, ..refusal }
         }
         (_, _) => refusal,
@@ -137,9 +139,12 @@ fn identities(server: &AuthorizationServer) -> impl Iterator<Item = (&str, &Fede
 }
 
 fn compared(client: &str, identity: &FederatedIdentity, credential: &PlatformCredential) -> ComparedEntry {
-    let FederatedIdentity { issuer: _, subject, claims, once } = identity;
+    let FederatedIdentity { issuer: _, tenant, subject, claims, once } = identity;
     let found = credential.subject.as_str();
-    let difference = if subject.matches(found) {
+    let difference = if *tenant != credential.tenant {
+        let text = |tenant: &Option<String>| one_of("tenant", tenant.as_deref());
+        Some(Discrepancy::new(text(&credential.tenant), text(tenant)))
+    } else if subject.matches(found) {
         let all = Some(&credential.claims.all);
         let differing = claims.iter().find(|rule| !rule.holds(all)).map(|rule| rule.discrepancy(all));
         let lacks_id = *once && credential.claims.token_id.is_none();
@@ -147,13 +152,17 @@ fn compared(client: &str, identity: &FederatedIdentity, credential: &PlatformCre
     } else {
         Some(Discrepancy::new(format!("subject={}", short(found)), format!("subject={subject}")))
     };
-    ComparedEntry { client: client.to_owned(), subject: subject.to_string(), difference, once: *once }
+    let (client, subject) = (client.to_owned(), subject.to_string());
+    ComparedEntry { client, tenant: tenant.clone(), subject, difference, once: *once }
 }
 
 impl ComparedEntry {
     fn as_json(&self) -> Value {
         let mut printed =
             json!({ "client": self.client, "subject": self.subject, "matches": self.difference.is_none() });
+        if let Some(tenant) = &self.tenant {
+            printed["tenant"] = json!(tenant);
+        }
         if let Some(values) = &self.difference {
             (printed["found"], printed["wanted"]) = (json!(values.found), json!(values.wanted));
         }

@@ -264,7 +264,12 @@ fn compare_federation(
 ) {
     let lacking = |list: &[FederatedIdentity], others: &[FederatedIdentity]| -> Vec<String> {
         let lacking = list.iter().filter(|one| !others.iter().any(|other| other.covers(one)));
-        lacking.map(|one| format!("{} of {}", one.subject, one.issuer.as_str())).collect()
+        lacking
+            .map(|one| {
+                let tenant = one.tenant.as_ref().map(|tenant| format!(", tenant {tenant}")).unwrap_or_default();
+                format!("{} of {}{tenant}", one.subject, one.issuer.as_str())
+            })
+            .collect()
     };
     let (gained, lost) = (lacking(new, old), lacking(old, new));
     if !gained.is_empty() {

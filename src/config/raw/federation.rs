@@ -8,6 +8,8 @@ mirror! {
     struct RawFederation {
         /// The name of an issuer of `issuers`.
         issuer: Required<String>,
+        /// One of the `tenants` of the issuer. Required if it has them.
+        tenant: Option<At<String>>,
         /// The subject of its tokens, or a pattern.
         subject: Required<String>,
         /// Further conditions, as in `access.claims`.

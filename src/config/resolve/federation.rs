@@ -1,5 +1,7 @@
 //! `oauth.clients.ID.federation`: the platform credentials of clients, and the issuers that vouch for clients only.
 
+use std::collections::HashMap;
+
 use super::super::decode::Named;
 use super::super::lint::Lint;
 use super::super::raw::federation::RawFederation;
@@ -18,6 +20,8 @@ use crate::oauth::subject_pattern::{InvalidSubjectPattern, SubjectPattern};
 pub(super) struct FederatedIssuers {
     /// All external issuers.
     external: Vec<String>,
+    /// The names of the tenants of those that have some.
+    tenants: HashMap<String, Vec<String>>,
     /// Those whose tokens are opaque.
     introspecting: Vec<String>,
     /// False if a name could not be read. Then an unknown name is not reported.
@@ -51,7 +55,12 @@ impl FederatedIssuers {
         let is_opaque = |issuer: &At<RawIssuer>| issuer.value.introspection.is_some();
         let opaque = issuers.entries.iter().filter(|(_, issuer)| issuer.as_ref().is_ok_and(is_opaque));
         let introspecting = opaque.map(|(name, _)| name.value.clone()).collect();
-        Self { external, introspecting, complete: issuers.complete, named, all_named }
+        let with_tenants = issuers.entries.iter().filter_map(|(name, issuer)| {
+            let tenants = issuer.as_ref().ok()?.value.tenants.as_ref()?;
+            Some((name.value.clone(), tenants.value.items.iter().map(|tenant| tenant.value.clone()).collect()))
+        });
+        let tenants = with_tenants.collect();
+        Self { external, tenants, introspecting, complete: issuers.complete, named, all_named }
     }
 
     fn is_named(&self, issuer: &str) -> bool {
@@ -76,8 +85,40 @@ impl Resolver<'_> {
     fn federated_identity(&mut self, raw: &RawFederation, issuers: &FederatedIssuers) -> Option<FederatedIdentity> {
         let issuer = raw.issuer.as_ref().ok().map(|name| self.federated_issuer(name, issuers));
         let subject = raw.subject.as_ref().ok().and_then(|subject| self.subject_pattern(subject));
+        let tenant =
+            raw.issuer.as_ref().ok().and_then(|name| self.federated_tenant(name, raw.tenant.as_ref(), issuers));
         let claims = self.claim_rules(&raw.claims);
-        Some(FederatedIdentity { issuer: issuer?, subject: subject?, claims, once: raw.once.value })
+        Some(FederatedIdentity { issuer: issuer?, tenant, subject: subject?, claims, once: raw.once.value })
+    }
+
+    /// Another tenant of the issuer could give its tokens the same subject.
+    fn federated_tenant(
+        &mut self,
+        issuer: &At<String>,
+        tenant: Option<&At<String>>,
+        issuers: &FederatedIssuers,
+    ) -> Option<String> {
+        match (issuers.tenants.get(&issuer.value), tenant) {
+            (None, None) => {}
+            (None, Some(tenant)) if issuers.external.contains(&issuer.value) => {
+                self.faults.at(tenant.span, "this issuer has no `tenants`: remove `tenant`");
+            }
+            // Reported as an unknown issuer, if it is one.
+            (None, Some(_)) => {}
+            (Some(tenants), None) => {
+                let message = format!(
+                    "each tenant of this issuer can issue a token with this subject: name that of the client in `tenant`, \
+                     one of {}",
+                    tenants.join(", ")
+                );
+                self.faults.at(issuer.span, message);
+            }
+            (Some(tenants), Some(tenant)) if !tenants.contains(&tenant.value) => {
+                self.unknown("tenant", tenant, tenants)
+            }
+            (Some(_), Some(_)) => {}
+        }
+        tenant.map(|tenant| tenant.value.clone())
     }
 
     fn federated_issuer(&mut self, name: &At<String>, issuers: &FederatedIssuers) -> IssuerName {

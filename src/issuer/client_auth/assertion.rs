@@ -60,7 +60,7 @@ impl PresentedAssertion {
             (Some(_), None) => return Err(ClientFault::InvalidRequest("client_assertion_type is missing")),
             (Some(text), Some(kind)) => (text, kind),
         };
-        if headers.contains_key(AUTHORIZATION) || body.client_secret.is_some() {
+        if headers.contains_key(AUTHORIZATION) || body.client_secret.is_some() || body.assertion.is_some() {
             return Err(ClientFault::InvalidRequest("more than one way to authenticate the client"));
         }
         if kind != JWT_BEARER && kind != JWT_SPIFFE {

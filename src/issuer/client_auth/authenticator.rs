@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use super::back_off::BackOff;
 use super::claim::{Claim, ClientFault, Standing};
+use super::single_use::{SingleUse, UnrecordedUse};
 use super::{
-    ClientAuthMethod, ComparedBy, Credential, CredentialVerifier, KeptCredentials, Mismatch, PresentedCredentials,
+    ClientAuthMethod, ComparedBy, Credential, CredentialVerifier, KeptCredentials, MatchedCredential, Mismatch,
+    PresentedCredentials,
 };
-use crate::clock;
+use crate::clock::{self, UnixTime};
 use crate::issuer::client::{Client, Clients};
 use crate::issuer::offload::{Busy, Offload};
 use crate::network::{SourceAddress, counted_network};
@@ -26,6 +28,7 @@ pub(crate) struct ClientAuthenticator {
     clients: Arc<Clients>,
     verifier: Arc<CredentialVerifier>,
     back_off: Arc<BackOff>,
+    replay: Replay,
 }
 
 /// An authenticated client.
@@ -34,6 +37,8 @@ pub(crate) struct Authenticated<'c> {
     pub(crate) client: &'c Client,
     pub(crate) method: ClientAuthMethod,
     pub(crate) credential: Credential,
+    /// The client must not be served before this is [redeemed](ClientAuthenticator::redeem).
+    pub(crate) once: Option<SingleUse>,
 }
 
 #[derive(Debug)]
@@ -58,8 +63,8 @@ pub(crate) enum ClientRefusal {
 
 impl ClientAuthenticator {
     pub(crate) fn new(clients: Arc<Clients>, passwords: Offload, replay: Replay) -> Self {
-        let verifier = Arc::new(CredentialVerifier::new(passwords, replay));
-        Self { clients, verifier, back_off: Arc::new(BackOff::new(clock::instant())) }
+        let verifier = Arc::new(CredentialVerifier::new(passwords));
+        Self { clients, verifier, back_off: Arc::new(BackOff::new(clock::instant())), replay }
     }
 
     /// The same for other clients. Failures that were counted stay counted.
@@ -68,6 +73,7 @@ impl ClientAuthenticator {
             clients: Arc::new(self.clients.followed_by(clients)),
             verifier: Arc::clone(&self.verifier),
             back_off: Arc::clone(&self.back_off),
+            replay: self.replay.clone(),
         }
     }
 
@@ -98,18 +104,18 @@ impl ClientAuthenticator {
             None => Standing::Unknown,
         };
         let claim = Claim { id, standing, kept, from: from.address };
-        let pair = self.back_off.pair(claim.id, counted_network(from.address));
+        let counted = presented.counted(claim.id);
+        let pair = self.back_off.pair(&counted, counted_network(from.address));
         self.back_off
             .admit(pair, clock::instant())
             .map_err(|wait| ClientRefusal::TooManyFailures { client: wrong.client(), wait })?;
         let found = self.verifier.matching(claim, presented, by).await;
         let fault = match (found, known, standing) {
-            (Ok(credential), Some(client), Standing::Good) => {
+            (Ok(MatchedCredential { credential, once }), Some(client), Standing::Good) => {
                 self.back_off.succeeded(pair, clock::instant());
-                return Ok(Authenticated { client, method, credential });
+                return Ok(Authenticated { client, method, credential, once });
             }
             (Err(Mismatch::Busy(busy)), ..) => return Err(ClientRefusal::Busy(busy)),
-            (Err(Mismatch::ReplayUnavailable), ..) => return Err(ClientRefusal::ReplayUnavailable),
             (Err(Mismatch::KeysUnavailable(values)), ..) => {
                 return Err(ClientRefusal::KeysUnavailable { client: wrong.client(), values });
             }
@@ -123,7 +129,21 @@ impl ClientAuthenticator {
             (Ok(_) | Err(Mismatch::Wrong), ..) => wrong,
         };
         // The right secret from a forbidden address counts as a failure, or the back-off would reveal that it is right.
-        self.back_off.failed(pair, clock::instant());
+        if fault.counts() {
+            self.back_off.failed(pair, clock::instant());
+        }
         Err(ClientRefusal::Fault(fault))
+    }
+
+    /// Records the use of a credential that counts once. To be done last, before the client is served.
+    pub(crate) async fn redeem(&self, authenticated: &Authenticated<'_>, now: UnixTime) -> Result<(), ClientRefusal> {
+        let Some(once) = &authenticated.once else { return Ok(()) };
+        once.record(&self.replay, now).await.map_err(|unrecorded| match unrecorded {
+            UnrecordedUse::Unavailable => ClientRefusal::ReplayUnavailable,
+            UnrecordedUse::Repeated(refused) => {
+                let client = Some(authenticated.client.id.as_str().to_owned());
+                ClientRefusal::Fault(ClientFault::Assertion { client, refused })
+            }
+        })
     }
 }

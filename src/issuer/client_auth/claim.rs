@@ -76,6 +76,8 @@ pub(crate) enum ClientFault {
 pub(crate) struct RefusedAssertion {
     pub(crate) cause: AssertionCause,
     pub(crate) values: Box<Discrepancy>,
+    /// Whether its signature was verified. If not, anybody may have made it.
+    pub(crate) is_signed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,22 +97,29 @@ pub(crate) enum AssertionCause {
 
 impl RefusedAssertion {
     pub(crate) fn new(cause: AssertionCause, found: impl Into<String>, wanted: impl Into<String>) -> Self {
-        Self { cause, values: Box::new(Discrepancy::new(found, wanted)) }
+        Self { cause, values: Box::new(Discrepancy::new(found, wanted)), is_signed: false }
+    }
+
+    /// The same, of an assertion whose signature was verified.
+    pub(crate) fn signed(self) -> Self {
+        Self { is_signed: true, ..self }
     }
 }
 
 impl From<NoSingleClient> for RefusedAssertion {
     fn from(none: NoSingleClient) -> Self {
         match none {
-            NoSingleClient::None(values) => Self { cause: AssertionCause::NoFederatedClient, values },
-            NoSingleClient::Several(values) => Self { cause: AssertionCause::SeveralFederatedClients, values },
+            NoSingleClient::None(values) => Self { cause: AssertionCause::NoFederatedClient, values, is_signed: false },
+            NoSingleClient::Several(values) => {
+                Self { cause: AssertionCause::SeveralFederatedClients, values, is_signed: false }
+            }
         }
     }
 }
 
 impl From<FailedCheck> for RefusedAssertion {
     fn from(FailedCheck { reason, values }: FailedCheck) -> Self {
-        Self { cause: AssertionCause::Check(reason), values }
+        Self { cause: AssertionCause::Check(reason), values, is_signed: false }
     }
 }
 
@@ -160,6 +169,20 @@ impl ClientFault {
     /// True if the credentials were right.
     pub(crate) fn is_authenticated(&self) -> bool {
         matches!(self, Self::Elsewhere { .. })
+    }
+
+    /// Whether it counts for the back-off. An assertion that its client or platform has not signed does not: whoever
+    /// sends it could delay the client, and cannot guess a signature.
+    pub(crate) fn counts(&self) -> bool {
+        match self {
+            Self::Assertion { refused, .. } => refused.is_signed,
+            Self::InvalidRequest(_)
+            | Self::NoCredentials { .. }
+            | Self::Malformed { .. }
+            | Self::WrongCredentials { .. }
+            | Self::Certificate { .. }
+            | Self::Elsewhere { .. } => true,
+        }
     }
 
     /// True if the answer needs a Basic challenge (RFC 6749 §5.2).

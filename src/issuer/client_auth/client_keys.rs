@@ -33,7 +33,7 @@ pub(crate) struct FetchedClientKeys {
     pub(crate) number: u64,
 }
 
-/// A set that is fetched cannot be had now, and may have the key.
+/// A set was never fetched or is too old, and may have the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FetchFailed;
 
@@ -71,6 +71,8 @@ impl ClientKeys {
         for fetched in self.fetched() {
             match fetched.cache.find(named, algorithm).await {
                 KeyLookup::Found(_) | KeyLookup::Unknown => {}
+                // The set that is known does not have the key.
+                KeyLookup::Unavailable if fetched.cache.is_usable(Instant::now()) => {}
                 KeyLookup::Unavailable => failed = Err(FetchFailed),
             }
         }

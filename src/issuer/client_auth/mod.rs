@@ -13,6 +13,7 @@ pub(crate) mod client_keys;
 pub(crate) mod federation;
 mod private_key_jwt;
 pub(crate) mod secret;
+pub(crate) mod single_use;
 mod stand_in_keys;
 
 use std::rc::Rc;
@@ -37,9 +38,10 @@ use crate::oauth::caller::IssuerName;
 use crate::oauth::discrepancy::{Discrepancy, one_of};
 use crate::oauth::identity::Identity;
 use crate::trust::failed_check::{FailedCheck, TokenError};
-use crate::trust::replay::Replay;
+use crate::trust::verify::Trust;
 use assertion::{AssertionKind, ClientAssertion, PresentedAssertion};
 use private_key_jwt::{AssertionFault, AssertionVerifier};
+use single_use::SingleUse;
 
 /// A row is the variant, and its name in the registry "OAuth Token Endpoint Authentication Methods".
 macro_rules! methods {
@@ -119,7 +121,17 @@ pub(crate) enum Credential {
 #[derive(Clone, Debug)]
 pub(crate) struct PlatformIdentity {
     pub(crate) issuer: IssuerName,
+    /// Of an issuer with tenants.
+    pub(crate) tenant: Option<String>,
     pub(crate) subject: Identity,
+}
+
+/// The credential of a client that a request presents.
+#[derive(Debug)]
+pub(crate) struct MatchedCredential {
+    pub(crate) credential: Credential,
+    /// Of an assertion.
+    pub(crate) once: Option<SingleUse>,
 }
 
 /// Why presented credentials do not authenticate a client.
@@ -132,7 +144,6 @@ pub(crate) enum Mismatch {
     /// They could not be compared.
     Busy(Busy),
     KeysUnavailable(Box<Discrepancy>),
-    ReplayUnavailable,
 }
 
 /// Compares presented credentials with kept ones.
@@ -145,8 +156,17 @@ pub(crate) struct CredentialVerifier {
 /// What presented credentials are compared by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ComparedBy<'s> {
-    /// The audiences that an assertion may have.
+    /// The audiences that the assertion of a client may have.
     pub(crate) audiences: &'s [String],
+    pub(crate) now: UnixTime,
+}
+
+/// What the token of a platform is compared by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ComparedByPlatform<'s> {
+    pub(crate) trust: &'s Trust,
+    /// The only audience that it may have.
+    pub(crate) audience: &'s str,
     pub(crate) now: UnixTime,
 }
 
@@ -195,6 +215,16 @@ impl PresentedCredentials {
             Self::Secret(PresentedSecret::Post { .. }) => ClientAuthMethod::SecretPost,
             Self::Assertion(_) => ClientAuthMethod::PrivateKeyJwt,
             Self::Certificate(_) => ClientAuthMethod::TlsClientAuth,
+        }
+    }
+
+    /// What failures of this client are counted by. Nobody can guess a signature, so that wrong secrets do not delay
+    /// assertions.
+    pub(crate) fn counted(&self, id: &str) -> String {
+        match self {
+            Self::Secret(_) | Self::Certificate(_) => id.to_owned(),
+            // No client has such an id.
+            Self::Assertion(_) => format!("\nassertion\n{id}"),
         }
     }
 
@@ -260,13 +290,8 @@ impl Credential {
 }
 
 impl CredentialVerifier {
-    pub(crate) fn new(passwords: Offload, replay: Replay) -> Self {
-        Self { passwords: Passwords::new(passwords), assertions: AssertionVerifier::new(replay) }
-    }
-
-    /// The uses of assertions.
-    pub(super) fn replay(&self) -> &Replay {
-        self.assertions.replay()
+    pub(crate) fn new(passwords: Offload) -> Self {
+        Self { passwords: Passwords::new(passwords), assertions: AssertionVerifier::new() }
     }
 
     /// The currently valid credential of the client that matches.
@@ -275,23 +300,23 @@ impl CredentialVerifier {
         claim: Claim<'_, &KeptCredentials>,
         presented: PresentedCredentials,
         by: ComparedBy<'_>,
-    ) -> Result<Credential, Mismatch> {
+    ) -> Result<MatchedCredential, Mismatch> {
         match presented {
             PresentedCredentials::Secret(secret) => {
                 let claim = claim.with(&claim.kept.secrets[..]);
                 let found = self.passwords.matching(claim, secret.into_secrets(), by.now).await;
                 let found = found.map_err(Mismatch::Busy)?.ok_or(Mismatch::Wrong)?;
-                Ok(Credential::Secret(found + 1))
+                Ok(Credential::Secret(found + 1).into())
             }
             PresentedCredentials::Certificate(presented) => {
                 let claim = claim.with(&claim.kept.certificates[..]);
-                presented.check(claim, by.now).map(|()| Credential::Certificate).map_err(Mismatch::Certificate)
+                presented.check(claim, by.now).map(|()| Credential::Certificate.into()).map_err(Mismatch::Certificate)
             }
             PresentedCredentials::Assertion(assertion) => match assertion.kind {
                 AssertionKind::OfClient => {
                     let claim = claim.with(&claim.kept.keys);
-                    let signer = self.assertions.matching(claim, &assertion, by.audiences, by.now).await;
-                    Ok(Credential::Key(signer?))
+                    let signed = self.assertions.matching(claim, &assertion, by.audiences, by.now).await?;
+                    Ok(MatchedCredential { credential: Credential::Key(signed.key), once: Some(signed.once) })
                 }
                 AssertionKind::Federated => Err(Mismatch::Assertion(not_federated(&assertion))),
             },
@@ -307,12 +332,17 @@ fn not_federated(assertion: &PresentedAssertion) -> RefusedAssertion {
     FailedCheck::new(TokenError::UnknownIssuer, found, "iss and sub that both are the id of the client").into()
 }
 
+impl From<Credential> for MatchedCredential {
+    fn from(credential: Credential) -> Self {
+        Self { credential, once: None }
+    }
+}
+
 impl From<AssertionFault> for Mismatch {
     fn from(fault: AssertionFault) -> Self {
         match fault {
             AssertionFault::Refused(refused) => Self::Assertion(refused),
             AssertionFault::KeysUnavailable(values) => Self::KeysUnavailable(values),
-            AssertionFault::ReplayUnavailable => Self::ReplayUnavailable,
         }
     }
 }

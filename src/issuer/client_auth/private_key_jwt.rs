@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::assertion::PresentedAssertion;
 use super::claim::{AssertionCause, Claim, RefusedAssertion, Standing};
 use super::client_keys::{ClientKeys, FetchFailed};
+use super::single_use::SingleUse;
 use super::stand_in_keys::StandInKeys;
 use crate::clock::UnixTime;
 use crate::jose::claims::Claims;
@@ -19,7 +20,6 @@ use crate::oauth::discrepancy::{Discrepancy, one_of};
 use crate::oauth::observer::Unobserved;
 use crate::trust::failed_check::{FailedCheck, TokenError};
 use crate::trust::issuer::TokenTypes;
-use crate::trust::replay::{Replay, ReplayUnavailable};
 use crate::trust::verify::checks::check_time;
 
 /// Verifies the assertions of clients.
@@ -27,7 +27,13 @@ use crate::trust::verify::checks::check_time;
 pub(super) struct AssertionVerifier {
     stand_ins: StandInKeys,
     types: TokenTypes,
-    replay: Replay,
+}
+
+/// An assertion that a key of the client has signed.
+#[derive(Debug)]
+pub(super) struct SignedAssertion {
+    pub(super) key: Arc<VerifyingKey>,
+    pub(super) once: SingleUse,
 }
 
 /// Why an assertion does not authenticate its client.
@@ -36,7 +42,6 @@ pub(super) enum AssertionFault {
     Refused(RefusedAssertion),
     /// The keys of the client cannot be fetched now.
     KeysUnavailable(Box<Discrepancy>),
-    ReplayUnavailable,
 }
 
 /// The clock of a client may be ahead or behind.
@@ -45,24 +50,20 @@ const CLOCK_SKEW: Duration = Duration::from_secs(30);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(300);
 
 impl AssertionVerifier {
-    pub(super) fn new(replay: Replay) -> Self {
+    pub(super) fn new() -> Self {
         // Some servers of the type of access tokens accept assertions of any type; then one can pass for the other.
         let named = ["jwt", "client-authentication+jwt"].map(str::to_owned).to_vec();
-        Self { stand_ins: StandInKeys::new(), types: TokenTypes { named, absent: true }, replay }
+        Self { stand_ins: StandInKeys::new(), types: TokenTypes { named, absent: true } }
     }
 
-    pub(super) fn replay(&self) -> &Replay {
-        &self.replay
-    }
-
-    /// The key of the client that made the assertion. If the client may be served, the assertion counts as used.
+    /// The assertion with the key of the client that made it. Its use is not recorded.
     pub(super) async fn matching(
         &self,
         claim: Claim<'_, &ClientKeys>,
         presented: &PresentedAssertion,
         audiences: &[String],
         now: UnixTime,
-    ) -> Result<Arc<VerifyingKey>, AssertionFault> {
+    ) -> Result<SignedAssertion, AssertionFault> {
         let (header, claims) = (&presented.token.header, &presented.token.claims);
         let token_id = self.check(header, claims, audiences, now)?;
         let mut keys = claim.kept.fitting(header.key(), header.algorithm);
@@ -74,14 +75,9 @@ impl AssertionVerifier {
         match (claim.standing, found) {
             (Standing::Unknown, _) => Err(unknown_client().into()),
             (Standing::Good | Standing::Elsewhere, None) => Err(not_signed(claim.kept, &keys, header).into()),
-            (Standing::Elsewhere, Some(key)) => Ok(key),
-            (Standing::Good, Some(key)) => {
+            (Standing::Good | Standing::Elsewhere, Some(key)) => {
                 let end = claims.expires_at.saturating_add(CLOCK_SKEW.as_secs());
-                match self.replay.use_once(claim.id, token_id, end, now).await {
-                    Ok(true) => Ok(key),
-                    Ok(false) => Err(replayed().into()),
-                    Err(ReplayUnavailable) => Err(AssertionFault::ReplayUnavailable),
-                }
+                Ok(SignedAssertion { key, once: SingleUse::by_client(claim.id, token_id, end) })
             }
         }
     }
@@ -153,10 +149,6 @@ fn check_audience(claims: &Claims, audiences: &[String]) -> Result<(), RefusedAs
 
 fn unknown_client() -> RefusedAssertion {
     RefusedAssertion::new(AssertionCause::UnknownClient, "a client id that no client has", "a client of oauth.clients")
-}
-
-fn replayed() -> RefusedAssertion {
-    RefusedAssertion::new(AssertionCause::Replayed, "a jti that was used before", "a new jti for each request")
 }
 
 fn not_signed(kept: &ClientKeys, tried: &[Arc<VerifyingKey>], header: &Header) -> RefusedAssertion {

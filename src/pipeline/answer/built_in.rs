@@ -134,8 +134,6 @@ async fn token(
     // A body may take long to arrive: times are checked against the clock after it has.
     let now = clock::now();
     let grant = oauth.server.decide(endpoint_request(snapshot, peer, request, head, &body, now)).await?;
-    open.log.client(grant.client().clone());
-    count_client(snapshot, grant.client(), open, &mut Unobserved)?;
     let proof = ProofRequest {
         rules: &snapshot.proofs,
         headers: &head.headers,
@@ -145,7 +143,12 @@ async fn token(
         now,
     };
     let certificate = peer.thumbprint(now);
-    let confirmation = confirmation(&grant, &proof, certificate, fields)?;
+    let confirmation = confirmation(&grant, &proof, certificate, fields).inspect_err(|_| {
+        open.log.client(grant.client().clone());
+    })?;
+    let grant = oauth.server.redeem(grant, now).await?;
+    open.log.client(grant.client().clone());
+    count_client(snapshot, grant.client(), open, &mut Unobserved)?;
     let issued = oauth.server.issue(grant, confirmation, now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     open.granted(issued);

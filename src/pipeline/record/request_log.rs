@@ -13,7 +13,7 @@ use super::metrics::RequestOutcome;
 use crate::audit::aggregate::{Decided, Kind};
 use crate::audit::ledger::Synced;
 use crate::audit::reason::Reason;
-use crate::audit::record::{Decision, DecisionRecord, Described, RecordIdentity as Written};
+use crate::audit::record::{Decision, DecisionRecord, Described, DescribedCredential, RecordIdentity as Written};
 use crate::clock::{self, UnixTime};
 use crate::http1::target::OriginForm;
 use crate::issuer::authorization_server::Issued;
@@ -328,7 +328,10 @@ impl RequestLog {
                 key_id: Some(&issued.key_id),
                 auth_method: Some(issued.method.as_str()),
                 auth_key_id: issued.credential.key_id(),
-                federated: issued.credential.platform().map(|one| (one.issuer.as_str(), one.subject.as_str())),
+                federated: issued
+                    .credential
+                    .platform()
+                    .map(|one| DescribedCredential::new(&one.issuer, one.tenant.as_deref(), &one.subject)),
             },
         };
         Written::Described(described)

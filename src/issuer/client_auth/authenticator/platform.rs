@@ -3,18 +3,22 @@
 //! The token is verified before its client is looked up, so that a forged token does not tell by the time it takes which
 //! subjects the configuration has. Every refusal has the same answer.
 
+use std::time::Duration;
+
 use super::{Authenticated, ClientAuthenticator, ClientRefusal};
 use crate::clock::{self, UnixTime};
 use crate::issuer::client_auth::assertion::PresentedAssertion;
 use crate::issuer::client_auth::claim::{AssertionCause, ClientFault, RefusedAssertion};
-use crate::issuer::client_auth::{ClientAuthMethod, ComparedBy, Credential, PlatformIdentity};
+use crate::issuer::client_auth::single_use::SingleUse;
+use crate::issuer::client_auth::{ClientAuthMethod, ComparedByPlatform, Credential, PlatformIdentity};
 use crate::network::{SourceAddress, counted_network};
 use crate::oauth::discrepancy::{Discrepancy, short};
 use crate::oauth::identity::Identity;
 use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
 use crate::trust::platform_credential::{CredentialExpectations, PlatformCredential};
-use crate::trust::replay::Replay;
-use crate::trust::verify::Trust;
+
+/// The life of a token that counts once.
+const LONGEST_ONCE: Duration = Duration::from_secs(24 * 3600);
 
 impl ClientAuthenticator {
     /// Whether a client may be authenticated by tokens of a platform.
@@ -25,22 +29,22 @@ impl ClientAuthenticator {
     pub(crate) async fn authenticate_by_platform(
         &self,
         assertion: PresentedAssertion,
-        trust: &Trust,
         from: SourceAddress,
-        by: ComparedBy<'_>,
+        by: ComparedByPlatform<'_>,
     ) -> Result<Authenticated<'_>, ClientRefusal> {
         let pair = self.back_off.pair(&claimed_identity(&assertion), counted_network(from.address));
         self.back_off.admit(pair, clock::instant()).map_err(|wait| {
             let client = assertion.client_id.as_deref().and_then(|id| Identity::parse(id).ok());
             ClientRefusal::TooManyFailures { client, wait }
         })?;
-        let authenticated = self.by_platform(assertion, trust, from, by).await;
+        let authenticated = self.by_platform(assertion, from, by).await;
         match &authenticated {
             Ok(_) => self.back_off.succeeded(pair, clock::instant()),
-            Err(ClientRefusal::Fault(_)) => self.back_off.failed(pair, clock::instant()),
-            // Not the client's fault.
+            Err(ClientRefusal::Fault(fault)) if fault.counts() => self.back_off.failed(pair, clock::instant()),
+            // Not the platform's token, or not the client's fault.
             Err(
-                ClientRefusal::Busy(_)
+                ClientRefusal::Fault(_)
+                | ClientRefusal::Busy(_)
                 | ClientRefusal::TooManyFailures { .. }
                 | ClientRefusal::KeysUnavailable { .. }
                 | ClientRefusal::ReplayUnavailable,
@@ -52,15 +56,15 @@ impl ClientAuthenticator {
     async fn by_platform(
         &self,
         assertion: PresentedAssertion,
-        trust: &Trust,
         from: SourceAddress,
-        ComparedBy { audiences, now }: ComparedBy<'_>,
+        ComparedByPlatform { trust, audience, now }: ComparedByPlatform<'_>,
     ) -> Result<Authenticated<'_>, ClientRefusal> {
         let PresentedAssertion { token, client_id, .. } = assertion;
-        let refuse = |refused: RefusedAssertion| refusal(client_id.clone(), refused);
+        // The signature is verified before.
+        let refuse = |refused: RefusedAssertion| refusal(client_id.clone(), refused.signed());
         let claimed = claimed_text(token.claims.issuer.as_deref(), token.claims.subject.as_deref());
         let federation = self.clients.federation();
-        let expected = CredentialExpectations { is_federated: &|issuer| federation.names(issuer), audiences };
+        let expected = CredentialExpectations { is_federated: &|issuer| federation.names(issuer), audience };
         let verified = trust.verify_credential(token, expected, now).await;
         let credential = verified.map_err(|refused| refused_token(client_id.clone(), refused, &claimed))?;
         let found = federation.find(&credential).map_err(|none| refuse(none.into()))?;
@@ -74,30 +78,22 @@ impl ClientAuthenticator {
         if !client.may_call(from.certain()) {
             return Err(ClientRefusal::Fault(ClientFault::Elsewhere { client: client.id.clone(), basic: false }));
         }
-        if found.once {
-            use_once(&credential, self.verifier.replay(), now).await?.map_err(refuse)?;
-        }
-        let platform = PlatformIdentity { issuer: credential.issuer, subject: credential.subject };
-        let credential = Credential::Platform(Box::new(platform));
-        Ok(Authenticated { client, method: ClientAuthMethod::PrivateKeyJwt, credential })
+        let once = if found.once { Some(single_use(&credential, now).map_err(refuse)?) } else { None };
+        let PlatformCredential { issuer, tenant, subject, .. } = credential;
+        let credential = Credential::Platform(Box::new(PlatformIdentity { issuer, tenant, subject }));
+        Ok(Authenticated { client, method: ClientAuthMethod::PrivateKeyJwt, credential, once })
     }
 }
 
-/// Records the use of a token that counts once. The inner result says whether it was the first use.
-async fn use_once(
-    credential: &PlatformCredential,
-    replay: &Replay,
-    now: UnixTime,
-) -> Result<Result<(), RefusedAssertion>, ClientRefusal> {
-    let Some(id) = credential.claims.token_id.as_deref() else {
-        return Ok(Err(FailedCheck::missing("jti").into()));
-    };
-    // No client has this id: `by` is that of an issuer.
-    let by = format!("\nissuer {}", credential.iss);
-    let first = replay.use_once(&by, id, credential.refused_from, now).await;
-    let is_first = first.map_err(|_| ClientRefusal::ReplayUnavailable)?;
-    let replayed = || RefusedAssertion::new(AssertionCause::Replayed, "a token that was used before", "a new token");
-    Ok(if is_first { Ok(()) } else { Err(replayed()) })
+/// The use of a token that counts once. Each is kept until its token expires, so that none may live long.
+fn single_use(credential: &PlatformCredential, now: UnixTime) -> Result<SingleUse, RefusedAssertion> {
+    let id = credential.claims.token_id.as_deref().ok_or_else(|| FailedCheck::missing("jti"))?;
+    let ahead = credential.claims.expires_at.saturating_sub(now.seconds());
+    if ahead > LONGEST_ONCE.as_secs() {
+        let wanted = format!("exp at most {}s ahead, for a token that counts once", LONGEST_ONCE.as_secs());
+        return Err(RefusedAssertion::new(AssertionCause::LivesTooLong, format!("exp {ahead}s ahead"), wanted));
+    }
+    Ok(SingleUse::by_platform(&credential.iss, id, credential.refused_from))
 }
 
 /// The identity that an assertion claims, for the count of failures. It cannot be the id of a client.

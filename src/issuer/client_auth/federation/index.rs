@@ -88,12 +88,12 @@ impl FederationIndex {
         Ok(FederatedClient { client: &first.client, once: matching.iter().any(|entry| entry.identity.once) })
     }
 
-    /// The entries whose issuer and subject are those of the credential.
+    /// The entries whose issuer, tenant and subject are those of the credential.
     fn by_subject(&self, credential: &PlatformCredential) -> impl Iterator<Item = &IndexedIdentity> {
         let subject = credential.subject.as_str();
         let forms = self.by_issuer.get(&credential.issuer).into_iter().flatten();
         let entries = forms.filter_map(|(wildcards, by_text)| by_text.get(&*wildcards.mask(subject)?)).flatten();
-        entries.filter(|entry| entry.identity.subject.matches(subject))
+        entries.filter(|entry| entry.identity.tenant == credential.tenant && entry.identity.subject.matches(subject))
     }
 }
 
@@ -105,6 +105,9 @@ fn no_client(credential: &PlatformCredential, by_subject: &[&IndexedIdentity]) -
         Some((entry, rule.discrepancy(claims)))
     });
     match broken {
+        None if credential.tenant.is_some() => {
+            Discrepancy::new(found, "the tenant and the subject of an entry of `federation`")
+        }
         None => Discrepancy::new(found, "the subject of an entry of `federation`"),
         Some((entry, values)) => {
             let wanted = format!("{} for client {}", values.wanted, short(entry.client.as_str()));
@@ -122,7 +125,8 @@ fn several_clients(credential: &PlatformCredential, matching: &[&IndexedIdentity
 
 /// The issuer and the subject of a credential.
 fn credential_text(credential: &PlatformCredential) -> String {
-    format!("issuer={}, subject={}", credential.issuer.as_str(), short(credential.subject.as_str()))
+    let tenant = credential.tenant.as_deref().map(|tenant| format!(", tenant={}", short(tenant))).unwrap_or_default();
+    format!("issuer={}{tenant}, subject={}", credential.issuer.as_str(), short(credential.subject.as_str()))
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use crate::trust::claim_rule::{ClaimRule, narrows};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FederatedIdentity {
     pub(crate) issuer: IssuerName,
+    /// Of an issuer with tenants, each of which could issue a token with this subject.
+    pub(crate) tenant: Option<String>,
     pub(crate) subject: SubjectPattern,
     pub(crate) claims: Vec<ClaimRule>,
     /// Whether a token counts once only.
@@ -24,7 +26,11 @@ impl FederatedIdentity {
     /// True if every token that is a credential by the other entry is one by this entry.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         let is_uses = !self.once || other.once;
-        is_uses && self.issuer == other.issuer && self.subject.covers(&other.subject) && self.takes_claims_of(other)
+        is_uses && self.is_of_issuer_of(other) && self.subject.covers(&other.subject) && self.takes_claims_of(other)
+    }
+
+    fn is_of_issuer_of(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.tenant == other.tenant
     }
 
     /// True if every token with the claims that the other entry wants has those that this entry wants.

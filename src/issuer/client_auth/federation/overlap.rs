@@ -63,5 +63,7 @@ fn join<'i>(one: &(&Wildcards, Group<'i>), other: &(&Wildcards, Group<'i>), pair
 
 /// Where the claims that both want differ, a token may fit one of them only.
 fn fit_one_token(one: &FederatedIdentity, other: &FederatedIdentity) -> bool {
-    one.subject.overlaps(&other.subject) && (one.takes_claims_of(other) || other.takes_claims_of(one))
+    one.is_of_issuer_of(other)
+        && one.subject.overlaps(&other.subject)
+        && (one.takes_claims_of(other) || other.takes_claims_of(one))
 }

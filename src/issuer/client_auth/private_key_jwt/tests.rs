@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::assertion::AssertionKind;
 use super::super::client_keys::{ClientKeySource, FetchedClientKeys};
+use super::super::single_use::UnrecordedUse;
 use super::super::{CredentialParameters, PresentedCredentials};
 use super::*;
 use crate::jose::algorithm::Algorithm;
@@ -14,8 +15,9 @@ use crate::jose::signing::SigningKey;
 use crate::jose::token::Unverified;
 use crate::trust::fetch::ClearText;
 use crate::trust::fetch_access::FetchAccess;
+use crate::trust::key_cache::Times;
 use crate::trust::key_source::{FetchedKeys, KeySetPlace};
-use crate::trust::replay::ReplayKeeper;
+use crate::trust::replay::{Replay, ReplayKeeper};
 
 mod mutations;
 
@@ -35,7 +37,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let (mut keeper, replay) = ReplayKeeper::open(folder.path()).unwrap();
         thread::spawn(move || keeper.run());
-        Self { verifier: AssertionVerifier::new(replay.clone()), replay, _folder: folder }
+        Self { verifier: AssertionVerifier::new(), replay, _folder: folder }
     }
 
     pub(super) async fn verify(
@@ -51,13 +53,15 @@ impl World {
         let id = presented.id().to_owned();
         let claim = Claim { id: &id, standing, kept: keys, from: IpAddr::V4(Ipv4Addr::LOCALHOST) };
         let audiences = [ISSUER, TOKEN_URL].map(str::to_owned);
-        self.verifier.matching(claim, &presented, &audiences, NOW).await
-    }
-
-    /// Waits until the keeper has ended.
-    async fn ended(&self) {
-        while self.replay.use_once("test", "end", u64::MAX, NOW).await.is_ok() {
-            tokio::task::yield_now().await;
+        let signed = self.verifier.matching(claim, &presented, &audiences, NOW).await?;
+        // As the authenticator and its callers do.
+        match standing {
+            Standing::Good => match signed.once.record(&self.replay, NOW).await {
+                Ok(()) => Ok(signed.key),
+                Err(UnrecordedUse::Repeated(refused)) => Err(refused.into()),
+                Err(UnrecordedUse::Unavailable) => panic!("the keeper runs"),
+            },
+            Standing::Elsewhere | Standing::Unknown => Ok(signed.key),
         }
     }
 
@@ -225,16 +229,20 @@ async fn an_unknown_client_leaves_no_trace() {
     assert!(world.verify(&keys(&[&own]), Standing::Good, &good).await.is_ok(), "it was not used before");
 }
 
-#[tokio::test]
-async fn nothing_is_fetched_for_an_unknown_client() {
-    let (world, own) = (World::new(), key(Algorithm::Es256));
-    let fetched = FetchedClientKeys::new(FetchedKeys {
+fn fetched() -> FetchedClientKeys {
+    FetchedClientKeys::new(FetchedKeys {
         place: KeySetPlace::Uri("https://client.example/jwks".parse().unwrap()),
         ca: None,
         max_stale: Duration::from_secs(60),
         clear_text: ClearText::Loopback,
         access: FetchAccess::default(),
-    });
+    })
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_for_an_unknown_client() {
+    let (world, own) = (World::new(), key(Algorithm::Es256));
+    let fetched = fetched();
     let cache = Arc::clone(&fetched.cache);
     let kept = ClientKeys { sources: vec![ClientKeySource::Fetched(Box::new(fetched))] };
     let good = assertion(&own, &json!({}));
@@ -248,14 +256,26 @@ async fn nothing_is_fetched_for_an_unknown_client() {
 }
 
 #[tokio::test]
+async fn an_unknown_key_is_refused_while_a_set_is_known() {
+    let (world, own, others) = (World::new(), key(Algorithm::Es256), key(Algorithm::Es256));
+    let fetched = fetched();
+    let cache = Arc::clone(&fetched.cache);
+    let now = tokio::time::Instant::now();
+    let hour = Duration::from_secs(3600);
+    let set = KeySet::from_keys(vec![Arc::new(own.verifying_key().unwrap())]);
+    cache.publish(set, Times::new(now.checked_sub(Duration::from_secs(60)).unwrap(), hour, hour));
+    cache.publish_failure(now);
+    let kept = ClientKeys { sources: vec![ClientKeySource::Fetched(Box::new(fetched))] };
+    let unknown = world.cause(&kept, Standing::Good, &assertion(&others, &json!({}))).await;
+    assert_eq!(unknown, AssertionCause::Check(TokenError::UnknownKid));
+    assert!(world.verify(&kept, Standing::Good, &assertion(&own, &json!({}))).await.is_ok());
+}
+
+#[tokio::test]
 async fn without_a_record_of_its_use_no_assertion_counts() {
-    let own = key(Algorithm::Es256);
-    let world = World::new();
-    let good = assertion(&own, &json!({}));
-    world.replay.end();
-    world.ended().await;
-    let answer = world.verify(&keys(&[&own]), Standing::Good, &good).await;
-    assert!(matches!(answer, Err(AssertionFault::ReplayUnavailable)), "{answer:?}");
+    let once = SingleUse::by_client("app", "1", NOW.seconds() + 60);
+    let unrecorded = once.record(&Replay::without_keeper(), NOW).await;
+    assert!(matches!(unrecorded, Err(UnrecordedUse::Unavailable)), "{unrecorded:?}");
 }
 
 #[test]

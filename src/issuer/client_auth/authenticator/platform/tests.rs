@@ -32,6 +32,7 @@ use crate::trust::key_cache::KeyCache;
 use crate::trust::replay::Replay;
 use crate::trust::scope_claim::ScopeClaim;
 use crate::trust::token_origin::TokenOrigin;
+use crate::trust::verify::Trust;
 
 const NOW: u64 = 1_800_000_000;
 const OWN: &str = "https://gateway.example.com";
@@ -68,6 +69,7 @@ fn client() -> Client {
     let identity = FederatedIdentity {
         issuer: IssuerName::new("ci"),
         subject: SubjectPattern::parse(SUBJECT).unwrap(),
+        tenant: None,
         claims: vec![owner],
         once: false,
     };
@@ -105,9 +107,8 @@ impl World {
         let assertion =
             PresentedAssertion { token: token.into_owned(), kind: AssertionKind::Federated, client_id: None };
         let from = SourceAddress { address: IpAddr::from([192, 0, 2, 1]), is_certain: true };
-        let audiences = [OWN.to_owned()];
-        let by = ComparedBy { audiences: &audiences, now: UnixTime::from_seconds(NOW) };
-        self.authenticator.by_platform(assertion, &self.trust, from, by).await.is_ok()
+        let by = ComparedByPlatform { trust: &self.trust, audience: OWN, now: UnixTime::from_seconds(NOW) };
+        self.authenticator.by_platform(assertion, from, by).await.is_ok()
     }
 
     fn sign(&self, header: &Value, claims: &Value) -> String {

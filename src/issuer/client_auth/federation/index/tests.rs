@@ -24,6 +24,7 @@ fn identity((subject, claims): Entry<'_>) -> FederatedIdentity {
     });
     FederatedIdentity {
         issuer: IssuerName::new("ci"),
+        tenant: None,
         subject: SubjectPattern::parse(subject).unwrap(),
         claims: claims.collect(),
         once: false,
@@ -53,6 +54,7 @@ fn credential(issuer: &str, subject: &str, claims: &Value) -> PlatformCredential
     PlatformCredential {
         issuer: IssuerName::new(issuer),
         iss: "https://ci.example".to_owned(),
+        tenant: None,
         subject: Identity::parse(subject).unwrap(),
         refused_from: 2_000_000_000,
         claims: Claims::parse(all.to_string().as_bytes()).unwrap(),
@@ -125,6 +127,27 @@ fn an_entry_counts_for_its_issuer_alone() {
     let index = index_of(&all);
     assert!(index.find(&credential("other", "a:b", &json!({}))).is_err());
     assert!(index.names(&IssuerName::new("ci")) && !index.names(&IssuerName::new("other")));
+}
+
+#[test]
+fn a_tenant_counts_for_its_own_client_alone() {
+    let mut all = clients(&[("one", &[("a:b", &[])]), ("two", &[("a:b", &[])])]);
+    for (client, tenant) in all.iter_mut().zip(["alpha", "beta"]) {
+        client.credentials.federation[0].tenant = Some(tenant.to_owned());
+    }
+    let index = index_of(&all);
+    let find = |tenant: Option<&str>| {
+        let credential =
+            PlatformCredential { tenant: tenant.map(str::to_owned), ..credential("ci", "a:b", &json!({})) };
+        index.find(&credential).map(|found| found.client.as_str())
+    };
+    assert_eq!((find(Some("alpha")), find(Some("beta"))), (Ok("one"), Ok("two")));
+    let Err(NoSingleClient::None(values)) = find(Some("gamma")) else { panic!() };
+    assert_eq!(values.found, "issuer=ci, tenant=gamma, subject=a:b");
+    assert!(find(None).is_err());
+    let owned = |client: usize| OwnedIdentity { client, identity: &all[client].credentials.federation[0] };
+    assert_eq!(overlapping(&[owned(0), owned(1)]), []);
+    assert!(!owned(0).identity.covers(owned(1).identity));
 }
 
 #[test]
