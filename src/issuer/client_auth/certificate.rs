@@ -3,13 +3,15 @@
 //! The certificate was verified in the handshake, or by the proxy that states it. Here its names are compared with those
 //! that the configuration keeps of the client. One name suffices.
 
+use std::fmt;
 use std::rc::Rc;
 
 use super::claim::{Claim, Standing};
+use super::{ClientAuthMethod, KeptCredentials};
 use crate::clock::UnixTime;
 use crate::jose::client_certificate::ClientCertificate;
 use crate::jose::distinguished_name::DistinguishedName;
-use crate::oauth::discrepancy::{Discrepancy, one_of};
+use crate::oauth::discrepancy::{Discrepancy, one_of, short};
 
 /// A certificate, and the client that it is presented for.
 #[derive(Debug)]
@@ -26,6 +28,9 @@ pub(crate) enum CertificateName {
     SanDns(String),
     SanUri(String),
 }
+
+/// The names of a client that a text shows.
+const MAX_NAMES: usize = 8;
 
 impl CertificateName {
     fn is_of(&self, certificate: &ClientCertificate) -> bool {
@@ -51,10 +56,34 @@ impl PresentedCertificate {
             }
             Standing::Good | Standing::Elsewhere => return Ok(()),
         };
-        let [uris, dns_names] = [("san_uri", &self.certificate.uris), ("san_dns", &self.certificate.dns_names)]
-            .map(|(name, values)| one_of(name, values.iter().map(String::as_str)));
-        let found = format!("a certificate with {uris}, {dns_names}, x5t#S256={:?}", self.certificate.thumbprint);
-        Err(Box::new(Discrepancy::new(found, wanted)))
+        Err(Box::new(Discrepancy::new(found_text(&self.certificate), wanted)))
+    }
+}
+
+fn found_text(certificate: &ClientCertificate) -> String {
+    let subject = certificate.subject.as_ref().map(|subject| short(&subject.to_string()));
+    let subject = one_of("subject_dn", subject.as_deref());
+    let [uris, dns_names] = [("san_uri", &certificate.uris), ("san_dns", &certificate.dns_names)]
+        .map(|(name, values)| one_of(name, values.iter().map(String::as_str)));
+    format!("a certificate with {subject}, {uris}, {dns_names}, x5t#S256={:?}", certificate.thumbprint)
+}
+
+/// For a request without a certificate: the names of which one is wanted. `None` for a client that has another way.
+pub(super) fn missing(kept: &KeptCredentials) -> Option<Box<Discrepancy>> {
+    let names = kept.certificates.iter().take(MAX_NAMES).map(CertificateName::to_string);
+    let wanted = format!("a certificate with {}", names.collect::<Vec<_>>().join(" or "));
+    let is_only_way = kept.methods().eq([ClientAuthMethod::TlsClientAuth]);
+    is_only_way.then(|| Box::new(Discrepancy::new("no client certificate", wanted)))
+}
+
+/// As in the configuration.
+impl fmt::Display for CertificateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SubjectDn(subject) => write!(f, "subject_dn={subject}"),
+            Self::SanDns(name) => write!(f, "san_dns={name}"),
+            Self::SanUri(uri) => write!(f, "san_uri={uri}"),
+        }
     }
 }
 
@@ -111,6 +140,24 @@ mod tests {
             assert!(!is_of(&presented(2030), std::slice::from_ref(&name), Standing::Good), "{name:?}");
         }
         assert!(!is_of(&presented(2030), &[], Standing::Good));
+    }
+
+    #[test]
+    fn a_refused_certificate_is_described_by_its_names() {
+        let claim =
+            Claim { id: "app", standing: Standing::Good, kept: &[dns("b")][..], from: Ipv4Addr::LOCALHOST.into() };
+        let values = presented(2030).check(claim, NOW).unwrap_err();
+        let names = "subject_dn=CN=client,O=Example, san_uri=spiffe://example/a, san_dns=A.example, x5t#S256=";
+        assert!(values.found.starts_with(&format!("a certificate with {names}")), "{values}");
+    }
+
+    #[test]
+    fn a_missing_certificate_is_said_where_nothing_else_would_do() {
+        let certificates = vec![dns("a.example"), subject("CN=client,O=Example")];
+        let only = KeptCredentials { certificates, ..KeptCredentials::default() };
+        let text = "found no client certificate, wanted a certificate with san_dns=a.example or subject_dn=CN=client,O=Example";
+        assert_eq!(missing(&only).unwrap().to_string(), text);
+        assert_eq!(missing(&KeptCredentials::default()), None);
     }
 
     #[test]
