@@ -130,14 +130,14 @@ fn check_shows_the_conditions_and_the_binding_of_a_route() {
     let routes = "
 upstreams: {tools: 'http://127.0.0.1:9'}
 routes:
-  - {path: /mcp, name: any, upstream: tools, access: {bound: dpop}}
-  - {path: /mcp, name: list, upstream: tools, access: {scopes: ["read:data"], bound: dpop}, when: {headers: {Mcp-Method: [tools/list, ping]}}}
+  - {path: /mcp, name: any, upstream: tools, access: {scopes: [read:data, write:data], bound: dpop}}
+  - {path: /mcp, name: list, upstream: tools, access: {scopes: [read:data], bound: dpop}, when: {headers: {Mcp-Method: [tools/list, ping]}}}
 ";
     fs::write(folder.join("gateway.yaml"), app() + routes).unwrap();
     let said = says(&folder, &["check"], "");
     let rows: Vec<&str> = said.stdout.lines().filter(|line| line.contains("/mcp")).collect();
     let expected = [
-        "any    * /mcp                               tools     any valid token + bound dpop",
+        "any    * /mcp                               tools     read:data write:data + bound dpop",
         "list   * /mcp [mcp-method=ping|tools/list]  tools     read:data + bound dpop",
     ];
     assert_eq!(rows, expected, "{said:?}");

@@ -96,7 +96,8 @@ impl Resolver<'_> {
     }
 
     fn mutual_tls(&mut self, raw: &At<RawClientAuth>) -> Option<MutualTls> {
-        let demand = match raw.value.mode.value {
+        let mode = raw.value.mode.as_ref().map(|mode| mode.as_ref().map(|mode| mode.value));
+        let demand = match mode.unwrap_or(Ok(RawClientAuthMode::None)).ok()? {
             RawClientAuthMode::None => {
                 if let Some(ca) = &raw.value.ca {
                     let message = "`ca` has no effect with `mode: none`, the default: write `mode: optional` or \

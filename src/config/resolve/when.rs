@@ -22,8 +22,11 @@ impl Resolver<'_> {
     pub(super) fn when(&mut self, raw: &RawRoute) -> Resolved<Option<FieldConditions>> {
         let faults = self.faults.count();
         let Some(when) = &raw.when else { return Ok(None) };
-        let conditions = self.conditions(raw, when.as_ref().map_err(|reported| *reported)?);
-        if self.faults.count() > faults { Err(self.faults.reported_before()) } else { Ok(conditions) }
+        let when = when.as_ref().map_err(|reported| *reported)?;
+        let is_read =
+            when.value.headers.complete && when.value.headers.entries.iter().all(|(_, values)| values.is_ok());
+        let conditions = self.conditions(raw, when);
+        if self.faults.count() > faults || !is_read { Err(self.faults.reported_before()) } else { Ok(conditions) }
     }
 
     fn conditions(&mut self, raw: &RawRoute, when: &At<RawWhen>) -> Option<FieldConditions> {

@@ -12,7 +12,6 @@ use super::back_off::BackOff;
 use super::claim::{Claim, ClientFault, Standing};
 use super::{
     ClientAuthMethod, ComparedBy, Credential, CredentialVerifier, KeptCredentials, Mismatch, PresentedCredentials,
-    certificate,
 };
 use crate::clock;
 use crate::issuer::client::{Client, Clients};
@@ -81,7 +80,7 @@ impl ClientAuthenticator {
     pub(crate) fn with_missing_certificate(&self, fault: ClientFault) -> ClientFault {
         let ClientFault::NoCredentials { client: Some(client), values: None } = fault else { return fault };
         let known = self.clients.get(&client).map(|client| &client.credentials);
-        let missing = known.or(self.clients.stand_in(&client)).and_then(certificate::missing);
+        let missing = known.or(self.clients.stand_in(&client)).and_then(KeptCredentials::missing_certificate);
         ClientFault::NoCredentials { client: Some(client), values: missing.filter(|_| known.is_some()) }
     }
 

@@ -7,7 +7,6 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::claim::{Claim, Standing};
-use super::{ClientAuthMethod, KeptCredentials};
 use crate::clock::UnixTime;
 use crate::jose::client_certificate::ClientCertificate;
 use crate::jose::distinguished_name::DistinguishedName;
@@ -68,12 +67,11 @@ fn found_text(certificate: &ClientCertificate) -> String {
     format!("a certificate with {subject}, {uris}, {dns_names}, x5t#S256={:?}", certificate.thumbprint)
 }
 
-/// For a request without a certificate: the names of which one is wanted. `None` for a client that has another way.
-pub(super) fn missing(kept: &KeptCredentials) -> Option<Box<Discrepancy>> {
-    let names = kept.certificates.iter().take(MAX_NAMES).map(CertificateName::to_string);
-    let wanted = format!("a certificate with {}", names.collect::<Vec<_>>().join(" or "));
-    let is_only_way = kept.methods().eq([ClientAuthMethod::TlsClientAuth]);
-    is_only_way.then(|| Box::new(Discrepancy::new("no client certificate", wanted)))
+/// For a request without a certificate: the names of which one is wanted.
+pub(super) fn missing(kept: &[CertificateName]) -> Box<Discrepancy> {
+    let names: Vec<String> = kept.iter().take(MAX_NAMES).map(CertificateName::to_string).collect();
+    let wanted = format!("a certificate with {}", names.join(" or "));
+    Box::new(Discrepancy::new("no client certificate", wanted))
 }
 
 /// As in the configuration.
@@ -152,12 +150,11 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_certificate_is_said_where_nothing_else_would_do() {
+    fn a_missing_certificate_is_described_by_the_names_of_the_client() {
         let certificates = vec![dns("a.example"), subject("CN=client,O=Example")];
-        let only = KeptCredentials { certificates, ..KeptCredentials::default() };
-        let text = "found no client certificate, wanted a certificate with san_dns=a.example or subject_dn=CN=client,O=Example";
-        assert_eq!(missing(&only).unwrap().to_string(), text);
-        assert_eq!(missing(&KeptCredentials::default()), None);
+        let text = "found no client certificate, \
+                    wanted a certificate with san_dns=a.example or subject_dn=CN=client,O=Example";
+        assert_eq!(missing(&certificates).to_string(), text);
     }
 
     #[test]
