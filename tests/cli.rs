@@ -125,6 +125,26 @@ fn check_shows_what_is_special_about_an_issuer() {
 }
 
 #[test]
+fn check_shows_the_conditions_and_the_binding_of_a_route() {
+    let folder = folder();
+    let routes = "
+upstreams: {tools: 'http://127.0.0.1:9'}
+routes:
+  - {path: /mcp, name: any, upstream: tools, access: {scopes: [read:data, write:data], bound: dpop}}
+  - {path: /mcp, name: list, upstream: tools, access: {scopes: [read:data], bound: dpop}, when: {headers: {Mcp-Method: [tools/list, ping]}}}
+";
+    fs::write(folder.join("gateway.yaml"), app() + routes).unwrap();
+    let said = says(&folder, &["check"], "");
+    let rows: Vec<&str> = said.stdout.lines().filter(|line| line.contains("/mcp")).collect();
+    let expected = [
+        "any    * /mcp                               tools     read:data write:data + bound dpop",
+        "list   * /mcp [mcp-method=ping|tools/list]  tools     read:data + bound dpop",
+    ];
+    assert_eq!(rows, expected, "{said:?}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn a_missing_variable_of_the_shipped_configuration_is_named() {
     let folder = shipped();
     let said = run(program(&folder).arg("check").env_remove("DEMO_CLIENT_SECRET"));

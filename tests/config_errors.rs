@@ -101,6 +101,7 @@ fn world() -> PathBuf {
         ("secrets/short", 0o644, &"token\n".to_owned()),
         ("secrets/two-lines", 0o644, &"one\ntwo\n".to_owned()),
         ("secrets/empty", 0o600, &"\n".to_owned()),
+        ("short.pem", 0o644, &SHORT_RSA.to_owned()),
         ("large.txt", 0o644, &"x".repeat(64 << 10)),
     ] {
         let path = world.join(path);
@@ -113,6 +114,15 @@ fn world() -> PathBuf {
     }
     world
 }
+
+/// A key of 1024 bits.
+const SHORT_RSA: &str = "-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDJN7w9V8ZynOwpjB1S1gLSYNM4
+VqrIDFVJxMNv5HtvA1x4jtBDgYAuTVaRnbmp5lUnHWtuOXRByoh+AvQM2CtbaRoa
+qsTkjVO7AopBH/q0ZI57eTG/XtuFSUfTw+Tfe5h7nu5fk6uJSOScKc6SN6TO5nwV
+pXMFr8p0iX36+Ly89wIDAQAB
+-----END PUBLIC KEY-----
+";
 
 /// A certificate and its key, in PEM.
 fn pair() -> (String, String) {

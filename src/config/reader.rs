@@ -157,7 +157,12 @@ impl Reader<'_> {
             None => self.source.quote_key(key.span),
         };
         let quoted = quoted.map(|quoted| format!(" {quoted}")).unwrap_or_default();
-        let suggestion = suggest::suggestion(&key.value, known);
+        let of_rule = meant.is_none() && known.contains(&"access") && ACCESS_KEYS.contains(&&*key.value);
+        let suggestion = if of_rule {
+            format!(", did you mean `access.{}`?", key.value)
+        } else {
+            suggest::suggestion(&key.value, known)
+        };
         self.faults.at(key.span, format!("unknown key{quoted}{suggestion}"));
         meant
     }
@@ -251,6 +256,9 @@ fn is_of_radix(digits: &str, radix: u32) -> bool {
 const NOTHING: [&str; 5] = ["", "~", "null", "Null", "NULL"];
 
 const TRUTHS: [&str; 8] = ["true", "false", "yes", "no", "on", "off", "y", "n"];
+
+/// Keys of an access rule that are sometimes written beside it.
+const ACCESS_KEYS: [&str; 6] = ["issuers", "audiences", "scopes", "claims", "clients", "bound"];
 
 /// The same limit as for the file itself.
 const MAX_INTERPOLATED_BYTES: usize = 64 << 20;

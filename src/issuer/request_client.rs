@@ -70,7 +70,8 @@ impl AuthorizationServer {
     ) -> Result<Authenticated<'_>, TokenRefusal> {
         let EndpointRequest { headers, certificate, from, now, trust, .. } = request;
         let credentials = std::mem::take(&mut parameters.credentials);
-        match PresentedCredentials::read(headers, credentials, certificate, |iss| trust.has_external(iss))? {
+        let read = PresentedCredentials::read(headers, credentials, certificate, |iss| trust.has_external(iss));
+        match read.map_err(|fault| self.authenticator.with_missing_certificate(fault))? {
             PresentedCredentials::Assertion(assertion)
                 if assertion.kind == AssertionKind::Federated && self.authenticator.has_federation() =>
             {

@@ -3,6 +3,8 @@
 //! Two names are equal if they have the same attributes in the same order, with the same texts: the kind of string that
 //! a certificate has does not count, capital letters do. A name that has a value of another kind equals none.
 
+use std::fmt;
+
 use super::der::{BMP_STRING, DerReader, IA5_STRING, NUMERIC_STRING, OBJECT_ID, PRINTABLE_STRING, SEQUENCE, SET};
 use super::der::{UTF8_STRING, base128};
 
@@ -26,6 +28,11 @@ pub(crate) enum DistinguishedNameFault {
         "expected attributes such as `CN=client,O=Example`, in the order that `openssl x509 -nameopt RFC2253` prints"
     )]
     Shape,
+    #[error(
+        "this is the form of `openssl x509 -subject`, whose order is the reverse: write what `openssl x509 -noout -subject \
+         -nameopt RFC2253` prints after `subject=`"
+    )]
+    Order,
     #[error("an attribute has an unknown name: write its object identifier, such as `2.5.4.97`")]
     Kind,
     #[error("an attribute has no value, or one in hexadecimal: write its text")]
@@ -77,7 +84,11 @@ impl DistinguishedName {
     /// Reads the text of a name, whose first part is the most specific one (RFC 4514 §2.1). Spaces between parts are
     /// ignored.
     pub(crate) fn parse(text: &str) -> Result<Self, DistinguishedNameFault> {
-        let mut name = split(text, b',')?.into_iter().map(name_part).collect::<Result<Vec<_>, _>>()?;
+        let parts = split(text, b',')?;
+        if is_reverse(text, &parts) {
+            return Err(DistinguishedNameFault::Order);
+        }
+        let mut name = parts.into_iter().map(name_part).collect::<Result<Vec<_>, _>>()?;
         name.reverse();
         Ok(Self(name))
     }
@@ -86,6 +97,50 @@ impl DistinguishedName {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// In the form that [`DistinguishedName::parse`] reads.
+impl fmt::Display for DistinguishedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, part) in self.0.iter().rev().enumerate() {
+            for (inner, NameAttribute { kind, value }) in part.iter().enumerate() {
+                let separator = if inner > 0 { "+" } else { "," };
+                let known = KINDS.iter().find(|(_, known)| known == kind).map(|(name, _)| (*name).to_owned());
+                let name = known.unwrap_or_else(|| dotted(kind));
+                write!(f, "{}{name}={}", if at + inner > 0 { separator } else { "" }, escape(value))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The object identifier of this content in DER.
+fn dotted(kind: &[u8]) -> String {
+    let (mut arcs, mut arc) = (Vec::new(), 0_u64);
+    for byte in kind {
+        arc = arc << 7 | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            arcs.push(std::mem::take(&mut arc));
+        }
+    }
+    let Some((joined, rest)) = arcs.split_first() else { return String::new() };
+    let first = (joined / 40).min(2);
+    let all = [first, joined - 40 * first].into_iter().chain(rest.iter().copied());
+    all.map(|arc| arc.to_string()).collect::<Vec<_>>().join(".")
+}
+
+fn escape(value: &str) -> String {
+    let mut text = String::new();
+    let (inner, last) = (value.trim_start_matches(' '), value.trim_end_matches(' ').len());
+    let first = value.len() - inner.len();
+    for (at, character) in value.char_indices() {
+        let is_outer = at < first || at >= last || (at == 0 && character == '#');
+        if is_outer || "\"+,;<>\\".contains(character) {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text
 }
 
 fn text(tag: u8, value: &[u8]) -> Option<String> {
@@ -97,6 +152,19 @@ fn text(tag: u8, value: &[u8]) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Whether this is in a form of `openssl` whose first part is the most general one. RFC 2253 has no spaces between parts,
+/// so a name with spaces is meant so if it begins with an organization or a place, and ends with a name.
+fn is_reverse(text: &str, parts: &[&str]) -> bool {
+    let is_one_of = |part: Option<&&str>, kinds: &[&str]| {
+        let kind = part.and_then(|part| part.split_once('=')).map(|(kind, _)| kind.trim_matches(' '));
+        kind.is_some_and(|kind| kinds.iter().any(|known| known.eq_ignore_ascii_case(kind)))
+    };
+    let is_spaced = parts.iter().any(|part| part.starts_with(' '));
+    let is_from_general = is_one_of(parts.first(), &["C", "ST", "L", "O", "OU", "DC"])
+        && is_one_of(parts.last(), &["CN", "emailAddress"]);
+    text.starts_with('/') || text.starts_with("subject=") || (is_spaced && is_from_general)
 }
 
 /// The texts between separators that have no `\` before them.
@@ -121,15 +189,17 @@ fn name_part(text: &str) -> Result<NamePart, DistinguishedNameFault> {
 
 fn attribute(text: &str) -> Result<NameAttribute, DistinguishedNameFault> {
     let (name, value) = text.split_once('=').ok_or(DistinguishedNameFault::Shape)?;
-    let name = name.trim_matches(' ');
+    if name.ends_with(' ') || value.starts_with(' ') {
+        return Err(DistinguishedNameFault::Order);
+    }
+    let name = name.trim_start_matches(' ');
     let known = KINDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     let kind = known.map(|(_, kind)| kind.to_vec()).or_else(|| object_id(name)).ok_or(DistinguishedNameFault::Kind)?;
     Ok(NameAttribute { kind, value: unescaped(value)? })
 }
 
-/// Without the spaces around it, and with escapes replaced (RFC 4514 §3).
+/// Without the spaces after it, and with escapes replaced (RFC 4514 §3).
 fn unescaped(text: &str) -> Result<String, DistinguishedNameFault> {
-    let text = text.trim_start_matches(' ');
     if text.is_empty() || text.starts_with('#') {
         return Err(DistinguishedNameFault::Value);
     }
@@ -190,7 +260,8 @@ mod tests {
     fn spaces_and_spellings_of_one_name_are_equal() {
         for (one, other) in [
             ("CN=a,O=b", "CN=a, O=b"),
-            ("CN=a,O=b", " cn = a , o = b "),
+            ("CN=a,O=b", " cn=a , o=b "),
+            ("OU=a,CN=b", "OU=a,CN=b "),
             ("CN=a+OU=c,O=b", "OU=c+CN=a,O=b"),
             ("CN=a\\,b", "CN=a\\2cb"),
             ("CN=a\\ ", "2.5.4.3=a\\20"),
@@ -225,6 +296,13 @@ mod tests {
             ("", DistinguishedNameFault::Shape),
             ("client", DistinguishedNameFault::Shape),
             ("CN=a,", DistinguishedNameFault::Shape),
+            ("O = Example, CN = billing", DistinguishedNameFault::Order),
+            ("O=Example, CN=billing", DistinguishedNameFault::Order),
+            ("C=AT, O=Example, CN=billing, emailAddress=a@b", DistinguishedNameFault::Order),
+            ("/O=Example/CN=billing", DistinguishedNameFault::Order),
+            ("subject=CN=billing,O=Example", DistinguishedNameFault::Order),
+            ("CN = billing", DistinguishedNameFault::Order),
+            ("CN=billing+OU= a", DistinguishedNameFault::Order),
             ("XY=a", DistinguishedNameFault::Kind),
             ("3.1=a", DistinguishedNameFault::Kind),
             ("1.40=a", DistinguishedNameFault::Kind),
@@ -254,10 +332,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_text_of_a_name_reads_as_the_same_name() {
+        for text in [
+            "CN=billing,O=Example",
+            "OU=c+CN=a,O=b",
+            "CN=\\#a\\,b\\\\,O=\\ b\\ ",
+            "2.5.4.97=a,1.3.6.1.4.1.311.60.2.1.3=AT,2.999=b",
+            "emailAddress=é@b",
+        ] {
+            let name = DistinguishedName::parse(text).unwrap();
+            assert_eq!(DistinguishedName::parse(&name.to_string()), Ok(name), "{text}");
+        }
+        assert_eq!(DistinguishedName::parse("cn=a, 2.5.4.10=\\62").unwrap().to_string(), "CN=a,O=b");
+    }
+
     proptest! {
         #[test]
         fn no_text_is_too_odd(text in "[A-Za-z=,+\\\\ #\"é0-9.]{0,40}") {
-            let _ = DistinguishedName::parse(&text);
+            if let Ok(name) = DistinguishedName::parse(&text) {
+                prop_assert_eq!(DistinguishedName::parse(&name.to_string()), Ok(name));
+            }
         }
 
         #[test]

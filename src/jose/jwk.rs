@@ -45,8 +45,12 @@ pub(crate) enum UnusableKey {
     Purpose,
     #[error("its algorithm is not allowed for this issuer")]
     Algorithm,
+    #[error("its `alg` is unknown, or does not fit its `kty` and `crv`")]
+    UnfitAlgorithm,
     #[error("it has no `alg`, and several `algorithms` of this issuer fit it: list only the one that is used")]
     UnnamedAlgorithm,
+    #[error("it is an RSA key of {0} bits, and 2048 are needed")]
+    ShortRsa(usize),
     #[error("its parameters are weak or invalid")]
     Parameters,
     #[error("another key has the same id and algorithm")]
@@ -146,7 +150,8 @@ impl JwkMembers {
 fn only_algorithm(key_type: KeyType, named: Option<&str>, allowed: &[Algorithm]) -> Result<Algorithm, UnusableKey> {
     let mut fitting = allowed.iter().copied().filter(|algorithm| key_type.fits(*algorithm));
     if let Some(named) = named {
-        let named = Algorithm::from_name(named).ok_or(UnusableKey::Algorithm)?;
+        let named = Algorithm::from_name(named).filter(|named| key_type.fits(*named));
+        let named = named.ok_or(UnusableKey::UnfitAlgorithm)?;
         return fitting.find(|algorithm| *algorithm == named).ok_or(UnusableKey::Algorithm);
     }
     let fitting: Vec<Algorithm> = fitting.collect();

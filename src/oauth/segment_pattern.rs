@@ -19,7 +19,7 @@ pub(crate) enum InvalidSegmentPattern {
 }
 
 const SEPARATORS: [char; 2] = [':', '/'];
-pub(super) const ANY: &str = "*";
+pub(crate) const ANY: &str = "*";
 
 impl SegmentPattern {
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidSegmentPattern> {

@@ -74,6 +74,7 @@ async fn wrong_certificates_and_unknown_clients_look_the_same() {
     let line =
         mutual.gateway.audit_line(|line| line["gateway.found"].to_string().contains("spiffe://example.com/another"));
     assert_eq!(line["gateway.wanted"], "a certificate with a name of `certificates`");
+    assert!(line["gateway.found"].as_str().unwrap().contains("subject_dn=CN=another,O=Example"), "{line}");
 }
 
 #[tokio::test]
@@ -94,7 +95,22 @@ async fn a_client_without_a_certificate_is_not_authenticated() {
     for to in [mutual.asking(), mutual.other()] {
         let answer = ask(to, &presenting(None, "h2"), token_request("client_id=by-uri")).await.unwrap();
         assert_eq!((answer.status, &answer.json()["error"]), (401, &"invalid_client".into()));
+        let line = mutual.gateway.audit_of(answer.request_id());
+        let values = (&line["gateway.found"], &line["gateway.wanted"]);
+        let wanted = "a certificate with san_uri=spiffe://example.com/app";
+        assert_eq!(values, (&"no client certificate".into(), &wanted.into()), "{line}");
     }
+    let mut unknown = Vec::new();
+    for client in ["by-uri", "both", "by-secret", "nobody"] {
+        let parameters = format!("client_id={client}");
+        let answer = ask(mutual.other(), &presenting(None, "h2"), token_request(&parameters)).await.unwrap();
+        let line = mutual.gateway.audit_of(answer.request_id());
+        assert_eq!(line.get("gateway.found").is_some(), client == "by-uri", "{line}");
+        let mut body = answer.json();
+        body["request_id"] = "".into();
+        unknown.push((answer.status, body));
+    }
+    assert!(unknown.iter().all(|answer| *answer == unknown[0]), "{unknown:?}");
     let app = mutual.issue("app");
     let answer = ask(mutual.other(), &presenting(&app, "h2"), token_request("client_id=by-uri")).await.unwrap();
     assert_eq!(answer.status, 401, "that listener does not ask for it");

@@ -39,7 +39,7 @@ async fn a_token_for_several_services_is_told_to_be_for_one() {
         "iat": now, "exp": now + 600, "tier": "gold",
     }));
     let (text, said) = inspected(&world, &token);
-    assert!(text.contains("must be only that of our token endpoint"), "{text}");
+    assert!(text.contains("must be our issuer alone"), "{text}");
     assert_eq!(said["credential"]["reason"], "bad_audience", "{said}");
 }
 

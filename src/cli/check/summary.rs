@@ -4,6 +4,7 @@ use crate::cli::ConfigPath;
 use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, out, styled};
 use crate::clock::{self, UnixTime};
 use crate::config::types::{Config, ExternalIssuer, ListenerKind};
+use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
 use crate::pipeline::routing::access::{Access, AccessRule};
 use crate::pipeline::routing::method_set::MethodSet;
@@ -129,7 +130,8 @@ fn columns(route: &Route, config: &Config) -> [String; 5] {
     let hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
     let methods: Vec<&str> =
         if route.methods == MethodSet::all() { vec!["*"] } else { route.methods.names().collect() };
-    let path = format!("{} {}{}", methods.join(","), hosts.join("|"), route.path);
+    let when = route.when.as_ref().map(|when| format!(" [{when}]")).unwrap_or_default();
+    let path = format!("{} {}{}{when}", methods.join(","), hosts.join("|"), route.path);
     let limits: Vec<String> = route.limits.iter().map(limit_text).collect();
     let copies =
         route.mirror.as_ref().map(|mirror| format!(", copies to {}", mirror.upstream.name)).unwrap_or_default();
@@ -192,7 +194,13 @@ fn rule_text(rule: &AccessRule) -> String {
     if let Some(audiences) = &rule.audiences {
         parts.push(format!("for {}", audiences.join("|")));
     }
-    if parts.is_empty() { "any valid token".to_owned() } else { parts.join(" + ") }
+    if parts.is_empty() {
+        parts.push("any valid token".to_owned());
+    }
+    if rule.bound != TokenBinding::None {
+        parts.push(format!("bound {}", rule.bound.as_str()));
+    }
+    parts.join(" + ")
 }
 
 fn client_name(issuer: &IssuerName, id: &str) -> String {

@@ -37,7 +37,11 @@ pub(super) fn added_and_removed<'i, T: PartialEq>(old: &'i [T], new: &'i [T]) ->
 
 /// `a, b`, with the number of those that are left out.
 pub(super) fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {
-    let mut texts: Vec<String> = items.into_iter().map(|item| format!("`{item}`")).collect();
+    listed_texts(items.into_iter().map(|item| format!("`{item}`")).collect())
+}
+
+/// The same of texts that are quoted already.
+pub(super) fn listed_texts(mut texts: Vec<String>) -> String {
     let more = texts.len().saturating_sub(MAX_LISTED);
     texts.truncate(MAX_LISTED);
     let shown = texts.join(", ");

@@ -4,17 +4,16 @@ use std::collections::HashMap;
 
 use super::bound::{added_and_removed, direction, listed, of_bounds};
 use super::change::{ChangeSubject, Changes, Direction};
-use super::client_keys;
 use super::issuers::compare_settings;
 use super::limits::compare_limits;
 use super::process::of_times;
 use super::route_rules::{methods_text, path_text};
 use super::view::{AccessView, OauthView};
+use super::{client_keys, federation};
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::client_auth::KeptCredentials;
 use crate::issuer::client_auth::certificate::CertificateName;
-use crate::issuer::client_auth::federation::FederatedIdentity;
 use crate::issuer::client_auth::secret::kept_secret::KeptSecret;
 use crate::issuer::ring_store::RingSettings;
 use crate::issuer::rotation::RotationRules;
@@ -255,33 +254,6 @@ fn compare_client(old: &Client, new: &Client, subject: &ChangeSubject, changes: 
     }
 }
 
-/// An entry that an entry before covers adds nothing; one that no entry now covers is lost.
-fn compare_federation(
-    (id, subject): (&str, &ChangeSubject),
-    old: &[FederatedIdentity],
-    new: &[FederatedIdentity],
-    changes: &mut Changes,
-) {
-    let lacking = |list: &[FederatedIdentity], others: &[FederatedIdentity]| -> Vec<String> {
-        let lacking = list.iter().filter(|one| !others.iter().any(|other| other.covers(one)));
-        lacking
-            .map(|one| {
-                let tenant = one.tenant.as_ref().map(|tenant| format!(", tenant {tenant}")).unwrap_or_default();
-                format!("{} of {}{tenant}", one.subject, one.issuer.as_str())
-            })
-            .collect()
-    };
-    let (gained, lost) = (lacking(new, old), lacking(old, new));
-    if !gained.is_empty() {
-        let text = format!("client `{id}` may use the platform credentials {}", listed(&gained));
-        changes.add(Direction::Wider, subject, text);
-    }
-    if !lost.is_empty() {
-        let text = format!("client `{id}` may no longer use all of the platform credentials {}", listed(&lost));
-        changes.add(Direction::Narrower, subject, text);
-    }
-}
-
 /// Only hashes are known, so that no secret can be said to open more than another.
 fn compare_credentials(
     (id, subject): (&str, &ChangeSubject),
@@ -289,8 +261,8 @@ fn compare_credentials(
     new: &KeptCredentials,
     changes: &mut Changes,
 ) {
-    let KeptCredentials { secrets, keys, certificates, federation } = new;
-    compare_federation((id, subject), &old.federation, federation, changes);
+    let KeptCredentials { secrets, keys, certificates, federation: entries } = new;
+    federation::compare((id, subject), &old.federation, entries, changes);
     client_keys::compare((id, subject), &old.keys, keys, changes);
     let other =
         |names: &[CertificateName], of: &[CertificateName]| names.iter().filter(|name| !of.contains(name)).count();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use url::Url;
+
 use super::bound::{added_and_removed, direction, listed};
 use super::change::{ChangeSubject, Changes, Direction};
 use super::process::of_times;
@@ -269,10 +271,7 @@ fn compare_fetched(name: &str, old: &FetchedKeys, new: &FetchedKeys, subject: &C
     let FetchedKeys { place, ca, max_stale, clear_text, access } = new;
     if old.place != *place {
         let text = |place: &KeySetPlace| {
-            place.uri().map_or_else(
-                || "its metadata".to_owned(),
-                |uri| format!("`jwks_uri` at {}", uri.host_str().unwrap_or("")),
-            )
+            place.uri().map_or_else(|| "its metadata".to_owned(), |uri| format!("`jwks_uri` at {}", url_text(uri)))
         };
         let text = format!("issuer `{name}` has its keys by {}, before by {}", text(place), text(&old.place));
         changes.add(Direction::Unclear, subject, text);
@@ -313,8 +312,8 @@ fn compare_introspection(
 ) {
     let IntrospectionEndpoint { url, client, cache, ca, clear_text, access } = new;
     if old.url != *url {
-        let host = |url: &url::Url| url.host_str().unwrap_or("").to_owned();
-        let text = format!("issuer `{name}` is asked about tokens at {}, before at {}", host(url), host(&old.url));
+        let (now, before) = (url_text(url), url_text(&old.url));
+        let text = format!("issuer `{name}` is asked about tokens at {now}, before at {before}");
         changes.add(Direction::Unclear, subject, text);
     }
     if old.ca != *ca {
@@ -330,4 +329,9 @@ fn compare_introspection(
     if old.client != *client || old.access != *access {
         changes.add(Direction::Changed, subject, format!("issuer `{name}` is asked with other credentials"));
     }
+}
+
+/// Without its query, which may have a secret.
+fn url_text(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
 }

@@ -18,6 +18,7 @@ pub(crate) mod view;
 mod bound;
 mod callers;
 mod client_keys;
+mod federation;
 mod field_choices;
 mod issuers;
 mod limits;

@@ -247,7 +247,7 @@ fn issuer_names(issuers: &[IssuerName]) -> BTreeSet<String> {
     issuers.iter().map(|issuer| issuer.as_str().to_owned()).collect()
 }
 
-fn claim_text(claim: &ClaimRule) -> String {
+pub(super) fn claim_text(claim: &ClaimRule) -> String {
     let values: Vec<String> = claim.values.iter().map(ToString::to_string).collect();
     format!("`{}={}`", claim.path, values.join("|"))
 }

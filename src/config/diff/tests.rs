@@ -223,17 +223,26 @@ fn the_federation_of_a_client_is_compared_by_what_it_covers() {
     };
     let [all, main] = ["{issuer: ci, subject: 'a:*:c'}", "{issuer: ci, subject: 'a:b:c'}"];
     let gold = "{issuer: ci, subject: 'a:*:c', claims: {tier: gold}}";
+    let metals = "{issuer: ci, subject: 'a:*:c', claims: {tier: [gold, silver]}}";
     let once = "{issuer: ci, subject: 'a:*:c', once: true}";
-    let gains = |text: &str| format!("wider: client `report` may use the platform credentials `{text} of ci`");
-    let loses = |text: &str| {
-        format!("narrower: client `report` may no longer use all of the platform credentials `{text} of ci`")
-    };
-    for (wide, narrow) in [(all, main), (all, gold), (all, once)] {
-        assert_eq!(changes(&with(wide), &with(narrow)), [loses("a:*:c")], "{narrow}");
-        assert_eq!(changes(&with(narrow), &with(wide)), [gains("a:*:c")], "{narrow}");
+    let gains = |text: &str| format!("wider: client `report` may use the platform credentials {text}");
+    let loses =
+        |text: &str| format!("narrower: client `report` may no longer use all of the platform credentials {text}");
+    for (wide, narrow, difference) in [
+        (all, main, ""),
+        (all, gold, " (without `tier=gold`)"),
+        (all, once, " (more than once)"),
+        (metals, gold, " (with `tier=gold|silver`, without `tier=gold`)"),
+    ] {
+        let text = format!("`a:*:c` of ci{difference}");
+        assert_eq!(changes(&with(wide), &with(narrow)), [loses(&text)], "{narrow}");
+        assert_eq!(changes(&with(narrow), &with(wide)), [gains(&text)], "{narrow}");
         assert_eq!(changes(&with(wide), &with(&format!("{wide}, {narrow}"))), [""; 0], "{narrow}");
     }
-    assert_eq!(changes(&with(main), &with("{issuer: ci, subject: 'x:y'}")), [gains("x:y"), loses("a:b:c")]);
+    assert_eq!(
+        changes(&with(main), &with("{issuer: ci, subject: 'x:y'}")),
+        [gains("`x:y` of ci"), loses("`a:b:c` of ci")]
+    );
 }
 
 #[test]

@@ -38,7 +38,7 @@ mirror! {
 mirror! {
     struct RawClientAuth {
         /// Whether a client may have a certificate or must have one. Default: `none`.
-        mode: At<RawClientAuthMode> = RawClientAuthMode::None,
+        mode: Option<Required<RawClientAuthMode>>,
         /// A PEM file with the authorities that issue client certificates.
         ca: Option<At<PathBuf>>,
     }

@@ -97,7 +97,7 @@ mirror! {
         /// Over all routes and the token endpoint.
         rate_limits: Vec<At<RawClientLimit>>,
         /// The platform credentials that authenticate the client.
-        federation: Vec<At<RawFederation>>,
+        federation: Option<Required<OneOrMore<RawFederation>>>,
     }
 }
 
@@ -112,10 +112,15 @@ impl RawClient {
         items(self.keys.as_ref())
     }
 
+    /// The entries that could be read.
+    pub(crate) fn federation(&self) -> &[At<RawFederation>] {
+        items(self.federation.as_ref())
+    }
+
     /// Whether nothing could authenticate the client.
     pub(crate) fn has_no_credential(&self) -> bool {
         let has_keys = self.secrets.is_some() || self.keys.is_some() || self.certificates.is_some();
-        !has_keys && self.federation.is_empty()
+        !has_keys && self.federation.is_none()
     }
 }
 

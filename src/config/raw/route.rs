@@ -32,7 +32,7 @@ mirror! {
         /// Default: all but CONNECT and TRACE.
         methods: Option<At<OneOrMore<String>>>,
         /// The header fields of the requests that the route is for. Default: any.
-        when: Option<At<RawWhen>>,
+        when: Option<Required<RawWhen>>,
         /// This, `redirect` or `respond`.
         upstream: Option<Required<RawUpstreams>>,
         /// Requests with the same value of this key go to the same one of several upstreams.

@@ -15,7 +15,7 @@ use super::Resolver;
 use super::key_sources::DEFAULT_STALE;
 use crate::issuer::client_auth::client_keys::{ClientKeySource, ClientKeys, FetchedClientKeys};
 use crate::jose::algorithm::Algorithm;
-use crate::jose::jwk::VerifyingKey;
+use crate::jose::jwk::{UnusableKey, VerifyingKey};
 use crate::jose::key_set::KeySet;
 use crate::jose::public_key_file::{PublicKeyFault, public_jwks};
 use crate::telemetry::error_chain::ErrorChain;
@@ -33,6 +33,8 @@ enum ClientKeyFileFault {
     Read(#[from] KeyFileError),
     #[error("the keys of `{path}` cannot be used: {fault}")]
     Content { path: PathBuf, fault: PublicKeyFault },
+    #[error("no key of `{path}` can be used: {reason}")]
+    Unusable { path: PathBuf, reason: UnusableKey },
 }
 
 impl Resolver<'_> {
@@ -112,5 +114,11 @@ fn keys_of(path: &Path, document: &[u8]) -> Result<LocalKeys, ClientKeyFileFault
     let jwks = public_jwks(without_bom(document));
     let jwks = jwks.map_err(|fault| ClientKeyFileFault::Content { path: path.clone(), fault })?;
     let set = json!({ "keys": jwks }).to_string();
-    Ok(LocalKeys::parse(path, set.as_bytes(), &Algorithm::ALL)?)
+    LocalKeys::parse(path, set.as_bytes(), &Algorithm::ALL).map_err(|error| match error {
+        KeyFileError::Keys { path, left_aside, source } => match left_aside.first() {
+            Some(first) => ClientKeyFileFault::Unusable { path, reason: first.reason },
+            None => KeyFileError::Keys { path, left_aside, source }.into(),
+        },
+        error @ (KeyFileError::Io { .. } | KeyFileError::TooLarge { .. }) => error.into(),
+    })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::decode::Named;
 use super::super::lint::Lint;
-use super::super::raw::federation::RawFederation;
+use super::super::raw::federation::{RawFederation, RawSubject};
 use super::super::raw::issuer::RawIssuer;
 use super::super::raw::oauth::RawClient;
 use super::super::source::{At, Span};
@@ -13,6 +13,8 @@ use crate::issuer::client::Client;
 use crate::issuer::client_auth::federation::FederatedIdentity;
 use crate::issuer::client_auth::federation::overlap::{OwnedIdentity, overlapping};
 use crate::oauth::caller::IssuerName;
+use crate::oauth::segment_pattern::ANY;
+use crate::oauth::spiffe_id::SCHEME;
 use crate::oauth::subject_pattern::{InvalidSubjectPattern, SubjectPattern};
 
 /// The issuers of the file, as far as clients name them.
@@ -24,6 +26,8 @@ pub(super) struct FederatedIssuers {
     tenants: HashMap<String, Vec<String>>,
     /// Those whose tokens are opaque.
     introspecting: Vec<String>,
+    /// Those whose subjects are SPIFFE IDs, with the trust domain.
+    spiffe: Vec<(String, At<String>)>,
     /// False if a name could not be read. Then an unknown name is not reported.
     complete: bool,
     /// Those that a client names.
@@ -42,7 +46,8 @@ impl FederatedIssuers {
                 all_named = false;
                 continue;
             };
-            for entry in &client.value.federation {
+            all_named &= client.value.federation.as_ref().is_none_or(Result::is_ok);
+            for entry in client.value.federation() {
                 match &entry.value.issuer {
                     Ok(issuer) => named.push(issuer.value.clone()),
                     Err(_) => all_named = false,
@@ -60,10 +65,16 @@ impl FederatedIssuers {
             Some((name.value.clone(), tenants.value.items.iter().map(|tenant| tenant.value.clone()).collect()))
         });
         let tenants = with_tenants.collect();
-        Self { external, tenants, introspecting, complete: issuers.complete, named, all_named }
+        let spiffe = issuers.entries.iter().filter_map(|(name, issuer)| {
+            let raw = &issuer.as_ref().ok()?.value;
+            let domain = raw.spiffe.as_ref()?.value.trust_domain.as_ref().ok()?;
+            raw.subject_claim.is_none().then(|| (name.value.clone(), domain.clone()))
+        });
+        let spiffe = spiffe.collect();
+        Self { external, tenants, introspecting, spiffe, complete: issuers.complete, named, all_named }
     }
 
-    fn is_named(&self, issuer: &str) -> bool {
+    pub(super) fn is_named(&self, issuer: &str) -> bool {
         self.named.binary_search_by(|name| name.as_str().cmp(issuer)).is_ok()
     }
 }
@@ -85,6 +96,9 @@ impl Resolver<'_> {
     fn federated_identity(&mut self, raw: &RawFederation, issuers: &FederatedIssuers) -> Option<FederatedIdentity> {
         let issuer = raw.issuer.as_ref().ok().map(|name| self.federated_issuer(name, issuers));
         let subject = raw.subject.as_ref().ok().and_then(|subject| self.subject_pattern(subject));
+        if subject.is_some() {
+            self.must_be_in_domain(raw, issuers);
+        }
         let tenant =
             raw.issuer.as_ref().ok().and_then(|name| self.federated_tenant(name, raw.tenant.as_ref(), issuers));
         let claims = self.claim_rules(&raw.claims);
@@ -134,8 +148,23 @@ impl Resolver<'_> {
         IssuerName::new(&name.value)
     }
 
-    fn subject_pattern(&mut self, text: &At<String>) -> Option<SubjectPattern> {
-        let fault = match SubjectPattern::parse(&text.value) {
+    /// The subjects of a trust domain are the SPIFFE IDs below it.
+    fn must_be_in_domain(&mut self, raw: &RawFederation, issuers: &FederatedIssuers) {
+        let (Ok(issuer), Ok(subject)) = (&raw.issuer, &raw.subject) else { return };
+        let Some((_, domain)) = issuers.spiffe.iter().find(|(name, _)| *name == issuer.value) else { return };
+        let below = subject.value.0.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/'));
+        if !below.is_some_and(|(first, path)| (first == domain.value || first == ANY) && !path.is_empty()) {
+            let (quoted, got) = (self.quoted(domain), self.got(subject));
+            let message = format!(
+                "expected a SPIFFE ID of the trust domain{quoted}{got}: no token of this issuer has another subject; \
+                 write `spiffe://`, the trust domain and the path of the workload"
+            );
+            self.faults.at(subject.span, message);
+        }
+    }
+
+    fn subject_pattern(&mut self, text: &At<RawSubject>) -> Option<SubjectPattern> {
+        let fault = match SubjectPattern::parse(&text.value.0) {
             Ok(pattern) => return Some(pattern),
             Err(fault) => fault,
         };

@@ -10,6 +10,7 @@ use super::super::decode::OneOrMore;
 use super::super::raw::issuer::{RawAudiences, RawIssuer, RawSpiffe};
 use super::super::source::{At, Span};
 use super::Resolver;
+use super::federation::FederatedIssuers;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::oauth::spiffe_id::TrustDomain;
@@ -178,7 +179,12 @@ impl Resolver<'_> {
     }
 
     /// Of several entries for one `iss`, each token must belong to one only.
-    pub(super) fn check_shared_issuers(&mut self, entries: &[EntryTokens], own: Option<&str>) {
+    pub(super) fn check_shared_issuers(
+        &mut self,
+        entries: &[EntryTokens],
+        own: Option<&str>,
+        federated: &FederatedIssuers,
+    ) {
         let (mut known, mut domains): (HashMap<&str, Vec<usize>>, HashMap<&str, Span>) = Default::default();
         for (place, entry) in entries.iter().enumerate() {
             if let (Some(issuer), Some(own)) = (&entry.issuer, own)
@@ -197,7 +203,7 @@ impl Resolver<'_> {
             earlier.sort_unstable();
             earlier.dedup();
             for earlier in earlier {
-                self.check_disjoint(&entries[earlier], entry);
+                self.check_disjoint(&entries[earlier], entry, federated);
             }
             for issuer in &entry.issuers {
                 known.entry(issuer).or_default().push(place);
@@ -205,7 +211,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn check_disjoint(&mut self, first: &EntryTokens, second: &EntryTokens) {
+    fn check_disjoint(&mut self, first: &EntryTokens, second: &EntryTokens, federated: &FederatedIssuers) {
         let (Some(issuer), Some(other), name) = (&first.issuer, &second.issuer, &first.name) else { return };
         let line = self.source.line(issuer.span);
         if issuer.value != other.value {
@@ -223,6 +229,13 @@ impl Resolver<'_> {
             );
             self.faults.at(other.span, message);
             return;
+        }
+        if federated.is_named(&first.name) && federated.is_named(&second.name) {
+            let message = format!(
+                "issuer `{name}` (line {line}) has the same `iss`, and `federation` names both: the audience of a \
+                 credential is ours, so that it could belong to both and would be refused; name one of them only"
+            );
+            self.faults.at(other.span, message);
         }
         if let Some(unlimited) = second.unlimited.or(first.unlimited) {
             let message = format!(

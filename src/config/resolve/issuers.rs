@@ -6,6 +6,7 @@ use super::super::decode::{Named, OneOrMore};
 use super::super::raw::issuer::RawIssuer;
 use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
+use super::federation::FederatedIssuers;
 use super::issuer_choice::EntryTokens;
 use super::{Resolved, Resolver};
 use crate::jose::algorithm::Algorithm;
@@ -15,7 +16,12 @@ use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
 const MAX_SKEW: Duration = Duration::from_secs(120);
 
 impl Resolver<'_> {
-    pub(super) fn issuers(&mut self, raw: Named<RawIssuer>, oauth: Option<&Resolved<Oauth>>) -> Vec<ExternalIssuer> {
+    pub(super) fn issuers(
+        &mut self,
+        raw: Named<RawIssuer>,
+        oauth: Option<&Resolved<Oauth>>,
+        federated: &FederatedIssuers,
+    ) -> Vec<ExternalIssuer> {
         let own = oauth.and_then(|oauth| oauth.as_ref().ok()).map(|oauth| oauth.server.endpoints.issuer.as_str());
         let (mut issuers, mut entries) = (Vec::new(), Vec::new());
         for (name, issuer) in raw.entries {
@@ -23,7 +29,7 @@ impl Resolver<'_> {
             let Ok(issuer) = issuer else { continue };
             issuers.extend(self.issuer(&name, issuer, &mut entries));
         }
-        self.check_shared_issuers(&entries, own);
+        self.check_shared_issuers(&entries, own, federated);
         issuers
     }
 

@@ -95,10 +95,17 @@ impl Resolver<'_> {
         ListenerKind::Tls { certificates, min_version, mutual_tls }
     }
 
-    /// `mode: none` may keep its `ca`, so that an operator can switch back and forth.
     fn mutual_tls(&mut self, raw: &At<RawClientAuth>) -> Option<MutualTls> {
-        let demand = match raw.value.mode.value {
-            RawClientAuthMode::None => return None,
+        let mode = raw.value.mode.as_ref().map(|mode| mode.as_ref().map(|mode| mode.value));
+        let demand = match mode.unwrap_or(Ok(RawClientAuthMode::None)).ok()? {
+            RawClientAuthMode::None => {
+                if let Some(ca) = &raw.value.ca {
+                    let message = "`ca` has no effect with `mode: none`, the default: write `mode: optional` or \
+                                   `mode: required`, or remove it";
+                    self.faults.at(ca.span, message);
+                }
+                return None;
+            }
             RawClientAuthMode::Optional => CertificateDemand::Optional,
             RawClientAuthMode::Required => CertificateDemand::Required,
         };

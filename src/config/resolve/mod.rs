@@ -133,7 +133,7 @@ impl Resolver<'_> {
         self.issuer_uses(&raw.issuers, &federated);
         self.unlimited_audiences(&raw.issuers, &raw.routes);
         self.one_introspection(&raw.issuers, &raw.routes);
-        let issuers = self.issuers(raw.issuers, oauth.as_ref());
+        let issuers = self.issuers(raw.issuers, oauth.as_ref(), &federated);
         let (static_tokens, static_token_failures) = self.static_tokens(raw.static_tokens);
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
         let audit_file = self.audit_file(&raw.audit, state);

@@ -246,7 +246,7 @@ impl Resolver<'_> {
             let Ok(client) = client else { continue };
             let client = client.value;
             let credentials = self.credentials(&name, &client, federated);
-            subjects.extend(subject_places(&client.federation));
+            subjects.extend(subject_places(client.federation()));
             let scopes = client.scopes.map(|list| self.scopes(&list.value)).unwrap_or_default();
             let audiences = match client.audiences {
                 Some(list) => {

@@ -103,12 +103,23 @@ impl Resolver<'_> {
                                not name an authorization server: configure `oauth` or `issuers`, or remove the resource";
                 self.faults.at(entry.place, message);
             } else if !routes.iter().any(|route| issuers.take_audience(route, &entry.identifier.url)) {
-                let message = "no route of this resource takes tokens for its `url`, which clients ask for: add it to \
-                               the audiences of `oauth` and its clients or of an issuer, or to `access.audiences`";
-                self.warn(Lint::UnacceptedResource, entry.place, message);
+                self.unaccepted_resource(entry, &routes, issuers);
             }
         }
         (table, ProtectedResources::new(resources))
+    }
+
+    fn unaccepted_resource(&mut self, entry: &ResourceEntry, routes: &[&Arc<Route>], issuers: TokenIssuers<'_>) {
+        let url = &*entry.identifier.url;
+        let other = url.strip_suffix('/').map_or_else(|| format!("{url}/"), str::to_owned);
+        let message = if routes.iter().any(|route| issuers.take_audience(route, &other)) {
+            "no route of this resource takes tokens for its `url`, which clients ask for, and the audience differs from it \
+             by a `/` at the end only: write both in the same way"
+        } else {
+            "no route of this resource takes tokens for its `url`, which clients ask for: add it to the audiences of \
+             `oauth` and its clients or of an issuer, or to `access.audiences`"
+        };
+        self.warn(Lint::UnacceptedResource, entry.place, message);
     }
 
     fn resource_entries(&mut self, raw: &Named<RawResource>) -> Vec<ResourceEntry> {

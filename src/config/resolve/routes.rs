@@ -131,7 +131,7 @@ impl Resolver<'_> {
         }
         let body_bytes = raw.body_bytes.map_or(body_bytes, |limit| limit.value.at_most().map(Size::bytes));
         let buffer_request = self.buffer_request(raw.buffer_request.as_ref(), target.as_ref(), body_bytes);
-        let path = path?;
+        let (path, when) = (path?, when.ok()?);
         let name = raw.name.as_ref().and_then(|name| self.route_name(name));
         let name = name.unwrap_or_else(|| default_name(raw.methods.as_ref(), &hosts, &path, when.as_ref()));
         Some(Route {

@@ -35,7 +35,7 @@ impl Resolver<'_> {
             secrets: self.secrets(name, client.secrets()),
             keys: self.client_keys(name, client.keys()),
             certificates: self.certificate_names(client.certificates.as_ref()),
-            federation: self.federation(&client.federation, issuers),
+            federation: self.federation(client.federation(), issuers),
         }
     }
 

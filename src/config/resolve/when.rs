@@ -9,7 +9,7 @@ use super::super::raw::route::RawRoute;
 use super::super::raw::when::RawWhen;
 use super::super::route_place::RoutePlace;
 use super::super::source::At;
-use super::Resolver;
+use super::{Resolved, Resolver};
 use crate::pipeline::request::headers::is_protected;
 use crate::pipeline::routing::field_conditions::FieldConditions;
 use crate::pipeline::routing::laxity::Laxity;
@@ -19,8 +19,19 @@ use crate::pipeline::routing::table::RouteTable;
 const MAX_FIELDS: usize = 8;
 
 impl Resolver<'_> {
-    pub(super) fn when(&mut self, raw: &RawRoute) -> Option<FieldConditions> {
-        let At { value: RawWhen { headers, unverified }, span } = raw.when.as_ref()?;
+    /// `Err`: it has a fault, so that the route must not be compared with others.
+    pub(super) fn when(&mut self, raw: &RawRoute) -> Resolved<Option<FieldConditions>> {
+        let faults = self.faults.count();
+        let Some(when) = &raw.when else { return Ok(None) };
+        let when = when.as_ref().map_err(|reported| *reported)?;
+        let is_read =
+            when.value.headers.complete && when.value.headers.entries.iter().all(|(_, values)| values.is_ok());
+        let conditions = self.conditions(raw, when);
+        if self.faults.count() > faults || !is_read { Err(self.faults.reported_before()) } else { Ok(conditions) }
+    }
+
+    fn conditions(&mut self, raw: &RawRoute, when: &At<RawWhen>) -> Option<FieldConditions> {
+        let At { value: RawWhen { headers, unverified }, span } = when;
         if headers.entries.is_empty() && headers.complete {
             let message = "`when` names no field: write `headers: {NAME: VALUE}`, or remove `when`";
             self.faults.at(*span, message);

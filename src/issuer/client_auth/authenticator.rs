@@ -81,6 +81,15 @@ impl ClientAuthenticator {
         &self.clients
     }
 
+    /// Says in the fault which certificate is missing, if that is why a client has no credentials. An unknown client
+    /// takes the same time.
+    pub(crate) fn with_missing_certificate(&self, fault: ClientFault) -> ClientFault {
+        let ClientFault::NoCredentials { client: Some(client), values: None } = fault else { return fault };
+        let known = self.clients.get(&client).map(|client| &client.credentials);
+        let missing = known.or(self.clients.stand_in(&client)).and_then(KeptCredentials::missing_certificate);
+        ClientFault::NoCredentials { client: Some(client), values: missing.filter(|_| known.is_some()) }
+    }
+
     pub(crate) async fn authenticate(
         &self,
         presented: PresentedCredentials,

@@ -3,13 +3,14 @@
 //! The certificate was verified in the handshake, or by the proxy that states it. Here its names are compared with those
 //! that the configuration keeps of the client. One name suffices.
 
+use std::fmt;
 use std::rc::Rc;
 
 use super::claim::{Claim, Standing};
 use crate::clock::UnixTime;
 use crate::jose::client_certificate::ClientCertificate;
 use crate::jose::distinguished_name::DistinguishedName;
-use crate::oauth::discrepancy::{Discrepancy, one_of};
+use crate::oauth::discrepancy::{Discrepancy, one_of, short};
 
 /// A certificate, and the client that it is presented for.
 #[derive(Debug)]
@@ -26,6 +27,9 @@ pub(crate) enum CertificateName {
     SanDns(String),
     SanUri(String),
 }
+
+/// The names of a client that a text shows.
+const MAX_NAMES: usize = 8;
 
 impl CertificateName {
     fn is_of(&self, certificate: &ClientCertificate) -> bool {
@@ -51,10 +55,33 @@ impl PresentedCertificate {
             }
             Standing::Good | Standing::Elsewhere => return Ok(()),
         };
-        let [uris, dns_names] = [("san_uri", &self.certificate.uris), ("san_dns", &self.certificate.dns_names)]
-            .map(|(name, values)| one_of(name, values.iter().map(String::as_str)));
-        let found = format!("a certificate with {uris}, {dns_names}, x5t#S256={:?}", self.certificate.thumbprint);
-        Err(Box::new(Discrepancy::new(found, wanted)))
+        Err(Box::new(Discrepancy::new(found_text(&self.certificate), wanted)))
+    }
+}
+
+fn found_text(certificate: &ClientCertificate) -> String {
+    let subject = certificate.subject.as_ref().map(|subject| short(&subject.to_string()));
+    let subject = one_of("subject_dn", subject.as_deref());
+    let [uris, dns_names] = [("san_uri", &certificate.uris), ("san_dns", &certificate.dns_names)]
+        .map(|(name, values)| one_of(name, values.iter().map(String::as_str)));
+    format!("a certificate with {subject}, {uris}, {dns_names}, x5t#S256={:?}", certificate.thumbprint)
+}
+
+/// For a request without a certificate: the names of which one is wanted.
+pub(super) fn missing(kept: &[CertificateName]) -> Box<Discrepancy> {
+    let names: Vec<String> = kept.iter().take(MAX_NAMES).map(CertificateName::to_string).collect();
+    let wanted = format!("a certificate with {}", names.join(" or "));
+    Box::new(Discrepancy::new("no client certificate", wanted))
+}
+
+/// As in the configuration.
+impl fmt::Display for CertificateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SubjectDn(subject) => write!(f, "subject_dn={subject}"),
+            Self::SanDns(name) => write!(f, "san_dns={name}"),
+            Self::SanUri(uri) => write!(f, "san_uri={uri}"),
+        }
     }
 }
 
@@ -111,6 +138,23 @@ mod tests {
             assert!(!is_of(&presented(2030), std::slice::from_ref(&name), Standing::Good), "{name:?}");
         }
         assert!(!is_of(&presented(2030), &[], Standing::Good));
+    }
+
+    #[test]
+    fn a_refused_certificate_is_described_by_its_names() {
+        let claim =
+            Claim { id: "app", standing: Standing::Good, kept: &[dns("b")][..], from: Ipv4Addr::LOCALHOST.into() };
+        let values = presented(2030).check(claim, NOW).unwrap_err();
+        let names = "subject_dn=CN=client,O=Example, san_uri=spiffe://example/a, san_dns=A.example, x5t#S256=";
+        assert!(values.found.starts_with(&format!("a certificate with {names}")), "{values}");
+    }
+
+    #[test]
+    fn a_missing_certificate_is_described_by_the_names_of_the_client() {
+        let certificates = vec![dns("a.example"), subject("CN=client,O=Example")];
+        let text = "found no client certificate, \
+                    wanted a certificate with san_dns=a.example or subject_dn=CN=client,O=Example";
+        assert_eq!(missing(&certificates).to_string(), text);
     }
 
     #[test]

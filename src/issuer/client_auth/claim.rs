@@ -43,6 +43,8 @@ pub(crate) enum ClientFault {
     InvalidRequest(&'static str),
     NoCredentials {
         client: Option<String>,
+        /// The certificate that is missing, where the client has no other way.
+        values: Option<Box<Discrepancy>>,
     },
     Malformed {
         description: &'static str,
@@ -158,7 +160,7 @@ impl ClientFault {
     pub(crate) fn client(&self) -> Option<Identity> {
         match self {
             Self::InvalidRequest(_) | Self::Malformed { .. } => None,
-            Self::NoCredentials { client } | Self::Assertion { client, .. } => {
+            Self::NoCredentials { client, .. } | Self::Assertion { client, .. } => {
                 client.as_deref().and_then(|id| Identity::parse(id).ok())
             }
             Self::WrongCredentials { client, .. } | Self::Certificate { client, .. } => Identity::parse(client).ok(),

@@ -81,6 +81,26 @@ impl ClientKeys {
     }
 }
 
+impl ClientKeys {
+    /// The keys that have replaced tried ones, which did not make a signature. A set that is fetched is asked for anew
+    /// if it is not young. `kid` may have stayed the same.
+    pub(super) async fn replacements(
+        &self,
+        named: KeyReference<'_>,
+        algorithm: Algorithm,
+        tried: &[Arc<VerifyingKey>],
+    ) -> Vec<Arc<VerifyingKey>> {
+        let mut replacements = Vec::new();
+        for fetched in self.fetched() {
+            let known = fetched.cache.keys();
+            if let Some(key) = tried.iter().find(|key| known.holds(key)) {
+                replacements.extend(fetched.cache.find_replacement(named, algorithm, key).await);
+            }
+        }
+        replacements
+    }
+}
+
 impl FetchedClientKeys {
     /// Before the first fetch.
     pub(crate) fn new(source: FetchedKeys) -> Self {

@@ -257,6 +257,12 @@ impl KeptCredentials {
         secrets.chain(keys).chain(certificates)
     }
 
+    /// The certificate that is missing where a request has no credentials. `None` if another one would do.
+    fn missing_certificate(&self) -> Option<Box<Discrepancy>> {
+        let is_only_way = self.methods().eq([ClientAuthMethod::TlsClientAuth]);
+        is_only_way.then(|| certificate::missing(&self.certificates))
+    }
+
     /// The end of each secret, by its place.
     pub(crate) fn expiries(&self) -> impl Iterator<Item = Option<UnixTime>> {
         self.secrets.iter().map(|secret| secret.validity.expires_at)

@@ -71,7 +71,11 @@ impl AssertionVerifier {
         if keys.is_empty() && claim.standing != Standing::Unknown {
             keys = self.fetched(claim.kept, header).await?;
         }
-        let found = self.signer(&keys, presented, claim.standing);
+        let mut found = self.signer(&keys, presented, claim.standing);
+        if found.is_none() && claim.standing != Standing::Unknown {
+            let replacements = claim.kept.replacements(header.key(), header.algorithm, &keys).await;
+            found = replacements.into_iter().find(|key| presented.token.is_signed_by(key));
+        }
         match (claim.standing, found) {
             (Standing::Unknown, _) => Err(unknown_client().into()),
             (Standing::Good | Standing::Elsewhere, None) => Err(not_signed(claim.kept, &keys, header).into()),

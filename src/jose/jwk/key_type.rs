@@ -97,10 +97,13 @@ impl KeyParameters {
     fn rsa_key(&self, parameters: &'static RsaParameters) -> Result<ParsedPublicKey, UnusableKey> {
         let (n, e) = (self.first.as_slice(), self.second.as_slice());
         let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
+        if bits < 2048 {
+            return Err(UnusableKey::ShortRsa(bits));
+        }
         let exponent = e.iter().try_fold(0_u64, |sum, byte| sum.checked_mul(256)?.checked_add(u64::from(*byte)));
         let sound =
             exponent.is_some_and(|e| e > 3 && e < 1 << 33 && e % 2 == 1) && n.last().is_some_and(|byte| byte % 2 == 1);
-        if !(2048..=8192).contains(&bits) || !sound || roca::has_fingerprint(n) {
+        if bits > 8192 || !sound || roca::has_fingerprint(n) {
             return Err(UnusableKey::Parameters);
         }
         PublicKeyComponents { n, e }.to_parsed_public_key(parameters).map_err(|_| UnusableKey::Parameters)

@@ -47,12 +47,13 @@ fn a_key_that_names_no_algorithm_gets_the_only_one_of_its_type() {
 #[test]
 fn a_key_of_another_algorithm_than_allowed_is_unusable() {
     assert_eq!(VerifyingKey::from_jwk(&jwk(Algorithm::Ps256), &[Algorithm::Rs256]).err(), Some(UnusableKey::Algorithm));
-    for name in ["RS512", "RS1", "HS256", "none", "RSA-OAEP", "rs256", ""] {
-        let rsa = with(jwk(Algorithm::Rs256), "alg", json!(name));
-        let read = VerifyingKey::from_jwk(&rsa, &Algorithm::DEFAULT);
-        assert_eq!(read.err(), Some(UnusableKey::Algorithm), "{name}");
+    let named = |name: &str| with(jwk(Algorithm::Rs256), "alg", json!(name));
+    let read = VerifyingKey::from_jwk(&named("RS512"), &Algorithm::DEFAULT);
+    assert_eq!(read.err(), Some(UnusableKey::Algorithm));
+    for name in ["RS1", "HS256", "none", "RSA-OAEP", "rs256", "", "ES256"] {
+        unusable(&named(name), UnusableKey::UnfitAlgorithm);
     }
-    unusable(&with(jwk(Algorithm::Es256), "alg", json!("ES384")), UnusableKey::Algorithm);
+    unusable(&with(jwk(Algorithm::Es256), "alg", json!("ES384")), UnusableKey::UnfitAlgorithm);
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn keys_of_an_unknown_type_or_curve_are_reported_as_that() {
 fn ed25519_is_another_name_of_eddsa() {
     let key = with(jwk(Algorithm::EdDsa), "alg", json!("Ed25519"));
     assert_eq!(VerifyingKey::from_jwk(&key, &Algorithm::DEFAULT).unwrap().algorithm, Algorithm::EdDsa);
-    unusable(&with(jwk(Algorithm::Es256), "alg", json!("Ed25519")), UnusableKey::Algorithm);
+    unusable(&with(jwk(Algorithm::Es256), "alg", json!("Ed25519")), UnusableKey::UnfitAlgorithm);
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn weak_or_broken_parameters_are_unusable() {
     for e in ["AQ", "Aw", "BA", "AQABAQABAQAB", ""] {
         unusable(&with(rsa(), "e", json!(e)), UnusableKey::Parameters);
     }
-    unusable(&with(rsa(), "n", json!(BASE64URL.encode([0xff; 128]))), UnusableKey::Parameters);
+    unusable(&with(rsa(), "n", json!(BASE64URL.encode([0xff; 128]))), UnusableKey::ShortRsa(1024));
     unusable(&with(rsa(), "n", json!(BASE64URL.encode([0xff; 1025]))), UnusableKey::Parameters);
     unusable(&with(rsa(), "n", json!("not base64url!")), UnusableKey::Parameters);
     unusable(&with(jwk(Algorithm::Es256), "x", json!(BASE64URL.encode([1; 32]))), UnusableKey::Parameters);

@@ -70,11 +70,9 @@ fn client_discrepancy(fault: &ClientFault) -> Option<Discrepancy> {
             Some(Discrepancy::new("another address", format!("an address {}", AddressList::AllowedByClient)))
         }
         ClientFault::Certificate { values, .. } => Some((**values).clone()),
+        ClientFault::NoCredentials { values, .. } => values.as_deref().cloned(),
         ClientFault::Assertion { refused, .. } => Some((*refused.values).clone()),
-        ClientFault::InvalidRequest(_)
-        | ClientFault::NoCredentials { .. }
-        | ClientFault::Malformed { .. }
-        | ClientFault::WrongCredentials { .. } => None,
+        ClientFault::InvalidRequest(_) | ClientFault::Malformed { .. } | ClientFault::WrongCredentials { .. } => None,
     }
 }
 

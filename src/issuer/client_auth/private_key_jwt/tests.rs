@@ -15,7 +15,7 @@ use crate::jose::signing::SigningKey;
 use crate::jose::token::Unverified;
 use crate::trust::fetch::ClearText;
 use crate::trust::fetch_access::FetchAccess;
-use crate::trust::key_cache::Times;
+use crate::trust::key_cache::{KeyCache, Times};
 use crate::trust::key_source::{FetchedKeys, KeySetPlace};
 use crate::trust::replay::{Replay, ReplayKeeper};
 
@@ -229,8 +229,8 @@ async fn an_unknown_client_leaves_no_trace() {
     assert!(world.verify(&keys(&[&own]), Standing::Good, &good).await.is_ok(), "it was not used before");
 }
 
-fn fetched() -> FetchedClientKeys {
-    FetchedClientKeys::new(FetchedKeys {
+fn fetched_keys() -> (ClientKeys, Arc<KeyCache>) {
+    let fetched = FetchedClientKeys::new(FetchedKeys {
         place: KeySetPlace::Uri("https://client.example/jwks".parse().unwrap()),
         ca: None,
         max_stale: Duration::from_secs(60),
@@ -244,7 +244,45 @@ async fn nothing_is_fetched_for_an_unknown_client() {
     let (world, own) = (World::new(), key(Algorithm::Es256));
     let fetched = fetched();
     let cache = Arc::clone(&fetched.cache);
-    let kept = ClientKeys { sources: vec![ClientKeySource::Fetched(Box::new(fetched))] };
+    (ClientKeys { sources: vec![ClientKeySource::Fetched(Box::new(fetched))] }, cache)
+}
+
+#[tokio::test]
+async fn a_key_that_replaces_another_under_its_id_is_fetched() {
+    let (world, now) = (World::new(), tokio::time::Instant::now());
+    let (kept, cache) = fetched_keys();
+    let [old, new, foreign] = [(); 3].map(|()| key(Algorithm::Es256));
+    let publish = |key: &SigningKey, age: u64| {
+        let mut jwk = key.public_jwk().clone();
+        jwk.insert("kid".to_owned(), "one".into());
+        let key = VerifyingKey::from_jwk(&jwk.into(), &Algorithm::ALL).unwrap();
+        let requested_at = now.checked_sub(Duration::from_secs(age)).unwrap();
+        let times = Times::new(requested_at, Duration::from_secs(60), Duration::ZERO);
+        cache.publish(KeySet::from_keys(vec![Arc::new(key)]), times);
+    };
+    let header = json!({"alg": "ES256", "kid": "one"}).to_string();
+    let sign = |key: &SigningKey| key.sign_under(&header, claims(&json!({})).to_string().as_bytes()).unwrap();
+    publish(&old, 60 - 1);
+    let refresher = async {
+        cache.wanted().await;
+        publish(&new, 0);
+    };
+    let assertion = sign(&new);
+    let ((), answer) = tokio::join!(refresher, world.verify(&kept, Standing::Good, &assertion));
+    assert!(answer.unwrap().is_same(&new.verifying_key().unwrap()));
+    let bad = AssertionCause::Check(TokenError::BadSignature);
+    assert_eq!(world.cause(&kept, Standing::Good, &sign(&old)).await, bad, "the old key is gone");
+    assert_eq!(world.cause(&kept, Standing::Good, &sign(&foreign)).await, bad, "a young set is believed");
+    publish(&new, 60 - 1);
+    assert_eq!(world.cause(&kept, Standing::Unknown, &sign(&old)).await, AssertionCause::UnknownClient);
+    let wanted = tokio::time::timeout(Duration::ZERO, cache.wanted()).await;
+    assert!(wanted.is_err(), "nothing is fetched for an unknown client");
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_for_an_unknown_client() {
+    let (world, own) = (World::new(), key(Algorithm::Es256));
+    let (kept, cache) = fetched_keys();
     let good = assertion(&own, &json!({}));
     assert_eq!(world.cause(&kept, Standing::Unknown, &good).await, AssertionCause::UnknownClient);
     let wanted = || tokio::time::timeout(Duration::ZERO, cache.wanted());
@@ -258,14 +296,12 @@ async fn nothing_is_fetched_for_an_unknown_client() {
 #[tokio::test]
 async fn an_unknown_key_is_refused_while_a_set_is_known() {
     let (world, own, others) = (World::new(), key(Algorithm::Es256), key(Algorithm::Es256));
-    let fetched = fetched();
-    let cache = Arc::clone(&fetched.cache);
+    let (kept, cache) = fetched_keys();
     let now = tokio::time::Instant::now();
     let hour = Duration::from_secs(3600);
     let set = KeySet::from_keys(vec![Arc::new(own.verifying_key().unwrap())]);
     cache.publish(set, Times::new(now.checked_sub(Duration::from_secs(60)).unwrap(), hour, hour));
     cache.publish_failure(now);
-    let kept = ClientKeys { sources: vec![ClientKeySource::Fetched(Box::new(fetched))] };
     let unknown = world.cause(&kept, Standing::Good, &assertion(&others, &json!({}))).await;
     assert_eq!(unknown, AssertionCause::Check(TokenError::UnknownKid));
     assert!(world.verify(&kept, Standing::Good, &assertion(&own, &json!({}))).await.is_ok());

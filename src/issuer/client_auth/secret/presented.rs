@@ -88,7 +88,7 @@ impl PresentedSecret {
     fn post(id: Option<String>, secret: Option<ClientSecret>) -> Result<Self, ClientFault> {
         match (id, secret) {
             (Some(id), Some(secret)) => Ok(Self::Post { id, secret }),
-            (id, _) => Err(ClientFault::NoCredentials { client: id }),
+            (id, _) => Err(ClientFault::NoCredentials { client: id, values: None }),
         }
     }
 }
@@ -181,8 +181,8 @@ mod tests {
 
     #[test]
     fn without_a_secret_there_are_no_credentials() {
-        assert!(matches!(read(&[], &[]), Err(ClientFault::NoCredentials { client: None })));
-        assert!(matches!(read(&[], &[("client_id", "id")]), Err(ClientFault::NoCredentials { client: Some(_) })));
+        assert!(matches!(read(&[], &[]), Err(ClientFault::NoCredentials { client: None, .. })));
+        assert!(matches!(read(&[], &[("client_id", "id")]), Err(ClientFault::NoCredentials { client: Some(_), .. })));
         assert!(matches!(read(&[], &[("client_secret", "s")]), Err(ClientFault::NoCredentials { .. })));
     }
 }
