@@ -16,9 +16,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use asked::{AskedRequest, ExplainedWay};
 use clap::Args;
 
-use self::asked::{AskedRequest, ExplainedWay};
 use self::caller::{CallerFault, ExplainedCaller};
 use self::request::ExplainedUrl;
 use super::inspect::credential::CredentialInspection;

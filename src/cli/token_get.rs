@@ -6,6 +6,7 @@ mod answer;
 mod credential;
 mod exchange;
 mod place;
+mod tls_identity;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

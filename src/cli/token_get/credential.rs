@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::super::terminal::{error_text, failed};
 use super::exchange::TokenForm;
+use super::tls_identity::TlsIdentity;
 use super::{GrantWay, TokenGetArgs, read};
 use crate::clock;
 use crate::jose::client_proofs::assertion;
@@ -26,34 +27,6 @@ pub(super) enum ClientProof {
     Platform { token: Zeroizing<String>, presented: PlatformTokenUse },
     /// `tls_client_auth` (RFC 8705 §2.1).
     Certificate(TlsIdentity),
-}
-
-/// The certificate of a TLS connection, with its key.
-pub(super) struct TlsIdentity {
-    /// Both in PEM.
-    pub(super) pem: Zeroizing<Vec<u8>>,
-    /// The files, for errors.
-    pub(super) files: String,
-}
-
-impl TlsIdentity {
-    fn read(certificate: &Path, key: &Path) -> Result<Self, ExitCode> {
-        let mut whole = read(certificate)?;
-        if !pem::parse_many(&whole).is_ok_and(|pems| pems.iter().any(|pem| pem.tag() == "CERTIFICATE")) {
-            return Err(error_text(format_args!(
-                "cannot use {}: it holds no certificate in PEM",
-                certificate.display()
-            )));
-        }
-        let of_key = Zeroizing::new(read(key)?);
-        if let Err(fault) = private_key(&of_key) {
-            return Err(error_text(format_args!("cannot use {}: {fault}", key.display())));
-        }
-        whole.push(b'\n');
-        whole.extend_from_slice(&of_key);
-        let files = format!("{} with {}", certificate.display(), key.display());
-        Ok(Self { pem: Zeroizing::new(whole), files })
-    }
 }
 
 #[derive(Clone, Copy)]

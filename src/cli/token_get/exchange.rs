@@ -11,8 +11,8 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::super::terminal::{error_text, failed};
-use super::credential::TlsIdentity;
 use super::read;
+use super::tls_identity::TlsIdentity;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::fetch::ClearText;
 
