@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_certificate_is_described_by_the_names_of_the_client() {
+    fn a_missing_certificate_is_described_by_its_names() {
         let certificates = vec![dns("a.example"), subject("CN=client,O=Example")];
         let text = "found no client certificate, \
                     wanted a certificate with san_dns=a.example or subject_dn=CN=client,O=Example";
