@@ -107,8 +107,8 @@ impl<'f> TokenFacts<'f> {
             other => other,
         };
         let aud = aud.and_then(Value::as_str);
-        let own = self.snapshot.oauth.as_ref().map(|oauth| oauth.server.assertion_audiences());
-        own.zip(aud).is_some_and(|(own, aud)| own.iter().any(|own| own == aud))
+        let own = self.snapshot.oauth.as_ref().map(|oauth| oauth.server.credential_audience());
+        own.zip(aud).is_some_and(|(own, aud)| own == aud)
     }
 
     /// The first audience, or the client where there is none.

@@ -32,7 +32,9 @@ fn described(one: &FederatedIdentity, others: &[FederatedIdentity]) -> String {
     let FederatedIdentity { issuer, tenant, subject, claims, once } = one;
     let of_tenant = tenant.as_ref().map(|tenant| format!(", tenant {tenant}")).unwrap_or_default();
     let name = format!("`{subject}` of {}{of_tenant}", issuer.as_str());
-    let Some(other) = others.iter().find(|other| other.issuer == *issuer && other.tenant == *tenant && other.subject == *subject) else {
+    let Some(other) =
+        others.iter().find(|other| other.issuer == *issuer && other.tenant == *tenant && other.subject == *subject)
+    else {
         return name;
     };
     let [own, others] = [claims, &other.claims].map(|claims| claims.iter().map(claim_text).collect::<Vec<_>>());

@@ -49,7 +49,7 @@ impl Trust {
     /// or it is not active.
     pub(crate) async fn answer_about(&self, token: &str) -> Option<Map<String, Value>> {
         let (_, introspection) = self.introspecting(token, Expectations::any_route()).filter(|_| !is_jwt(token))?;
-        match &*introspection.ask(token).await.ok()? {
+        match &*introspection.ask(token, None).await.ok()? {
             TokenAnswer::Active(active) => active.claims().ok().map(|claims| claims.all),
             TokenAnswer::Inactive => None,
         }

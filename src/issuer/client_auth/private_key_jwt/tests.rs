@@ -236,13 +236,7 @@ fn fetched_keys() -> (ClientKeys, Arc<KeyCache>) {
         max_stale: Duration::from_secs(60),
         clear_text: ClearText::Loopback,
         access: FetchAccess::default(),
-    })
-}
-
-#[tokio::test]
-async fn nothing_is_fetched_for_an_unknown_client() {
-    let (world, own) = (World::new(), key(Algorithm::Es256));
-    let fetched = fetched();
+    });
     let cache = Arc::clone(&fetched.cache);
     (ClientKeys { sources: vec![ClientKeySource::Fetched(Box::new(fetched))] }, cache)
 }
