@@ -1,4 +1,4 @@
-//! DPoP: tokens that are bound to a key, of which each request proves the possession (RFC 9449).
+//! DPoP: tokens that are bound to a key, of which each request proves possession (RFC 9449).
 
 mod hostile;
 mod nonces;

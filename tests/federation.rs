@@ -1,4 +1,4 @@
-//! `federation`: the token of a platform is the credential of exactly one client at the token endpoint, and no access
+//! `federation`: a platform token is the credential of exactly one client at the token endpoint, and no access
 //! token anywhere.
 
 mod once;
@@ -61,7 +61,7 @@ impl World {
         Self { gateway, client, upstream, ci, key }
     }
 
-    /// A token of the platform with these changes.
+    /// A platform token with these changes.
     fn token(&self, changes: Value) -> String {
         self.key.sign(&self.claims(changes))
     }
@@ -233,7 +233,7 @@ async fn a_platform_token_authenticates_a_revocation_too() {
 }
 
 #[tokio::test]
-async fn a_reload_changes_who_is_vouched_for() {
+async fn a_reload_changes_the_clients_of_a_platform() {
     let world = World::start().await;
     let token = world.token(json!({}));
     world.grants(by_grant(&token, &[])).await;

@@ -141,7 +141,7 @@ async fn a_client_that_is_not_listed_learns_nothing() {
 }
 
 #[tokio::test]
-async fn other_methods_and_malformed_questions_are_refused() {
+async fn other_methods_and_malformed_requests_are_refused() {
     let world = World::start().await;
     let token = world.client.granted("app", SECRET, "").await;
     for method in ["GET", "HEAD", "PUT"] {
@@ -177,7 +177,7 @@ async fn the_endpoint_exists_only_where_it_is_configured() {
 }
 
 #[tokio::test]
-async fn questions_spend_the_token_endpoints_limits() {
+async fn introspection_counts_for_the_token_endpoints_limits() {
     let upstream = Upstream::start().await;
     let sections = "introspection: {clients: [other]}\n  token_endpoint: {rate_limits: [{rate: 2/h, per: address}]}";
     let gateway = Gateway::start(&yaml(&upstream, sections, ""));

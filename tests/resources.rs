@@ -1,4 +1,4 @@
-//! Resources say how to reach them (RFC 9728): a document about each, and its URL in every challenge.
+//! Resources: a resource document for each (RFC 9728), and its URL in every challenge.
 
 use bytes::Bytes;
 use http::Request;

@@ -337,7 +337,7 @@ fn platform_token(world: &World, key: &Key, subject: &str, tier: &str) -> String
 }
 
 #[tokio::test]
-async fn a_token_of_a_platform_gets_a_token_in_each_way() {
+async fn a_platform_token_gets_a_token_in_each_way() {
     let (world, key) = with_platform().await;
     let platform = platform_token(&world, &key, "system:serviceaccount:prod:app", "gold");
     fs::write(world.gateway.folder.join("platform.jwt"), format!("{platform}\n")).unwrap();

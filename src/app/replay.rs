@@ -1,4 +1,4 @@
-//! Runs the keeper of what may be used once, on its own thread.
+//! Runs the keeper of the uses of assertions, on its own thread.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -75,7 +75,7 @@ pub(crate) struct Described<'r> {
     pub(crate) auth_method: Option<&'r str>,
     /// The key of the client's assertion.
     pub(crate) auth_key_id: Option<&'r str>,
-    /// The platform credential by which the client was authenticated.
+    /// The platform token by which the client was authenticated.
     pub(crate) federated: Option<DescribedCredential<'r>>,
 }
 

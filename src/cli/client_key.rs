@@ -33,7 +33,7 @@ pub(super) fn made_key(given: &Given<'_>, algorithm: Algorithm, file: Option<&Pa
         } else {
             ""
         };
-        return error_text(format_args!("cannot make {}: {error}{hint}", file.display()));
+        return error_text(format_args!("cannot create {}: {error}{hint}", file.display()));
     }
     note(styled(DIM, format_args!("Wrote the private key, which only the client may have, to {}", file.display())));
     print_entry(given, &keys_entry(&[key.public_jwk().clone()]));
@@ -97,7 +97,7 @@ fn print_use(given: &Given<'_>, algorithm: Algorithm, file: &str) {
     let Given { id, issuer, .. } = given;
     let (endpoint, [quoted_id, quoted_file]) =
         (format!("{}/oauth/token", issuer.trim_end_matches('/')), [id, file].map(in_shell));
-    note(styled(DIM, "\nThe client gets a token and uses it by:"));
+    note(styled(DIM, "\nTo get a token and use it:"));
     out(format_args!(
         "TOKEN=$(portcullis token get --issuer {} --client {quoted_id} --key {quoted_file})\n\
          curl --header \"Authorization: Bearer $TOKEN\" {}/…",
@@ -114,7 +114,7 @@ fn print_use(given: &Given<'_>, algorithm: Algorithm, file: &str) {
         | Algorithm::Ps384
         | Algorithm::Ps512 => "RSAKey",
     };
-    note(styled(DIM, "\nOr in Python, with Authlib and its requests:"));
+    note(styled(DIM, "\nOr in Python, with Authlib and requests:"));
     out(format_args!(
         "import time\n\
          from authlib.integrations.requests_client import OAuth2Session\n\

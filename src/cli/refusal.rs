@@ -109,9 +109,9 @@ fn explain(reason: TokenError) -> (&'static str, &'static str) {
         TokenError::Proof(ProofError::Nonce) => ("proof_nonce", "the DPoP proof lacks a current nonce"),
         TokenError::Proof(ProofError::NoRoom) => ("overload", "no more DPoP proofs can be remembered just now"),
         TokenError::NotProven => {
-            ("not_proven", "it is bound to a certificate, and the request does not prove its possession")
+            ("not_proven", "it is bound to a client certificate, and the connection does not present it")
         }
-        TokenError::NotBound => ("not_bound", "it is not bound to a key as the route demands"),
+        TokenError::NotBound => ("not_bound", "it is not bound to a key or a certificate as the route demands"),
         TokenError::StaticTokenEnded => ("static_token_ended", "it is a static token, and its `until` is past"),
         TokenError::UnknownStaticToken => ("unknown_static_token", "it is neither a JWT nor one of `static_tokens`"),
     }

@@ -8,7 +8,7 @@ use super::{inspect, revoke, token_get};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenVerb {
-    /// Get a token from a token endpoint: by a secret, a private key, a token of a platform, or a certificate
+    /// Get a token from a token endpoint: by a secret, a private key, a platform token or a certificate
     #[command(after_help = token_get::HELP)]
     Get(Box<token_get::TokenGetArgs>),
     /// Decode a token read from standard input, and show the gateway's decision about it with the reason

@@ -1,4 +1,4 @@
-//! `portcullis token get`: gets an access token from a token endpoint, by any way of client authentication.
+//! `portcullis token get`: gets an access token from a token endpoint, by any method of client authentication.
 //!
 //! Secrets come from files, standard input or the environment, never from arguments: others can read those.
 
@@ -28,11 +28,11 @@ pub(super) const HELP: &str = "\
 Examples:
   portcullis token get --issuer https://gateway.example.com --client billing --key billing.key.pem
   TOKEN=$(portcullis token get --config gateway.yaml --client billing --secret-file secret.txt --scope invoices:read)
-  portcullis token get --issuer https://gateway.example.com --assertion-file /var/run/secrets/tokens/gateway
+  portcullis token get --issuer https://gateway.example.com --assertion-file /var/run/secrets/gateway/token
   portcullis token get --issuer https://gateway.example.com --client billing --cert billing.crt --cert-key billing.key
   portcullis token get … --dpop-key dpop.pem --header --dpop-for GET https://api.example.com/invoices | curl -H @- …
 
-Prints the token alone, or with --format json the whole answer. Without another way, the secret is read from the variable \
+Prints the token alone, or with --format json the whole answer. Without a credential option, the secret is read from \
 PORTCULLIS_CLIENT_SECRET. Exit code 1 if the token endpoint refuses the request, 2 if there is no answer.";
 
 #[derive(Debug, Args)]
@@ -57,13 +57,13 @@ pub(super) struct TokenGetArgs {
     /// The client's private key, for private_key_jwt: PEM or JWK
     #[arg(long, value_name = "FILE", group = "way")]
     key: Option<PathBuf>,
-    /// The file with a token of the client's platform; `-` is standard input
+    /// The file with a platform token; `-` is standard input
     #[arg(long, value_name = "FILE", group = "way")]
     assertion_file: Option<PathBuf>,
-    /// How the token of the platform is presented: as the client's credential, or as the grant
+    /// How the platform token is presented: as the client's credential, or as the grant
     #[arg(long, value_enum, default_value = "client-credentials", requires = "assertion_file")]
     grant: GrantWay,
-    /// The token of the platform is a JWT-SVID of SPIFFE
+    /// The platform token is a JWT-SVID of SPIFFE
     #[arg(long, requires = "assertion_file")]
     spiffe: bool,
     /// The client's certificate, for tls_client_auth: PEM, with its chain

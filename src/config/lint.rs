@@ -34,14 +34,14 @@ macro_rules! lints {
 
 lints! {
     AuditDisk "audit-disk" "The disk cannot hold the audit log.",
-    ClearTextKeys "clear-text-keys" "The keys of an issuer or of a client are fetched in clear text, or an issuer is asked about tokens so.",
+    ClearTextKeys "clear-text-keys" "The keys of an issuer or of a client are fetched, or tokens are introspected, in clear text.",
     ClearTextToken "clear-text-token" "A route forwards tokens to another machine in clear text.",
     EmptyClaims "empty-claims" "An access rule has an empty `claims`, which requires nothing.",
     EndingCertificate "ending-certificate" "A certificate ends within 14 days.",
     EndingReport "ending-report" "The report mode of a route ends within 7 days, or has ended.",
     EndingSecret "ending-secret" "A client's secret ends within 14 days, or has ended.",
     EndingStaticToken "ending-static-token" "A static token ends within 14 days, or has ended.",
-    FederatedIssuerWithAudiences "federated-issuer-with-audiences" "An issuer vouches for clients and authenticates requests too.",
+    FederatedIssuerWithAudiences "federated-issuer-with-audiences" "The tokens of an issuer authenticate clients and also requests.",
     InvalidAllow "invalid-allow" "A comment that is to silence a lint cannot be used.",
     LastingStaticToken "lasting-static-token" "A static token counts for more than a year.",
     LenientPaths "lenient-paths" "A route takes paths that services read in different ways.",

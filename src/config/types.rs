@@ -58,7 +58,7 @@ pub(crate) struct Config {
     /// The files that were read besides the configuration itself, or looked for.
     pub(crate) named_files: Vec<PathBuf>,
     pub(crate) oauth: Option<Oauth>,
-    /// The proofs of bound tokens, whoever has issued them.
+    /// The proofs of bound tokens, of ours and of other issuers.
     pub(crate) dpop: DpopSettings,
     pub(crate) issuers: Vec<ExternalIssuer>,
     pub(crate) static_tokens: Vec<StaticTokenSettings>,
@@ -67,7 +67,7 @@ pub(crate) struct Config {
     /// Includes upstreams without a route.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) routes: RouteTable,
-    /// The documents about what the routes protect.
+    /// The resource documents, for the APIs that the routes protect.
     pub(crate) resources: ProtectedResources,
     /// The rates of all rate limits, by their place.
     pub(crate) limit_rates: Vec<LimitRate>,

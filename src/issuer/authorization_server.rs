@@ -154,7 +154,7 @@ pub(crate) enum TokenRefusal {
     },
     /// It cannot be recorded that an assertion was used.
     ReplayUnavailable,
-    /// The keys of a client, or of an issuer that vouches for it, cannot be fetched now.
+    /// The keys of a client, or of the issuer of its platform token, cannot be fetched now.
     KeysUnavailable {
         /// As the request names it; not verified.
         client: Option<Identity>,
@@ -312,7 +312,7 @@ impl PublishedMetadata {
     }
 }
 
-/// The grant types on offer: that by assertion only where a platform vouches for a client.
+/// The grant types of the metadata: `jwt-bearer` only if a client has `federation`.
 fn grants(authenticator: &ClientAuthenticator) -> Vec<&'static str> {
     [CLIENT_CREDENTIALS].into_iter().chain(authenticator.has_federation().then_some(JWT_BEARER)).collect()
 }

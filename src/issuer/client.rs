@@ -106,7 +106,7 @@ impl Clients {
         ScopeSet::from_list(all.into_iter()).ok()
     }
 
-    /// The issuers and subjects of all platform credentials.
+    /// The issuers and subjects of all platform tokens.
     pub(crate) fn federation(&self) -> &FederationIndex {
         &self.federation
     }

@@ -1,7 +1,7 @@
 //! The introspection endpoint: a client that may ask learns whether one of our tokens is active (RFC 7662).
 //!
-//! Authenticates like the token endpoint. Of a token that is not valid now, for whatever reason, the answer says only
-//! that it is not active. Tokens of other issuers are not active here.
+//! Authenticates like the token endpoint. If a token is not valid now, the answer says only that it is not active, for
+//! every reason. Tokens of other issuers are not active here.
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -46,7 +46,7 @@ impl AuthorizationServer {
         let own = [IssuerName::own()];
         let expected = Expectations { issuers: AllowedIssuers::Only(&own), audiences: AllowedAudiences::Any };
         let verified = trust.verify(token.expose(), expected, now, &mut Unobserved).await.ok();
-        // A token dies with its client.
+        // A token of a client that was removed is not active.
         let active = verified.filter(|verified| self.client_of(verified).is_some());
         let active = active.as_ref().and_then(|verified| verified.token());
         let token_id = active.and_then(|token| token.claims.token_id.clone());

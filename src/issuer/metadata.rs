@@ -58,8 +58,9 @@ const ETAG_BYTES: usize = 16;
 /// - `id_token_signing_alg_values_supported`: the gateway issues no ID tokens. Verifiers take the algorithms that they
 ///   accept from this member, so it has those of the access tokens.
 /// - `scopes_supported` is optional. It is left out if the clients have more scopes than one token could have.
-/// - `token_endpoint_auth_signing_alg_values_supported` is required where clients sign assertions, and only there.
-/// - `grant_types_supported` has the grant by assertion only where a client has `federation`.
+/// - `token_endpoint_auth_signing_alg_values_supported` is required if `private_key_jwt` is listed (RFC 8414 §2), and
+///   left out otherwise.
+/// - `grant_types_supported` has `jwt-bearer` only if a client has `federation`.
 pub(crate) fn metadata(
     endpoints: &Endpoints,
     algorithms: &[Algorithm],

@@ -116,7 +116,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_damage_to_a_certificate_is_too_odd(at in 0usize..600, byte in any::<u8>(), cut in 0usize..600) {
+        fn no_damage_to_a_certificate_causes_a_panic(at in 0usize..600, byte in any::<u8>(), cut in 0usize..600) {
             let mut bytes = client_certificate(["a", "b"], &["c"], &["d:e"], 2030);
             let length = bytes.len();
             bytes[at % length] = byte;

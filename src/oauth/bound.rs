@@ -1,4 +1,4 @@
-//! What tokens must be bound to: a key or a certificate, of which the caller proves the possession.
+//! What tokens must be bound to: a key or a client certificate, of which the caller proves possession.
 
 use std::fmt;
 

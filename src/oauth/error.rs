@@ -1,7 +1,7 @@
 //! The error codes that callers receive.
 
-/// The reason why a request of a client is refused: for a token, a revocation or an introspection (RFC 6749 §5.2, RFC 7009
-/// §2.2.1; `invalid_target` from RFC 8707 §2, those about proofs from RFC 9449 §5, §8).
+/// The reason why a request of a client is refused: for a token, a revocation or an introspection (RFC 6749 §5.2,
+/// RFC 7009 §2.2.1; `invalid_target` from RFC 8707 §2, those about proofs from RFC 9449 §5, §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenErrorCode {
     InvalidRequest,

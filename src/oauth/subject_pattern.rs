@@ -1,4 +1,4 @@
-//! Patterns for the subjects of platform credentials, such as `repo:acme/*:ref:refs/heads/main`, or one exact subject.
+//! Patterns for the subjects of platform tokens, such as `repo:acme/*:ref:refs/heads/main`, or one exact subject.
 //!
 //! Takes the text of a pattern and a subject; says whether the subject fits. `*` stands for one whole segment that is
 //! not empty, as in a [`SegmentPattern`](super::segment_pattern::SegmentPattern), and never for the first one, which

@@ -1,4 +1,4 @@
-//! Conditions on the claims of a token: those of a route, and those of a client's platform credentials.
+//! Rules for the claims of a token: those of a route, and those of a client's platform tokens.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Verifies a token of a platform, such as Kubernetes or GitHub, that is the credential of a client at the token
-//! endpoint.
+//! Verifies a platform token: a token of a platform, such as Kubernetes or GitHub, that is the credential of a client
+//! at the token endpoint.
 //!
 //! The checks of signature, time, algorithm and revocations are those of an access token. Two differ: the token must be
 //! for our authorization server alone, whatever audiences its issuer has here, and it must not be a token of another
@@ -22,7 +22,7 @@ use crate::oauth::discrepancy::{one_of, short};
 use crate::oauth::identity::Identity;
 use crate::oauth::observer::Unobserved;
 
-/// A verified token of a platform. Which client it is a credential of is decided elsewhere.
+/// A verified platform token. `issuer::client_auth::federation` decides whose credential it is.
 #[derive(Debug)]
 pub(crate) struct PlatformCredential {
     pub(crate) issuer: IssuerName,
@@ -32,7 +32,7 @@ pub(crate) struct PlatformCredential {
     pub(crate) tenant: Option<String>,
     /// By the issuer's `subject_claim`.
     pub(crate) subject: Identity,
-    /// Seconds since 1970: from then on it has expired, whatever the clocks are.
+    /// Seconds since 1970: `exp` and the clock skew. From then on it has expired.
     pub(crate) refused_from: u64,
     pub(crate) claims: Claims,
 }
@@ -50,7 +50,7 @@ pub(crate) struct CredentialExpectations<'e> {
 const OTHER_USES: [&str; 5] = ["at+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "token-introspection+jwt"];
 
 impl Trust {
-    /// Verifies a token of a platform.
+    /// Verifies a platform token.
     pub(crate) async fn verify_credential(
         &self,
         token: Unverified<'_>,

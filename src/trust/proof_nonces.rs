@@ -1,7 +1,7 @@
-//! The nonces that DPoP proofs carry (RFC 9449 §8): a client can sign a proof only after it got one.
+//! The nonces that DPoP proofs carry (RFC 9449 §8, §9): a client can sign a proof only after it got one.
 //!
-//! A nonce is a MAC over the time, with a random key of this process. So nothing is stored, and a nonce of another
-//! process, which does not know what was used here, is none. It is good for one to two minutes.
+//! A nonce is a MAC over the time, with a random key of this process. So nothing is stored, and the nonces of other
+//! processes, which do not know the proofs that were used here, are not valid. It is good for one to two minutes.
 
 use std::sync::Arc;
 

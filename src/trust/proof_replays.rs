@@ -1,8 +1,8 @@
 //! The DPoP proofs that were used in this process, so that none is accepted twice (RFC 9449 §11.1).
 //!
-//! Takes the digest of a proof's key and `jti`. Says whether this is its first use. What was used is known for as long
-//! as the proof could be accepted, and longer. The memory is bounded; when it is full, it says so, and the proof must be
-//! refused. All workers share it, and every configuration of the process.
+//! Takes the key and the `jti` of a proof. Says whether this is its first use. A use is remembered for at least as long
+//! as the proof could be accepted. The memory is bounded; when it is full, it says so, and the proof must be refused.
+//! All workers share it, and every configuration of the process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! What may be used once is written down once: the ids of assertions.
+//! Records the uses of assertions, by their ids, so that each counts once.
 //!
 //! A use is on the disk before it is confirmed, so that neither a restart nor another gateway of the same state
 //! directory accepts it again. A separate thread does the work because disks are slow; the uses that wait are flushed
@@ -210,7 +210,7 @@ impl ReplayKeeper {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
-                    error!(error = %ErrorChain(&error), "the uses of assertions cannot be recorded: clients that present assertions get 503 until they can");
+                    error!(error = %ErrorChain(&error), "the uses of assertions cannot be recorded: token requests with assertions get 503; check `state_directory`");
                 }
                 false
             }

@@ -1,4 +1,4 @@
-//! What was used once, on disk: a file with one line for each use, to which several gateways may append.
+//! The uses of assertions on disk: a file with one line for each use, to which several gateways may append.
 //!
 //! A use counts once its line is flushed. Everything is read and written under the lock of the file, so that of two
 //! gateways only one is the first. A line that a crash has torn was never confirmed: it is skipped. A whole line that
@@ -15,13 +15,13 @@ use super::shared_file::{FILE_MODE, FileId, Missing, SharedFile, SharedFileError
 use crate::durable_file::Replacement;
 use crate::oauth::caller::Digest;
 
-/// Something that was used, by the digest of its id and its user.
+/// The use of an assertion, by the digest of its `jti` and of its client or platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordedUse {
     pub(super) digest: Digest,
     /// A part of the digest of the user, by which uses are counted.
     pub(super) user: u64,
-    /// Seconds since 1970. What was used is refused by then in any case.
+    /// Seconds since 1970. From then on the assertion has expired.
     pub(super) expires_at: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Tokens of platforms that get nothing: the answer is the same whatever the cause is, and the audit log has the cause.
+//! Platform tokens that are refused: the answer is the same for every cause, and the audit log has the cause.
 
 use serde_json::{Value, json};
 
@@ -185,7 +185,7 @@ async fn repeated_failures_of_a_platform_subject_are_delayed() {
 }
 
 #[tokio::test]
-async fn tokens_of_a_platform_cause_no_fetch_each() {
+async fn platform_tokens_cause_no_fetch_for_each_request() {
     let world = World::start().await;
     let (before, other) = (world.ci.fetches(), Key::new("k", "ES256"));
     for number in 0..100 {

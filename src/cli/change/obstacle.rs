@@ -79,10 +79,10 @@ fn of_check(check: TokenError, wanted: &str, facts: &TokenFacts<'_>) -> &'static
         TokenError::Inactive => "its issuer says that it is not active: only a new token can be accepted",
         TokenError::UnknownClient => "its client has to be in `oauth.clients` again, with a secret of its own",
         TokenError::Revoked => "it was revoked: only a new token can be accepted",
-        TokenError::Proof(_) => "it is bound to a key: its caller has to prove the possession with each request",
+        TokenError::Proof(_) => "it is bound to a key: its caller has to prove possession of the key with each request",
         TokenError::NotProven => "it is bound to a certificate: its caller has to present it with each connection",
         TokenError::NotBound => {
-            "the route demands a token that is bound to a key: its caller has to request such a token"
+            "the route demands a bound token (`access.bound`): its caller has to request such a token"
         }
         TokenError::StaticTokenEnded => "its `until` is past: its caller needs a token of an issuer",
         TokenError::UnknownStaticToken => {

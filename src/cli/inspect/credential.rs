@@ -1,4 +1,4 @@
-//! A token of a platform as the credential of a client: which entries of `federation` it fits, and why not the others.
+//! A platform token as the credential of a client: which entries of `federation` it fits, and why not the others.
 //!
 //! The gateway's own functions verify the token. Each entry of its issuer is then compared by itself.
 

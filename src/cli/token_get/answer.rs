@@ -120,14 +120,16 @@ fn print_refusal(answer: &EndpointAnswer, error: &str, endpoint: &Url, sent: Sen
     ExitCode::from(FINDINGS)
 }
 
-/// What to do about an error of RFC 6749 §5.2, RFC 8707 §2 or RFC 9449 §5.
+/// What to do about an error of RFC 6749 §5.2, RFC 8707 §2 or RFC 9449 §5, §8.
 fn advice(error: &str, sent: SentProofs) -> &'static str {
     match error {
         "invalid_client" | "invalid_grant" if sent.platform_token => {
             "Check that the token of --assertion-file is for the issuer (its `aud`) and fresh, and that an entry of \
              `federation` fits it: on the gateway, `portcullis token inspect` says which entries do and why others do not."
         }
-        "invalid_client" => "Check the client id, and that the client's entry has this way: its secret, key or token.",
+        "invalid_client" => {
+            "Check the client id, and that the client's entry has this secret, key, certificate or platform token."
+        }
         "invalid_grant" => {
             "Check that the client's entry in `federation` matches the token, and that the token is fresh."
         }

@@ -1,4 +1,4 @@
-//! The way by which the client authenticates itself, read from the arguments, and its part of a request.
+//! The authentication method of the client, read from the arguments, and its part of a request.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(super) enum ClientProof {
     Secret(Zeroizing<String>),
     /// `private_key_jwt` (RFC 7523 §2.2).
     Key(Box<SigningKey>),
-    /// A token of the platform: as the client's credential (RFC 7523 §2.2), or as the grant (§2.1).
+    /// A platform token: as the client's credential (RFC 7523 §2.2), or as the grant (§2.1).
     Platform { token: Zeroizing<String>, presented: PlatformTokenUse },
     /// `tls_client_auth` (RFC 8705 §2.1).
     Certificate(TlsIdentity),
@@ -65,7 +65,7 @@ impl ClientProof {
         let secret = std::env::var(SECRET_VARIABLE).ok().filter(|secret| !secret.is_empty());
         secret.map(|secret| Self::Secret(Zeroizing::new(secret))).ok_or_else(|| {
             error_text(format_args!(
-                "the client has nothing to prove itself by: give --secret-file, --key, --assertion-file or --cert, \
+                "the client has no credential: give --secret-file, --key, --assertion-file or --cert, \
                  or set {SECRET_VARIABLE}"
             ))
         })
@@ -144,7 +144,7 @@ fn text(file: &Path) -> Result<Zeroizing<String>, ExitCode> {
     };
     let content = Zeroizing::new(content);
     let shown = file.display();
-    let text = std::str::from_utf8(&content).map_err(|_| error_text(format_args!("{shown} is no text in UTF-8")))?;
+    let text = std::str::from_utf8(&content).map_err(|_| error_text(format_args!("{shown} is not UTF-8 text")))?;
     match text.trim_end_matches(['\n', '\r']) {
         "" => Err(error_text(format_args!("{shown} is empty"))),
         text => Ok(Zeroizing::new(text.to_owned())),

@@ -60,13 +60,13 @@ impl TokenPlace {
         Err(error_text(format_args!("found no metadata of the issuer: {tried}; give the token endpoint by --url")))
     }
 
-    /// Metadata that names another issuer is another's (RFC 8414 §3.3).
+    /// Metadata that names another issuer must not be used (RFC 8414 §3.3). A slash at the end is ignored here.
     fn in_metadata(issuer: &str, by_certificate: bool, metadata: &Value, found_at: &Url) -> Result<Self, ExitCode> {
         let named = metadata["issuer"].as_str().unwrap_or_default();
         if named.trim_end_matches('/') != issuer.trim_end_matches('/') {
             let named = named.escape_debug();
             return Err(error_text(format_args!(
-                "{found_at} is the metadata of the issuer `{named}`: give --issuer as it does"
+                "{found_at} is the metadata of the issuer `{named}`: give --issuer with this text"
             )));
         }
         // RFC 8705 §5.

@@ -88,7 +88,7 @@ fn compare_mtls_origin(old: &ServerSettings, new: &ServerSettings, changes: &mut
     if before != after {
         let text = match after {
             Some(origin) => format!("clients with certificates are told to use {origin}"),
-            None => "clients with certificates are no longer told to use another origin".to_owned(),
+            None => "clients with certificates are told to use the origin of the issuer".to_owned(),
         };
         changes.add(Direction::Changed, &ChangeSubject::named(&["oauth", "mtls_origin"]), text);
     }

@@ -1,4 +1,4 @@
-//! The platform credentials of clients in two configurations.
+//! The platform tokens of clients in two configurations.
 
 use super::bound::{added_and_removed, listed_texts};
 use super::change::{ChangeSubject, Changes, Direction};
@@ -18,11 +18,11 @@ pub(super) fn compare(
     };
     let (gained, lost) = (lacking(new, old), lacking(old, new));
     if !gained.is_empty() {
-        let text = format!("client `{id}` may use the platform credentials {}", listed_texts(gained));
+        let text = format!("client `{id}` may use the platform tokens {}", listed_texts(gained));
         changes.add(Direction::Wider, subject, text);
     }
     if !lost.is_empty() {
-        let text = format!("client `{id}` may no longer use all of the platform credentials {}", listed_texts(lost));
+        let text = format!("client `{id}` may no longer use all of the platform tokens {}", listed_texts(lost));
         changes.add(Direction::Narrower, subject, text);
     }
 }

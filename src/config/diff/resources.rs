@@ -1,4 +1,4 @@
-//! The documents about what routes protect.
+//! The resource documents of two configurations.
 
 use super::change::{ChangeSubject, Changes, Direction};
 use super::view::AccessView;
@@ -14,7 +14,7 @@ pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut 
         match before.iter().find(|other| is_same_place(other, resource)) {
             None => changes.add(Direction::Unclear, &subject, format!("a resource is described at {url}")),
             Some(other) if other.description != resource.description => {
-                changes.add(Direction::Changed, &subject, format!("the resource at {url} is described in another way"));
+                changes.add(Direction::Changed, &subject, format!("the resource document at {url} has other content"));
             }
             Some(_) => {}
         }

@@ -225,9 +225,8 @@ fn the_federation_of_a_client_is_compared_by_what_it_covers() {
     let gold = "{issuer: ci, subject: 'a:*:c', claims: {tier: gold}}";
     let metals = "{issuer: ci, subject: 'a:*:c', claims: {tier: [gold, silver]}}";
     let once = "{issuer: ci, subject: 'a:*:c', once: true}";
-    let gains = |text: &str| format!("wider: client `report` may use the platform credentials {text}");
-    let loses =
-        |text: &str| format!("narrower: client `report` may no longer use all of the platform credentials {text}");
+    let gains = |text: &str| format!("wider: client `report` may use the platform tokens {text}");
+    let loses = |text: &str| format!("narrower: client `report` may no longer use all of the platform tokens {text}");
     for (wide, narrow, difference) in [
         (all, main, ""),
         (all, gold, " (without `tier=gold`)"),

@@ -1,4 +1,4 @@
-//! `oauth.clients.ID.federation`: tokens of platforms that are a client's credentials.
+//! `oauth.clients.ID.federation`: platform tokens that are a client's credentials.
 
 use super::super::decode::{Decode, Named, Required, mirror};
 use super::super::diagnostics::Reported;
@@ -16,7 +16,7 @@ mirror! {
         tenant: Option<At<String>>,
         /// The subject of its tokens, or a pattern.
         subject: Required<RawSubject>,
-        /// Further conditions, as in `access.claims`.
+        /// Claims that the token must have too, as in `access.claims`.
         claims: Named<RawClaimRule>,
         /// Whether a token counts once only.
         once: At<bool> = false,

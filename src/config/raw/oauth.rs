@@ -96,7 +96,7 @@ mirror! {
         bound: At<TokenBinding> = TokenBinding::None,
         /// Over all routes and the token endpoint.
         rate_limits: Vec<At<RawClientLimit>>,
-        /// The platform credentials that authenticate the client.
+        /// The platform tokens that authenticate the client.
         federation: Option<Required<OneOrMore<RawFederation>>>,
     }
 }

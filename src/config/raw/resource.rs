@@ -1,4 +1,4 @@
-//! `resources`: what routes protect, as clients are told.
+//! `resources`: the APIs that routes protect, as clients know them.
 
 use super::super::decode::{OneOrMore, Required, mirror};
 use super::super::origin::IssuerUrl;

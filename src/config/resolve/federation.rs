@@ -1,4 +1,5 @@
-//! `oauth.clients.ID.federation`: the platform credentials of clients, and the issuers that vouch for clients only.
+//! `oauth.clients.ID.federation`: the platform tokens of clients, and the issuers whose tokens authenticate clients
+//! only.
 
 use std::collections::HashMap;
 
@@ -137,12 +138,12 @@ impl Resolver<'_> {
 
     fn federated_issuer(&mut self, name: &At<String>, issuers: &FederatedIssuers) -> IssuerName {
         if name.value == IssuerName::OWN {
-            self.faults.at(name.span, "our own tokens are no credentials: name an issuer of `issuers`");
+            self.faults.at(name.span, "our own tokens are not accepted as credentials: name an entry of `issuers`");
         } else if issuers.complete && !issuers.external.contains(&name.value) {
             self.unknown("issuer", name, &issuers.external);
         } else if issuers.introspecting.contains(&name.value) {
             let message =
-                "the tokens of this issuer are opaque, and have no signature that a credential needs: name another";
+                "the tokens of this issuer are opaque, and a credential must be a signed JWT: name another issuer";
             self.faults.at(name.span, message);
         }
         IssuerName::new(&name.value)
@@ -171,7 +172,7 @@ impl Resolver<'_> {
         let way_out = match fault {
             InvalidSubjectPattern::Empty => "write the subject that the platform gives to this client",
             InvalidSubjectPattern::PartOfSegment => "name the subjects one by one, or require a claim",
-            InvalidSubjectPattern::FirstSegment => "write the first segment out, which says what kind of subject it is",
+            InvalidSubjectPattern::FirstSegment => "write out the first segment, which names the kind of the subject",
         };
         let got = self.got(text);
         self.faults.at(text.span, format!("{fault}{got}: {way_out}"));
@@ -194,7 +195,7 @@ impl Resolver<'_> {
             let line = self.source.line(*first);
             let message = format!(
                 "a token may fit this entry and that of another client at line {line}, and would then be refused: make \
-                 the subjects different, or give both entries `claims` that no token has at once"
+                 the subjects different, or give both entries `claims` that exclude each other"
             );
             self.faults.at(*second, message);
         }

@@ -43,7 +43,7 @@ impl Resolver<'_> {
         if cache.value > LONGEST_CACHE {
             let got = self.got(cache);
             self.faults
-                .at(cache.span, format!("expected at most `10m`{got}: a token counts as long after its revocation"));
+                .at(cache.span, format!("expected at most `10m`{got}: a revoked token is accepted for this time"));
         }
         let allow_http = raw.allow_http.as_ref().filter(|allow| allow.value);
         let clear_text = if allow_http.is_some() { ClearText::AnyHost } else { ClearText::Loopback };
@@ -59,7 +59,7 @@ impl Resolver<'_> {
             self.must_be_kept_apart(secret, secret.value.is_literal());
             access.is_incomplete |= secret.value.is_absent();
             if secret.value.expose().is_empty() && !secret.value.is_absent() {
-                self.faults.at(secret.span, "this text is empty");
+                self.faults.at(secret.span, "this secret is empty: write `${NAME}` or `${file:path}`");
             }
             let client = EndpointCredentials::basic(&id.value, secret.value.expose())?;
             return Some((

@@ -92,7 +92,7 @@ impl Resolver<'_> {
             self.faults.at(place, "no token is valid for this route: configure `oauth` or `issuers`");
         } else if rule.bound.value != TokenBinding::None {
             let message =
-                "no token is valid for this route: static tokens are bound to no key; configure `oauth` or `issuers`";
+                "no token is valid for this route: static tokens are never bound; configure `oauth` or `issuers`";
             self.faults.at(place, message);
         } else if rule.audiences.is_some() || !rule.claims.entries.is_empty() {
             let message = "no token is valid for this route: static tokens have no audiences and no claims; configure \

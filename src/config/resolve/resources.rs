@@ -1,4 +1,4 @@
-//! `resources` and `routes[].resource`: what routes protect, and the documents about it.
+//! `resources` and `routes[].resource`: the APIs that routes protect, and their resource documents.
 //!
 //! Without `resources`, an audience is a resource if it is an https URL of ours: of the origin of `oauth.issuer`, or of
 //! a host that a route lists. A route belongs to the one with the longest path that holds all paths of the route.

@@ -45,7 +45,7 @@ impl Resolver<'_> {
             let values = values.as_ref().map(|values| self.condition_values(&values.value.0)).unwrap_or_default();
             let Some(field) = field else { continue };
             if fields.iter().any(|(known, _)| *known == field) {
-                self.faults.at(name.span, "this field is named twice: names of fields do not depend on case");
+                self.faults.at(name.span, "this field is named twice: field names are case-insensitive");
             }
             fields.push((field, values));
         }
@@ -62,7 +62,7 @@ impl Resolver<'_> {
     fn condition_name(&mut self, name: &At<String>) -> Option<HeaderName> {
         let field = self.any_header_name(name)?;
         if is_protected(&field) || field == COOKIE || field == "dpop" || self.token_fields.contains(&field) {
-            let quoted = self.source.quote_key(name.span).unwrap_or_else(|| "this field".to_owned());
+            let quoted = self.source.quote_key(name.span).unwrap_or_else(|| "this name".to_owned());
             let message = format!(
                 "{quoted} is a field of the gateway, of the connection or of a credential, and cannot choose a route: name a field that the service acts on"
             );
@@ -76,10 +76,11 @@ impl Resolver<'_> {
     fn condition_values(&mut self, list: &OneOrMore<String>) -> Vec<String> {
         for value in &list.items {
             if value.value.trim() != value.value || value.value.is_empty() {
-                self.faults
-                    .at(value.span, "no request has this value: a value is not empty, and has no space around it");
+                let message =
+                    "no request has this value: a field value is not empty, and does not begin or end with a space";
+                self.faults.at(value.span, message);
             } else if value.value.chars().any(char::is_control) {
-                self.faults.at(value.span, "a value has no control characters");
+                self.faults.at(value.span, "a field value cannot have control characters");
             } else if value.value.contains('*') {
                 let message = "`*` has no meaning here: a field is compared exactly; list the values";
                 self.faults.at(value.span, message);
@@ -96,7 +97,7 @@ impl Resolver<'_> {
             let field: Option<HeaderName> = name.value.parse().ok();
             if field.is_some_and(|field| fields.iter().any(|(known, _)| *known == field)) {
                 let message =
-                    "`when` chooses the route by this field, so the service must get it as it came: remove this";
+                    "`when` chooses the route by this field, so the service must get it unchanged: remove this";
                 self.faults.at(name.span, message);
             }
         }

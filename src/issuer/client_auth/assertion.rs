@@ -12,7 +12,7 @@ use super::CredentialParameters;
 use super::claim::ClientFault;
 use crate::jose::token::Unverified;
 
-/// The text of an assertion: whoever has it can use it, so it is never printed.
+/// The text of an assertion: any holder can use it, so it is never printed.
 pub(crate) struct ClientAssertion(String);
 
 /// An assertion, and the client that it is presented for.
@@ -23,7 +23,7 @@ pub(crate) struct PresentedAssertion {
     pub(crate) client_id: Option<String>,
 }
 
-/// The party that vouches for the client.
+/// The party that has issued the assertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AssertionKind {
     /// The client itself, by a key of its own (`private_key_jwt`, RFC 7523 §2.2).

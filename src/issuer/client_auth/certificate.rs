@@ -48,7 +48,7 @@ impl PresentedCertificate {
         let has_name = kept.iter().any(|name| name.is_of(&self.certificate));
         let wanted = match standing {
             Standing::Unknown => "a client with this id",
-            Standing::Good | Standing::Elsewhere if kept.is_empty() => "another way to authenticate the client",
+            Standing::Good | Standing::Elsewhere if kept.is_empty() => "another authentication method of this client",
             Standing::Good | Standing::Elsewhere if !has_name => "a certificate with a name of `certificates`",
             Standing::Good | Standing::Elsewhere if self.certificate.has_ended(now) => {
                 "a certificate that has not ended"

@@ -91,9 +91,9 @@ pub(crate) enum AssertionCause {
     Replayed,
     /// No client has this id, or the client may not use this way.
     UnknownClient,
-    /// A token of a platform that is a credential of no client, or not of the one that the request names.
+    /// A platform token that is a credential of no client, or not of the one that the request names.
     NoFederatedClient,
-    /// A token of a platform that fits several clients.
+    /// A platform token that fits several clients.
     SeveralFederatedClients,
 }
 

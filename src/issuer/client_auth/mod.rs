@@ -100,7 +100,7 @@ pub(crate) struct KeptCredentials {
     pub(crate) keys: ClientKeys,
     /// The names that its certificates have.
     pub(crate) certificates: Vec<CertificateName>,
-    /// The platform credentials that are this client's.
+    /// The platform tokens that are this client's credentials.
     pub(crate) federation: Vec<FederatedIdentity>,
 }
 
@@ -113,7 +113,7 @@ pub(crate) enum Credential {
     Key(Arc<VerifyingKey>),
     /// The certificate of its connection.
     Certificate,
-    /// The token of a platform.
+    /// A platform token.
     Platform(Box<PlatformIdentity>),
 }
 
@@ -330,7 +330,7 @@ impl CredentialVerifier {
     }
 }
 
-/// No issuer may vouch for a client.
+/// The refusal of a platform token where no client has `federation`.
 fn not_federated(assertion: &PresentedAssertion) -> RefusedAssertion {
     let claims = &assertion.token.claims;
     let text = |name: &str, value: &Option<String>| one_of(name, value.as_deref());

@@ -126,7 +126,7 @@ impl AssertionVerifier {
     ) -> Option<Arc<VerifyingKey>> {
         if keys.is_empty() {
             let stand_in = self.stand_ins.of(presented.token.header.algorithm);
-            // It takes the time of a verification; nobody has the private key.
+            // Takes the time of a verification. The private key was thrown away.
             let _ = stand_in.is_some_and(|key| presented.token.is_signed_by(key));
             return None;
         }
@@ -141,7 +141,8 @@ impl AssertionVerifier {
     }
 }
 
-/// One value, so that no other server can use the assertion here or there (RFC 7523 §3, as it is updated).
+/// One value, so that an assertion for another server does not count here, nor one for the gateway there (RFC 7523 §3;
+/// a sole audience is the rule of draft-ietf-oauth-rfc7523bis).
 fn check_audience(claims: &Claims, audiences: &[String]) -> Result<(), RefusedAssertion> {
     if matches!(&claims.audiences[..], [only] if audiences.contains(only)) {
         return Ok(());
@@ -161,7 +162,7 @@ fn not_signed(kept: &ClientKeys, tried: &[Arc<VerifyingKey>], header: &Header) -
         return RefusedAssertion::new(
             AssertionCause::UnknownClient,
             "an assertion of a client without `keys`",
-            "one of the ways of this client",
+            "another authentication method of this client",
         );
     }
     if tried.is_empty() {

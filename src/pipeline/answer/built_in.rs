@@ -83,7 +83,7 @@ pub(crate) async fn answer(
     }
 }
 
-/// The document about a resource, which pages of any origin may read. Browsers ask before they send the fields of a
+/// A resource document, which pages of any origin may read. Browsers ask before they send the fields of a
 /// client of the Model Context Protocol.
 fn describe(resource: &ProtectedResource, head: &ReceivedHead, open: &mut OpenRequest) -> Response<Content> {
     let mut response = if head.method == Method::OPTIONS {

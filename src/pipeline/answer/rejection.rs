@@ -183,7 +183,7 @@ impl Rejection {
             Self::NoResponseType => (
                 StatusCode::BAD_REQUEST,
                 "unsupported_response_type",
-                "no authorization is given here; clients get tokens at the token endpoint",
+                "this endpoint issues neither codes nor tokens; clients get tokens at the token endpoint",
             ),
             Self::AuditUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the request can't be recorded just now")

@@ -1,4 +1,4 @@
-//! The keys that a token is bound to when it is issued: those that the token request proves the possession of.
+//! The keys that a token is bound to when it is issued: those of which the token request proves possession.
 
 use super::rejection::Rejection;
 use super::response_fields::ResponseFields;

@@ -1,7 +1,7 @@
 //! Checks that the caller of a bound token has the keys that the token is bound to.
 //!
 //! Takes a verified caller, the proofs of its request and the binding that the route demands; gives a [`ProvenCaller`],
-//! without which nobody is authorized. A token that is bound to no key needs no proof.
+//! without which no request is authorized. A token that is not bound needs no proof.
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use crate::oauth::confirmation::{Confirmation, Thumbprint};
 use crate::trust::failed_check::FailedCheck;
 use crate::trust::verify::Verified;
 
-/// What a request proves the possession of.
+/// The key and the certificate of which a request proves possession.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PresentedProofs {
     /// The key of its DPoP proof, which was checked for this request and this token.

@@ -1,4 +1,4 @@
-//! The resources that routes protect, and the documents that tell clients how to reach them (RFC 9728).
+//! The resources that routes protect, and their resource documents: protected resource metadata (RFC 9728).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

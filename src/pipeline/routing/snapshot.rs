@@ -100,7 +100,7 @@ pub(crate) enum BuiltIn {
     Authorization,
     Jwks,
     Metadata,
-    /// A document about a resource (RFC 9728). It needs no issuer of ours.
+    /// A resource document (RFC 9728). It needs no issuer of ours.
     Resource,
 }
 

@@ -125,7 +125,7 @@ async fn a_token_that_fails_a_usual_check_is_no_credential() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_no_client_names_vouches_for_none() {
+async fn a_token_of_an_issuer_that_no_client_names_is_no_credential() {
     let world = World::federation_only();
     let token = world.token("JWT", &json!({}));
     assert_eq!(world.verify(&token, "other").await.unwrap_err(), TokenError::UnknownIssuer);

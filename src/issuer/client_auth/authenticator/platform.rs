@@ -1,4 +1,4 @@
-//! Authenticates a client by the token of a platform that vouches for it.
+//! Authenticates a client by a platform token.
 //!
 //! The token is verified before its client is looked up, so that a forged token does not tell by the time it takes which
 //! subjects the configuration has. Every refusal has the same answer.
@@ -21,7 +21,7 @@ use crate::trust::platform_credential::{CredentialExpectations, PlatformCredenti
 const LONGEST_ONCE: Duration = Duration::from_secs(24 * 3600);
 
 impl ClientAuthenticator {
-    /// Whether a client may be authenticated by tokens of a platform.
+    /// Whether any client may authenticate by platform tokens.
     pub(crate) fn has_federation(&self) -> bool {
         !self.clients.federation().is_empty()
     }

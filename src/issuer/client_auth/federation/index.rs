@@ -1,4 +1,4 @@
-//! Finds the client of a platform credential among all clients.
+//! Finds the client of a platform token among all clients.
 //!
 //! The entries of an issuer are grouped by the places of their wildcards. A subject has one masked form for each group,
 //! which is looked up in a map. So the work depends on the number of different forms of patterns, and not on the number

@@ -1,4 +1,4 @@
-//! Platform credentials: tokens of external issuers that authenticate clients.
+//! Federation: platform tokens, which are tokens of external issuers that authenticate clients.
 //!
 //! The configuration alone decides which client a token is a credential of: its issuer, its subject and its claims must
 //! be those of exactly one client.

@@ -1,4 +1,4 @@
-//! Mutations of a platform's token: none authenticates its client, and none causes a panic.
+//! Mutations of a platform token: none authenticates its client, and none causes a panic.
 //!
 //! `PORTCULLIS_MUTATIONS` is the number of mutations; the usual number keeps the test short.
 
