@@ -5,49 +5,37 @@
 //! compaction does. A line that a crash has torn was never confirmed to a client: it is skipped. A whole line that
 //! cannot be parsed is an error.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::revocation::{MAX_ENTRIES, RevocationEntry, RevocationTarget};
-use crate::clock::{self, UnixTime};
-use crate::durable_file::{Replacement, create_new, make_folder, open_to_append, sync_folder};
-use crate::file_privacy::{self, TooOpen};
+use super::shared_file::{FILE_MODE, FileId, Missing, SharedFile, SharedFileError};
+use crate::clock::UnixTime;
+use crate::durable_file::Replacement;
 
 /// A reader and writer of the file.
 #[derive(Debug)]
 pub(crate) struct Store {
-    directory: PathBuf,
-    path: PathBuf,
+    file: SharedFile,
     open: Option<OpenFile>,
 }
 
 #[derive(Debug)]
 struct OpenFile {
     file: File,
-    /// Device and inode.
-    id: (u64, u64),
+    id: FileId,
     /// The end of the lines that have been read.
     offset: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("cannot {action} `{path}`")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("`{path}`, which stores revocations, is accessible to others (mode {:o}); {}", fault.mode, fault.remedy)]
-    Mode { path: PathBuf, fault: TooOpen },
+    #[error(transparent)]
+    File(#[from] SharedFileError),
     #[error("`{path}` contains a line at byte {offset} that is not a revocation, or is one of a later version")]
     NotUnderstood { path: PathBuf, offset: u64 },
     #[error("`{path}` contains more than {MAX_ENTRIES} entries that have not expired")]
@@ -74,78 +62,63 @@ struct StoredLine {
 }
 
 const FILE_NAME: &str = "revocations.jsonl";
-const DIRECTORY_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
 /// Names have at most 1 KiB, so that no valid line is longer.
 const MAX_LINE: u64 = 64 * 1024;
-/// A lock is held only while the disk is written.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
-const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 impl Store {
     pub(crate) fn in_directory(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), path: directory.join(FILE_NAME), open: None }
+        Self { file: SharedFile::new(directory, FILE_NAME), open: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Checks the modes of folder and file, as reading does. Reads and writes nothing.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        match fs::metadata(&self.directory) {
-            Ok(metadata) if !metadata.is_dir() => {
-                return Err(failed("use", &self.directory)(io::ErrorKind::NotADirectory.into()));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failed("read", &self.directory)(error)),
-        }
-        // Other users may read the folder, but write access would let them change revocations.
-        let folder = file_privacy::check_folder(&self.directory, 0o022).map_err(failed("read", &self.directory))?;
-        folder.map_err(|fault| StoreError::Mode { path: self.directory.clone(), fault })?;
-        match file_privacy::check_file(&self.path) {
-            Ok(checked) => checked.map_err(|fault| StoreError::Mode { path: self.path.clone(), fault }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(failed("read", &self.path)(error)),
-        }
+        Ok(self.file.check()?)
     }
 
     /// Makes the folder and the file if they are missing.
     pub(crate) fn make(&mut self) -> Result<(), StoreError> {
         self.check()?;
-        let _made = self.locked()?;
+        let made = self.locked()?;
         if self.open.is_none() {
-            self.open = Some(OpenFile::new(self.open_to_append()?).map_err(failed("read", &self.path))?);
+            made.unlock().map_err(self.file.failed("unlock"))?;
+            self.open = Some(OpenFile::new(made).map_err(self.file.failed("read"))?);
         }
         Ok(())
     }
 
     /// The same file, of which nothing was read yet.
     pub(super) fn reopened(&self) -> Self {
-        Self::in_directory(&self.directory)
+        Self { file: self.file.clone(), open: None }
     }
 
     /// The entries added since the last call, or all entries if the file was replaced. Empty if there is no file and
     /// never was one.
     pub(crate) fn read(&mut self) -> Result<Vec<RevocationEntry>, StoreError> {
-        let id = match fs::metadata(&self.path) {
+        let id = match fs::metadata(self.file.path()) {
             Ok(metadata) => {
-                if self.open.as_ref().is_some_and(|open| open.id == id(&metadata) && open.offset == metadata.len()) {
+                if self
+                    .open
+                    .as_ref()
+                    .is_some_and(|open| open.id == FileId::of(&metadata) && open.offset == metadata.len())
+                {
                     return Ok(Vec::new());
                 }
-                id(&metadata)
+                FileId::of(&metadata)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.open.is_none() => return Ok(Vec::new()),
-            Err(error) => return Err(failed("read", &self.path)(error)),
+            Err(error) => return Err(self.file.failed("read")(error).into()),
         };
         if self.open.as_ref().is_none_or(|open| open.id != id) {
             self.check()?;
-            let file = OpenOptions::new().read(true).open(&self.path).map_err(failed("read", &self.path))?;
-            self.open = Some(OpenFile::new(file).map_err(failed("read", &self.path))?);
+            let file = OpenOptions::new().read(true).open(self.file.path()).map_err(self.file.failed("read"))?;
+            self.open = Some(OpenFile::new(file).map_err(self.file.failed("read"))?);
         }
         match &mut self.open {
-            Some(open) => open.read(&self.path),
+            Some(open) => open.read(self.file.path()),
             None => Ok(Vec::new()),
         }
     }
@@ -158,16 +131,16 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut locked = self.locked()?;
         let news = self.read()?;
-        let gone = || failed("read", &self.path)(io::ErrorKind::NotFound.into());
+        let gone = || self.file.failed("read")(io::ErrorKind::NotFound.into());
         let open = self.open.as_mut().ok_or_else(gone)?;
-        let length = locked.metadata().map_err(failed("read", &self.path))?.len();
+        let length = locked.metadata().map_err(self.file.failed("read"))?.len();
         let chosen = choose(news);
         if chosen.is_empty() {
             return Ok(());
         }
         let mut text = Vec::new();
         if length > open.offset {
-            warn!(path = %self.path.display(), "skipped the last line of the revocations, which a crash has torn");
+            warn!(path = %self.file.path().display(), "skipped the last line of the revocations, which a crash has torn");
             text.push(b'\n');
         }
         chosen.iter().for_each(|entry| write_line(entry, &mut text));
@@ -175,7 +148,7 @@ impl Store {
             // The entries were refused, so the file must not contain them. If this fails too, they are revoked after
             // all.
             let _ = locked.set_len(length);
-            return Err(failed("write", &self.path)(error));
+            return Err(self.file.failed("write")(error).into());
         }
         open.offset = length + text.len() as u64;
         Ok(())
@@ -183,72 +156,38 @@ impl Store {
 
     /// Rewrites the file without expired entries and torn lines, if it has any.
     pub(crate) fn compact(&mut self, now: UnixTime) -> Result<(), StoreError> {
-        if self.open.is_none() && !self.path.exists() {
+        if self.open.is_none() && !self.file.path().exists() {
             return Ok(());
         }
         let old = self.locked()?;
         let mut reading =
-            OpenFile::new(old.try_clone().map_err(failed("read", &self.path))?).map_err(failed("read", &self.path))?;
-        let entries = reading.read(&self.path)?;
-        let length = old.metadata().map_err(failed("read", &self.path))?.len();
+            OpenFile::new(old.try_clone().map_err(self.file.failed("read"))?).map_err(self.file.failed("read"))?;
+        let entries = reading.read(self.file.path())?;
+        let length = old.metadata().map_err(self.file.failed("read"))?.len();
         if length > reading.offset {
-            warn!(path = %self.path.display(), "removed the last line of the revocations, which a crash has torn");
+            warn!(path = %self.file.path().display(), "removed the last line of the revocations, which a crash has torn");
         }
         let mut text = Vec::new();
         entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| write_line(entry, &mut text));
         if length == text.len() as u64 {
             return Ok(());
         }
-        let new = Replacement::create(&self.path, "new", FILE_MODE).map_err(failed("write", &self.path))?;
+        let new = Replacement::create(self.file.path(), "new", FILE_MODE).map_err(self.file.failed("write"))?;
         // Locked until its name is durable: another process must not append a line to a file that a crash removes
         // again.
-        new.file().lock().map_err(failed("lock", &self.path))?;
-        new.publish(&text).map_err(failed("write", &self.path))
+        new.file().lock().map_err(self.file.failed("lock"))?;
+        Ok(new.publish(&text).map_err(self.file.failed("write"))?)
     }
 
-    /// Opens and locks the file, made if it is missing. The lock is held until the result is dropped.
+    /// The locked file, made if it is missing. If it existed before and is gone, its revocations are lost.
     fn locked(&self) -> Result<File, StoreError> {
-        let deadline = clock::instant() + LOCK_TIMEOUT;
-        loop {
-            let file = self.open_to_append()?;
-            match file.try_lock() {
-                Ok(()) => {
-                    let mine = file.metadata().map_err(failed("read", &self.path))?;
-                    // Another process may have replaced the file in between.
-                    if fs::metadata(&self.path).is_ok_and(|named| id(&named) == id(&mine)) {
-                        return Ok(file);
-                    }
-                }
-                Err(TryLockError::WouldBlock) => thread::park_timeout(LOCK_RETRY),
-                Err(TryLockError::Error(error)) => return Err(failed("lock", &self.path)(error)),
-            }
-            if clock::instant() >= deadline {
-                return Err(failed("lock", &self.path)(io::ErrorKind::TimedOut.into()));
-            }
-        }
-    }
-
-    fn open_to_append(&self) -> Result<File, StoreError> {
-        match open_to_append(&self.path) {
-            // If the file existed before and is gone, its revocations are lost: a new file would hide that.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.open.is_none() => {}
-            opened => return opened.map_err(failed("write", &self.path)),
-        }
-        make_folder(&self.directory, DIRECTORY_MODE).map_err(failed("create", &self.directory))?;
-        let file = match create_new(&self.path, FILE_MODE) {
-            // Another process was faster.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_to_append(&self.path),
-            made => made,
-        };
-        let file = file.map_err(failed("create", &self.path))?;
-        flush_directory(&self.directory)?;
-        Ok(file)
+        Ok(self.file.locked(if self.open.is_some() { Missing::Fail } else { Missing::Make })?)
     }
 }
 
 impl OpenFile {
     fn new(file: File) -> io::Result<Self> {
-        let id = id(&file.metadata()?);
+        let id = FileId::of(&file.metadata()?);
         Ok(Self { file, id, offset: 0 })
     }
 
@@ -344,17 +283,9 @@ fn write_line(entry: &RevocationEntry, text: &mut Vec<u8>) {
     text.push(b'\n');
 }
 
-fn id(metadata: &fs::Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
-fn flush_directory(directory: &Path) -> Result<(), StoreError> {
-    sync_folder(directory).map_err(failed("flush", directory))
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SharedFileError + use<> {
     let path = path.to_owned();
-    move |source| StoreError::Io { action, path, source }
+    move |source| SharedFileError::Io { action, path, source }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::durable_file::{create_new, make_folder, open_to_append, sync_folder};
 use crate::file_privacy::{self, TooOpen};
 
 /// The place of the file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SharedFile {
     directory: PathBuf,
     path: PathBuf,

@@ -1,4 +1,6 @@
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::thread;
 
 use tempfile::TempDir;
 
@@ -199,8 +201,10 @@ fn looser_modes_are_refused() {
     for (path, loose) in [(folder.file(), 0o640), (folder.path(), 0o772)] {
         let tight = fs::metadata(&path).unwrap().permissions();
         fs::set_permissions(&path, fs::Permissions::from_mode(loose)).unwrap();
-        assert!(matches!(folder.store().check(), Err(StoreError::Mode { fault, .. }) if fault.mode == loose));
-        assert!(matches!(folder.store().read(), Err(StoreError::Mode { .. })));
+        assert!(
+            matches!(folder.store().check(), Err(StoreError::File(SharedFileError::Mode { fault, .. })) if fault.mode == loose)
+        );
+        assert!(matches!(folder.store().read(), Err(StoreError::File(SharedFileError::Mode { .. }))));
         fs::set_permissions(&path, tight).unwrap();
     }
     assert_eq!(folder.store().read().unwrap().len(), 1);
