@@ -154,7 +154,7 @@ async fn a_refusal_records_the_value_found_and_the_one_wanted() {
         ("/team", json!({"team": "green"}), "team=green", "team=red|blue"),
         ("/team", json!({"team": ["green", "grey"]}), "team=[\"green\",\"grey\"]", "team=red|blue"),
         ("/team", json!({}), "no team", "team=red|blue"),
-        ("/floor", json!({"floor": "7"}), "floor=7", "floor=7"),
+        ("/floor", json!({"floor": "7"}), "floor=\"7\" (text)", "floor=7 (number)"),
         ("/nested", json!({"org": {"unit": {"name": "sales"}}}), "org.unit.name=sales", "org.unit.name=research"),
         ("/several", json!({"department": "research", "secret": "s"}), "no floor", "floor=7"),
         ("/repos", json!({"repos": ["x"]}), "repos=[\"x\"]", "repos=plain|7|acme/*|acme/*/*"),

@@ -4,6 +4,8 @@
 //! `Authorization` and the fields that issuers are configured for, never from the query, the body or a cookie. It counts
 //! only in the field of its issuer.
 
+pub(crate) mod anew;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use super::static_callers::{PresentedStatic, check_static, count_failure};
 use crate::clock::UnixTime;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::discrepancy::Discrepancy;
-use crate::oauth::observer::{Observation, Observer, Outcome, Room, Unobserved};
+use crate::oauth::observer::{Observation, Observer, Outcome, Room};
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::access::AccessRule;
 use crate::pipeline::routing::snapshot::Snapshot;
@@ -183,29 +185,6 @@ fn is_final(reason: TokenError) -> bool {
         | TokenError::NotBound
         | TokenError::StaticTokenEnded
         | TokenError::UnknownStaticToken => false,
-    }
-}
-
-/// [`authenticate`] without a cache: the result for the first request with this token.
-pub(crate) async fn authenticate_anew(
-    snapshot: &Snapshot,
-    expected: Expectations<'_>,
-    headers: &HeaderMap,
-    now: UnixTime,
-) -> Result<Verified, AuthenticateError> {
-    let presented = presented(snapshot, headers, now)?;
-    match PresentedStatic::of(snapshot.trust.static_tokens(), presented.token, presented.field) {
-        PresentedStatic::Token(_, token) => {
-            let verified = Verified::of_static(token);
-            check_static(&verified, presented.field, expected, now).map_err(|check| verified.refused(check))?;
-            Ok(verified)
-        }
-        PresentedStatic::Unknown if !snapshot.trust.asks_about_others(presented.field, expected) => {
-            Err(unknown_static(Ok(())))
-        }
-        PresentedStatic::Unknown | PresentedStatic::Other => {
-            verify(snapshot, (presented, None), expected, now, &mut Unobserved).await
-        }
     }
 }
 
