@@ -23,7 +23,7 @@ use crate::issuer::authorization_server::TokenRefusal;
 use crate::issuer::grant::GrantFault;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::policy::limits::ExceededLimit;
-use crate::pipeline::record::request_log::RecordedIdentity;
+use crate::pipeline::record::recorded_identity::RecordedIdentity;
 use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::headers::FieldFault;
 use crate::pipeline::request::request_id::RequestId;

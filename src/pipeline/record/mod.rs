@@ -14,6 +14,8 @@ mod limit_refusals;
 pub(crate) mod metrics;
 // Where one worker records its requests.
 pub(crate) mod recorder;
+// The identity that a record names.
+pub(crate) mod recorded_identity;
 // The facts of a request and its audit record.
 pub(crate) mod request_log;
 // A request from its head to the end of its answer.

@@ -7,8 +7,9 @@ use std::rc::Rc;
 
 use http::StatusCode;
 
+use super::recorded_identity::RecordedIdentity;
 use super::recorder::Recorder;
-use super::request_log::{RecordedIdentity, RequestLog};
+use super::request_log::RequestLog;
 use crate::audit::aggregate::Kind;
 use crate::audit::ledger::{LineSlot, Unavailable};
 use crate::audit::reason::Reason;

@@ -1,19 +1,19 @@
 //! The facts of a request, as far as they are known, and the audit record made of them.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, Method};
 
 use super::decided_by::DecidedBy;
 use super::matched::MatchedRule;
 use super::metrics::RequestOutcome;
+use super::recorded_identity::RecordedIdentity;
 use crate::audit::aggregate::{Decided, Kind};
 use crate::audit::ledger::Synced;
 use crate::audit::reason::Reason;
-use crate::audit::record::{Decision, DecisionRecord, Described, DescribedCredential, RecordIdentity as Written};
+use crate::audit::record::{Decision, DecisionRecord};
 use crate::clock::{self, UnixTime};
 use crate::http1::target::OriginForm;
 use crate::issuer::authorization_server::Issued;
@@ -27,8 +27,7 @@ use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::routing::series::SeriesId;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
-use crate::trust::claimed_caller::{ClaimedCaller, ClaimedIssuer};
-use crate::trust::verify::{Verified, VerifiedToken};
+use crate::trust::verify::Verified;
 
 #[derive(Debug)]
 pub(crate) struct RequestLog {
@@ -54,37 +53,6 @@ pub(crate) struct RequestLog {
     /// Boxed to keep the record of other requests small.
     pub(crate) discrepancy: Option<Box<Discrepancy>>,
     pub(crate) status: Option<u16>,
-}
-
-/// The identity that a record names.
-#[derive(Debug)]
-pub(crate) enum RecordedIdentity {
-    Nobody,
-    Caller(Rc<Verified>),
-    /// Claimed, not verified.
-    Claimed(Box<ClaimedCaller>),
-    /// Credentials of a request that was refused before they were verified.
-    Presented(Box<UnreadCredentials>),
-    /// One of our own clients, authenticated at the token or the revocation endpoint.
-    Client(Identity),
-    /// One of our own clients at the introspection endpoint, with the id of the token that it asked about.
-    AskedAbout(Identity, Option<Box<str>>),
-    Granted(Box<Issued>),
-}
-
-impl RecordedIdentity {
-    /// A client that did not authenticate itself.
-    pub(crate) fn claimed_client(client: Option<Identity>) -> Self {
-        Self::Claimed(Box::new(ClaimedCaller { issuer: None, client }))
-    }
-}
-
-/// The value of `Authorization`, or of the field of an issuer. It is read only if the request has a line of its own, so that the requests of a flood,
-/// which have none, cost little.
-#[derive(Debug)]
-pub(crate) struct UnreadCredentials {
-    value: HeaderValue,
-    claimed: OnceCell<ClaimedCaller>,
 }
 
 impl RequestLog {
@@ -129,19 +97,6 @@ impl RequestLog {
         Rc::clone(&self.peer)
     }
 
-    /// The caller, where the route needs one.
-    pub(super) fn verified_caller(&self) -> Option<Rc<Verified>> {
-        match &self.identity {
-            RecordedIdentity::Caller(verified) => Some(Rc::clone(verified)),
-            RecordedIdentity::Nobody
-            | RecordedIdentity::Claimed(_)
-            | RecordedIdentity::Presented(_)
-            | RecordedIdentity::Client(_)
-            | RecordedIdentity::AskedAbout(..)
-            | RecordedIdentity::Granted(_) => None,
-        }
-    }
-
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -165,8 +120,7 @@ impl RequestLog {
         let fields = self.decided_by.snapshot().map(|snapshot| snapshot.trust.token_fields());
         let field = fields.and_then(|fields| fields.present(headers).next()).unwrap_or(&AUTHORIZATION);
         if let (RecordedIdentity::Nobody, Some(value)) = (&self.identity, headers.get(field)) {
-            let presented = UnreadCredentials { value: value.clone(), claimed: OnceCell::new() };
-            self.identity = RecordedIdentity::Presented(Box::new(presented));
+            self.identity = RecordedIdentity::presented(value);
         }
     }
 
@@ -235,7 +189,7 @@ impl RequestLog {
     pub(super) fn outcome(&self, duration: Duration) -> RequestOutcome<'_> {
         RequestOutcome {
             series: self.series(),
-            issuer: self.issuer_name(),
+            issuer: self.identity.issuer_name(),
             decision: self.decision,
             reason: self.reason.or(self.would_deny()),
             would_deny: self.would_deny(),
@@ -249,15 +203,8 @@ impl RequestLog {
     /// The kind under which the request is counted if it has no line of its own.
     pub(super) fn kind(&self, committed: bool) -> Kind {
         let refused = matches!(self.decision, Decision::Deny | Decision::Error) && !self.was_allowed;
-        let is_known = match self.identity {
-            RecordedIdentity::Nobody | RecordedIdentity::Claimed(_) | RecordedIdentity::Presented(_) => false,
-            RecordedIdentity::Caller(_)
-            | RecordedIdentity::Client(_)
-            | RecordedIdentity::AskedAbout(..)
-            | RecordedIdentity::Granted(_) => true,
-        };
         let reason = self.reason.unwrap_or(Reason::Internal);
-        match (refused, is_known) {
+        match (refused, self.identity.is_known()) {
             // Any client can cause these, in any number.
             (true, false) => Kind::Unauthenticated(reason),
             _ if committed => Kind::Retracted(self.decision),
@@ -291,110 +238,17 @@ impl RequestLog {
             upstream: self.decided_by.upstream(self.matched, self.branch),
             status: self.status,
             duration,
-            identity: self.identity(),
+            identity: self.identity.written(self.decided_by.snapshot().map(|snapshot| &***snapshot)),
         }
     }
 
-    fn identity(&self) -> Written<'_> {
-        let described = match &self.identity {
-            RecordedIdentity::Caller(verified) => {
-                return Written::Written(verified.audit_part.get_or_init(|| describe(verified).written()));
-            }
-            RecordedIdentity::Nobody => Described::default(),
-            RecordedIdentity::Claimed(claimed) => describe_claimed(claimed),
-            RecordedIdentity::Presented(presented) => {
-                describe_claimed(presented.claimed.get_or_init(|| self.claimed_by(&presented.value)))
-            }
-            RecordedIdentity::Client(client) => Described {
-                verified: true,
-                issuer: Some(IssuerName::OWN),
-                client: Some(client.as_str()),
-                ..Described::default()
-            },
-            RecordedIdentity::AskedAbout(client, token_id) => Described {
-                verified: true,
-                issuer: Some(IssuerName::OWN),
-                client: Some(client.as_str()),
-                token_id: token_id.as_deref(),
-                ..Described::default()
-            },
-            RecordedIdentity::Granted(issued) => Described {
-                verified: true,
-                issuer: Some(IssuerName::OWN),
-                client: Some(issued.client.as_str()),
-                subject: Some(issued.client.as_str()),
-                scope: Some(&issued.scope),
-                token_id: Some(&issued.token_id),
-                key_id: Some(&issued.key_id),
-                auth_method: Some(issued.method.as_str()),
-                auth_key_id: issued.credential.key_id(),
-                federated: issued
-                    .credential
-                    .platform()
-                    .map(|one| DescribedCredential::new(&one.issuer, one.tenant.as_deref(), &one.subject)),
-            },
-        };
-        Written::Described(described)
-    }
-
-    /// The caller that credentials name, if they are a token that can be read.
-    fn claimed_by(&self, credentials: &HeaderValue) -> ClaimedCaller {
-        let text = credentials.to_str().unwrap_or_default();
-        let token = text.rsplit(' ').next().unwrap_or_default();
-        // Answers that give up the snapshot are no refusals.
-        let snapshot = self.decided_by.snapshot().filter(|snapshot| token.len() <= snapshot.limits.token_bytes);
-        snapshot.and_then(|snapshot| snapshot.trust.claimed_by(token)).unwrap_or_default()
+    /// The caller, where the route needs one.
+    pub(super) fn verified_caller(&self) -> Option<Rc<Verified>> {
+        self.identity.verified_caller()
     }
 
     /// The client that was authenticated or named by a verified token.
     pub(super) fn proven_client(&self) -> Option<(IssuerName, Identity)> {
-        match &self.identity {
-            RecordedIdentity::Caller(verified) => {
-                Some((verified.caller.issuer.clone(), verified.caller.client.clone()?))
-            }
-            RecordedIdentity::Client(client) | RecordedIdentity::AskedAbout(client, _) => {
-                Some((IssuerName::own(), client.clone()))
-            }
-            RecordedIdentity::Granted(issued) => Some((IssuerName::own(), issued.client.clone())),
-            RecordedIdentity::Nobody | RecordedIdentity::Claimed(_) | RecordedIdentity::Presented(_) => None,
-        }
-    }
-
-    fn issuer_name(&self) -> Option<&IssuerName> {
-        match &self.identity {
-            RecordedIdentity::Caller(verified) => Some(&verified.caller.issuer),
-            RecordedIdentity::Claimed(claimed) => match &claimed.issuer {
-                Some(ClaimedIssuer::Configured(name)) => Some(name),
-                // A label has few values, and none that a client can choose freely.
-                Some(ClaimedIssuer::Unknown(_)) | None => None,
-            },
-            // Metrics do not depend on whether a request has a line of its own.
-            RecordedIdentity::Nobody
-            | RecordedIdentity::Presented(_)
-            | RecordedIdentity::Client(_)
-            | RecordedIdentity::AskedAbout(..)
-            | RecordedIdentity::Granted(_) => None,
-        }
-    }
-}
-
-fn describe_claimed(claimed: &ClaimedCaller) -> Described<'_> {
-    let issuer = claimed.issuer.as_ref().map(|issuer| match issuer {
-        ClaimedIssuer::Configured(name) => name.as_str(),
-        ClaimedIssuer::Unknown(iss) => iss.as_str(),
-    });
-    Described { issuer, client: claimed.client.as_ref().map(Identity::as_str), ..Described::default() }
-}
-
-fn describe(verified: &Verified) -> Described<'_> {
-    Described {
-        verified: true,
-        issuer: Some(verified.caller.issuer.as_str()),
-        client: verified.caller.client.as_ref().map(Identity::as_str),
-        subject: verified.caller.subject.as_ref().map(Identity::as_str),
-        scope: verified.caller.scope_header.to_str().ok(),
-        token_id: verified.token().and_then(|token| token.claims.token_id.as_deref()),
-        key_id: verified.token().and_then(VerifiedToken::key_id),
-        ..Described::default()
+        self.identity.proven_client()
     }
 }
