@@ -10,7 +10,6 @@ beside the flood. Each assertion of the flood is of another client, has an id of
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import threading
 
 from lib.assertions import ClientKey, KeySetServer, of_unknown_clients, script
 from lib.load import basic_credentials
-from lib.testbed import LOAD_CORE, PORTCULLIS, SECRET, SERVER_CORE, Testbed, require, resident
+from lib.testbed import LOAD_CORE, PORTCULLIS, Testbed, require, resident
 
 PORT = 9113
 P99_TARGET, MEMORY_TARGET, FETCHES_TARGET = 2.0, 1.2, 5
@@ -36,7 +35,8 @@ def main():
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
     testbed, keys = Testbed(folder, options.binary), KeySetServer(ClientKey())
     try:
-        process = start(testbed, keys)
+        client = f'    keyed: {{keys: [{{jwks_uri: "{keys.url}"}}], scopes: [read:data]}}'
+        process = testbed.authorization_server(PORT, "ES256", client)
         flood = script(testbed, "flood", of_unknown_clients(f"https://localhost:{PORT}", options.rate * 4), delay=10)
         grants(testbed, options, 2)
         alone, before, fetched = grants(testbed, options, options.seconds), resident(process), keys.fetches
@@ -46,31 +46,6 @@ def main():
         keys.stop()
         testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def start(testbed, keys):
-    folder = testbed.path("flood")
-    os.makedirs(folder)
-    with open(os.path.join(folder, "gateway.yaml"), "w") as file:
-        file.write(f"""
-version: 1
-workers: 1
-listeners:
-  - address: 127.0.0.1:{PORT}
-    tls: {{certificates: [{{cert: {testbed.crt}, key: {testbed.key}}}]}}
-allow_literal_secrets: true
-oauth:
-  issuer: https://localhost:{PORT}
-  audiences: [https://api.example.com]
-  signing_keys: {{algorithm: ES256}}
-  token_endpoint: {{rate_limits: [{{rate: 1000000/s, per: address}}]}}
-  clients:
-    bench: {{secrets: [{{value: {SECRET}}}], scopes: [read:data]}}
-    keyed: {{keys: [{{jwks_uri: "{keys.url}"}}], scopes: [read:data]}}
-upstreams: {{none: "http://127.0.0.1:1"}}
-routes: [{{path: /**, upstream: none, access: {{}}}}]
-""")
-    return testbed.run(SERVER_CORE, [testbed.binary, "run"], PORT, cwd=folder)
 
 
 def grants(testbed, options, seconds):

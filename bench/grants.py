@@ -11,7 +11,6 @@ Before each round `openssl speed` signs on core 0.
 
 import argparse
 import json
-import os
 import re
 import shutil
 import statistics
@@ -21,7 +20,7 @@ import tempfile
 
 from lib.assertions import ClientKey, script
 from lib.load import grant_script, wrk
-from lib.testbed import PORTCULLIS, SECRET, SERVER_CORE, Testbed, progress, require, run_time
+from lib.testbed import PORTCULLIS, SERVER_CORE, Testbed, progress, require, run_time
 
 ALGORITHMS = {"RS256": ("rsa2048", 0.85), "ES256": ("ecdsap256", 0.35)}
 ASSERTIONS_TARGET = 0.8
@@ -56,32 +55,6 @@ def main():
     sys.exit(1 if missed else 0)
 
 
-def start(testbed, port, algorithm, clients):
-    """A gateway that signs with this algorithm."""
-    folder = testbed.path(str(port))
-    os.makedirs(folder)
-    with open(os.path.join(folder, "gateway.yaml"), "w") as file:
-        file.write(f"""
-version: 1
-workers: 1
-listeners:
-  - address: 127.0.0.1:{port}
-    tls: {{certificates: [{{cert: {testbed.crt}, key: {testbed.key}}}]}}
-allow_literal_secrets: true
-oauth:
-  issuer: https://localhost:{port}
-  audiences: [https://api.example.com]
-  signing_keys: {{algorithm: {algorithm}}}
-  token_endpoint: {{rate_limits: [{{rate: 1000000/s, per: address}}]}}
-  clients:
-    bench: {{secrets: [{{value: {SECRET}}}], scopes: [read:data]}}
-{clients}
-upstreams: {{none: "http://127.0.0.1:1"}}
-routes: [{{path: /**, upstream: none, access: {{}}}}]
-""")
-    return testbed.run(SERVER_CORE, [testbed.binary, "run"], port, cwd=folder)
-
-
 def ask(port, seconds, lua):
     return wrk(port, seconds, connections=32, script=lua, path="/oauth/token")
 
@@ -89,7 +62,7 @@ def ask(port, seconds, lua):
 def measure(testbed, options, algorithm, name):
     port = 9110 + list(ALGORITHMS).index(algorithm)
     lua = grant_script(testbed)
-    process = start(testbed, port, algorithm, "")
+    process = testbed.authorization_server(port, algorithm)
     ask(port, 1, lua)
     granted, signed = [], []
     for number in range(options.rounds):
@@ -104,7 +77,7 @@ def measure(testbed, options, algorithm, name):
 def measure_assertions(testbed, options):
     """Grants per CPU-second by secret and by assertion, alternately."""
     port, key, lua = 9112, ClientKey(), grant_script(testbed)
-    process = start(testbed, port, "RS256", f"    keyed: {{keys: [{{jwk: {json.dumps(key.jwk())}}}], scopes: [read:data]}}")
+    process = testbed.authorization_server(port, "RS256", f"    keyed: {{keys: [{{jwk: {json.dumps(key.jwk())}}}], scopes: [read:data]}}")
     by_secret, by_assertion = [], []
     for number in range(options.rounds):
         assertions = key.assertions("keyed", f"https://localhost:{port}", options.most_grants * (options.seconds + 1))

@@ -121,6 +121,31 @@ class Testbed:
 {extra}"""
         return self.gateway(port, folder, routes, **more)
 
+    def authorization_server(self, port, algorithm, clients=""):
+        """A gateway that grants tokens without a limit, signed with this algorithm, and has no upstream."""
+        folder = self.path(f"issuer-{port}")
+        os.makedirs(folder)
+        with open(os.path.join(folder, "gateway.yaml"), "w") as file:
+            file.write(f"""
+version: 1
+workers: 1
+listeners:
+  - address: 127.0.0.1:{port}
+    tls: {{certificates: [{{cert: {self.crt}, key: {self.key}}}]}}
+allow_literal_secrets: true
+oauth:
+  issuer: https://localhost:{port}
+  audiences: [https://api.example.com]
+  signing_keys: {{algorithm: {algorithm}}}
+  token_endpoint: {{rate_limits: [{{rate: 1000000/s, per: address}}]}}
+  clients:
+    bench: {{secrets: [{{value: {SECRET}}}], scopes: [read:data]}}
+{clients}
+upstreams: {{none: "http://127.0.0.1:1"}}
+routes: [{{path: /**, upstream: none, access: {{}}}}]
+""")
+        return self.run(SERVER_CORE, [self.binary, "run"], port, cwd=folder)
+
     def gateway(self, port, folder, routes, clients="", issuers="", algorithm="RS256", keys="keys", workers=1, cores=SERVER_CORE, client_ca=None):
         client_auth = f", client_auth: {{mode: optional, ca: {client_ca}}}" if client_ca else ""
         os.makedirs(folder, exist_ok=True)
