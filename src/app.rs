@@ -56,6 +56,7 @@ use config_watch::ConfigFile;
 use control_socket::ControlSocket;
 use generation::NextGeneration;
 use kept_revisions::KeptRevision;
+use probes::ScrapeSources;
 use process_parts::ProcessParts;
 use reload::{ChangingParts, Reloader};
 use reload_status::ReloadStatus;
@@ -248,13 +249,7 @@ impl App {
         let (workers, handles) = start_workers(changes, plan, &manager, &control)?;
         control.spawn(refusals::log(Arc::clone(&parts.limiter), Arc::clone(&published)));
         let status = Arc::new(ReloadStatus::new(next.snapshot.config.clone(), clock::now()));
-        let sources = probes::ScrapeSources {
-            health: Arc::clone(&health),
-            limiter: Arc::clone(&parts.limiter),
-            snapshot: Arc::clone(&published),
-            certificates: parts.certificates.clone(),
-            reloads: Arc::clone(&status),
-        };
+        let sources = ScrapeSources::of(&parts, (&health, &published, &status));
         let reports = handles.iter().map(|worker| worker.reports.clone()).collect();
         let probes = probes::probes(drain.clone(), sources, reports);
         let control_listeners = std::mem::take(&mut next.control_listeners).serve(None, &probes, control.handle());

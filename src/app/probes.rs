@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::certificates::{CertificateState, Certificates};
+use super::process_parts::ProcessParts;
 use super::process_usage::usage;
 use super::reload_status::ReloadStatus;
 use crate::audit::health::Health;
@@ -41,11 +42,26 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The parts of the process that a scrape reads.
 pub(super) struct ScrapeSources {
-    pub(super) health: Arc<Health>,
-    pub(super) limiter: Arc<ConnectionLimiter>,
-    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
-    pub(super) certificates: Certificates,
-    pub(super) reloads: Arc<ReloadStatus>,
+    health: Arc<Health>,
+    limiter: Arc<ConnectionLimiter>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    certificates: Certificates,
+    reloads: Arc<ReloadStatus>,
+}
+
+impl ScrapeSources {
+    pub(super) fn of(
+        parts: &ProcessParts,
+        (health, snapshot, reloads): (&Arc<Health>, &Arc<ArcSwap<Snapshot>>, &Arc<ReloadStatus>),
+    ) -> Self {
+        Self {
+            health: Arc::clone(health),
+            limiter: Arc::clone(&parts.limiter),
+            snapshot: Arc::clone(snapshot),
+            certificates: parts.certificates.clone(),
+            reloads: Arc::clone(reloads),
+        }
+    }
 }
 
 pub(super) fn probes(drain: Drain, sources: ScrapeSources, workers: Vec<mpsc::Sender<ReportRequest>>) -> Probes {

@@ -1,4 +1,4 @@
-//! What is printed and named after a new client: its YAML, and the file of its private key.
+//! The YAML of a new client, and the file of its private key.
 
 use std::path::{Path, PathBuf};
 

@@ -30,7 +30,7 @@ pub(super) struct TokenRequest<'t> {
     pub(super) field: Option<HeaderName>,
     pub(super) from: Option<IpAddr>,
     pub(super) now: UnixTime,
-    /// What its issuer says about an opaque token.
+    /// The answer of its issuer about an opaque token.
     pub(super) answer: Option<Map<String, Value>>,
 }
 

@@ -73,7 +73,7 @@ struct Inspection {
     grace: Option<Grace>,
     /// For a token of an issuer that an entry of `federation` names.
     credential: Option<CredentialInspection>,
-    /// What its issuer says about an opaque token.
+    /// The answer of its issuer about an opaque token.
     answer: Option<Map<String, Value>>,
     /// The issuer of a refused token, if its tokens are credentials of clients only.
     federated: Option<IssuerName>,

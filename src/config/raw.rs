@@ -65,7 +65,7 @@ mirror! {
         dns: RawDns,
         /// Limits that routes share, by name.
         rate_limits: Named<rate_limit::RawRateLimit>,
-        /// What routes protect, by name. Default: the audiences that are https URLs of ours.
+        /// The resources that routes protect, by name. Default: the audiences that are https URLs of ours.
         resources: Named<resource::RawResource>,
         routes: Vec<At<route::RawRoute>>,
         audit: RawAudit,

@@ -120,7 +120,7 @@ impl RedeemedGrant<'_> {
 }
 
 impl DecidedGrant<'_> {
-    /// What the client's tokens must be bound to.
+    /// The binding that the client's tokens must have.
     pub(crate) fn bound(&self) -> TokenBinding {
         self.authenticated.client.bound
     }
@@ -217,7 +217,7 @@ impl AuthorizationServer {
         self.authenticator.clients().all()
     }
 
-    /// What the token of a platform is for: our issuer alone.
+    /// The only audience that a platform token may have: our issuer.
     pub(crate) fn credential_audience(&self) -> &str {
         &self.settings.endpoints.issuer
     }

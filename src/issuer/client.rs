@@ -31,7 +31,7 @@ pub(crate) struct Client {
     pub(crate) claims: Map<String, Value>,
     /// The addresses from which it may call; `None` for any.
     pub(crate) allow_from: Option<Networks>,
-    /// What its tokens are bound to when they are issued.
+    /// The binding that its tokens get when they are issued.
     pub(crate) bound: TokenBinding,
 }
 

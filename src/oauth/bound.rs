@@ -1,4 +1,4 @@
-//! What tokens must be bound to: a key or a client certificate, of which the caller proves possession.
+//! The binding that tokens must have: to a key or to a client certificate, of which the caller proves possession.
 
 use std::fmt;
 

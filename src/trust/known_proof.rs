@@ -1,4 +1,4 @@
-//! What the next DPoP proof with a token has in common with the last one, so that it is not computed again.
+//! The parts of a DPoP proof that the next one with the same token has too, so that they are computed once.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;

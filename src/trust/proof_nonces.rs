@@ -29,7 +29,7 @@ struct NonceSlot {
     previous: HeaderValue,
 }
 
-/// What a nonce is now.
+/// The state of a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NonceState {
     Current,

@@ -74,7 +74,7 @@ impl ProofReplays {
     pub(crate) fn set_max_age(&self, max_age: u64, now: UnixTime) {
         let before = self.window.fetch_max(max_age + MAX_AHEAD, Ordering::Relaxed);
         if max_age + MAX_AHEAD > before {
-            // What was used longer ago than the former window is forgotten.
+            // Uses from before the former window are forgotten.
             let forgotten = (now.seconds() + MAX_AHEAD).saturating_sub(before);
             self.forgotten.fetch_max(forgotten, Ordering::Relaxed);
         }
@@ -190,7 +190,7 @@ mod tests {
             })
         };
         uses(NOW, NOW + 400);
-        // What is forgotten in the usual course is too old.
+        // Uses that are forgotten in the usual course are too old.
         assert!(replays.forgotten() < NOW + 400 - 60, "{}", replays.forgotten());
         assert_eq!(replays.use_once(KEY, "a", at(NOW + 400)), ProofUse::First);
         uses(NOW + 4000, NOW + 4001);

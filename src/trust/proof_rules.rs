@@ -31,7 +31,7 @@ impl Default for DpopSettings {
 }
 
 impl ProofRules {
-    /// What the rules `before` know of used proofs counts on.
+    /// The proofs that are used by the rules `before` stay used.
     pub(crate) fn following(settings: DpopSettings, before: Option<&Self>, now: UnixTime) -> Self {
         let max_age = settings.max_age.as_secs();
         match before {

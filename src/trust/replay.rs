@@ -2,7 +2,7 @@
 //!
 //! A use is on the disk before it is confirmed, so that neither a restart nor another gateway of the same state
 //! directory accepts it again. A separate thread does the work because disks are slow; the uses that wait are flushed
-//! together. A use that cannot be written down is not confirmed. What is forgotten is never confirmed again, even if the
+//! together. A use that cannot be written down is not confirmed. A forgotten use is never confirmed again, even if the
 //! clock is set back: a use that ends no later than a forgotten one is refused.
 
 use std::path::Path;

@@ -25,7 +25,7 @@ pub(super) struct RecordedUse {
     pub(super) expires_at: u64,
 }
 
-/// What the file contains, or the part of it that was not read yet.
+/// The content of the file, or the part of it that was not read yet.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct RecordedUses {
     pub(super) uses: Vec<RecordedUse>,

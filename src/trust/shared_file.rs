@@ -60,7 +60,7 @@ impl SharedFile {
         &self.path
     }
 
-    /// Checks the modes of folder and file. What is missing is in order.
+    /// Checks the modes of folder and file. A missing folder or file is no fault.
     pub(super) fn check(&self) -> Result<(), SharedFileError> {
         match fs::metadata(&self.directory) {
             Ok(metadata) if !metadata.is_dir() => {

@@ -1,4 +1,5 @@
 use std::fs;
+use std::path::Path;
 
 use tempfile::tempdir;
 
@@ -11,14 +12,15 @@ fn chain(served: &ServedCertificate) -> Vec<u8> {
     served.current().cert[0].to_vec()
 }
 
+fn files_in(folder: &Path, name: &str) -> CertificateFiles {
+    let file = |extension: &str| folder.join(format!("{name}.{extension}"));
+    CertificateFiles { cert: file("crt"), key: file("key"), self_signed: true }
+}
+
 #[test]
 fn listeners_of_the_same_files_share_their_certificate() {
     let folder = tempdir().unwrap();
-    let files = |name: &str| CertificateFiles {
-        cert: folder.path().join(format!("{name}.crt")),
-        key: folder.path().join(format!("{name}.key")),
-        self_signed: true,
-    };
+    let files = |name: &str| files_in(folder.path(), name);
     let certificates = Certificates::default();
     let mut set = certificates.next();
     let served = set.serve(&files("a")).unwrap();
@@ -48,11 +50,7 @@ fn listeners_of_the_same_files_share_their_certificate() {
 #[test]
 fn the_next_configuration_shares_and_renews_certificates() {
     let folder = tempdir().unwrap();
-    let files = |name: &str| CertificateFiles {
-        cert: folder.path().join(format!("{name}.crt")),
-        key: folder.path().join(format!("{name}.key")),
-        self_signed: true,
-    };
+    let files = |name: &str| files_in(folder.path(), name);
     let certificates = Certificates::default();
     let mut first = certificates.next();
     let served = first.serve(&files("a")).unwrap();

@@ -104,7 +104,7 @@ impl Rehearsal {
     }
 
     /// A token of an external issuer for a caller that is known by these alone. `claims` has its subject and client.
-    /// What it was bound to is not known: it has every binding.
+    /// Its binding is not known: it has every one.
     pub(crate) fn token_with_scopes(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! What a rehearsed request proves: a caller with a token that is bound to the key or to the certificate of the
+//! The proofs of a rehearsed request: a caller with a token that is bound to the key or to the certificate of the
 //! rehearsal has them.
 
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Rehearsal {
         })
     }
 
-    /// What a token of a client is bound to: with `either`, to both.
+    /// The keys that a token of a client is bound to: with `either`, to both.
     pub(super) fn confirmation(&self, client: &Client) -> Confirmation {
         let KeptCredentials { secrets, keys, certificates, federation } = &client.credentials;
         let has_only_certificates =
@@ -52,8 +52,8 @@ impl Rehearsal {
         Confirmation { key: self.own_key().filter(|_| by_key), certificate }
     }
 
-    /// Binds a token with these claims to what the rehearsal has, in the ways of its `cnf`: whoever names a caller with
-    /// a bound token means one that can prove it.
+    /// Binds a token with these claims to what the rehearsal has, in the ways of its `cnf`: a named caller with a
+    /// bound token can prove it.
     pub(super) fn bind(&self, claims: &mut Map<String, Value>) {
         let Some(Ok(named)) = claims.get("cnf").map(Confirmation::parse) else { return };
         let bound = Confirmation {
@@ -118,7 +118,7 @@ impl Rehearsal {
     }
 }
 
-/// What a token claims to be bound to.
+/// The `cnf` of a token, which is not verified.
 pub(crate) fn confirmation_of(token: &str) -> Confirmation {
     let claims = unverified_claims(token).unwrap_or_default();
     claims.get("cnf").and_then(|cnf| Confirmation::parse(cnf).ok()).unwrap_or_default()

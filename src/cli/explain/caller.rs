@@ -40,7 +40,7 @@ pub(super) struct PresentedToken {
     pub(super) field: Option<(String, String)>,
     /// The issuer of a real token whose signature cannot be checked.
     pub(super) not_checked: Option<String>,
-    /// What a real token is bound to. A made one has its proofs.
+    /// The binding of a real token. A made one has its proofs.
     pub(super) bound: Confirmation,
     is_real: bool,
 }

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::jose::client_proofs::{ProvenRequest, dpop_proof};
 use crate::jose::signing::SigningKey;
 
-/// What is printed of a granted token.
+/// The part of a granted token that is printed.
 pub(super) enum Printed<'p> {
     Token,
     Json,
@@ -31,7 +31,7 @@ pub(super) struct ProvenUse {
     parsed: Url,
 }
 
-/// What the token request had, beside its form.
+/// The proofs of the token request.
 #[derive(Clone, Copy)]
 pub(super) struct SentProofs {
     pub(super) platform_token: bool,
@@ -120,7 +120,7 @@ fn print_refusal(answer: &EndpointAnswer, error: &str, endpoint: &Url, sent: Sen
     ExitCode::from(FINDINGS)
 }
 
-/// What to do about an error of RFC 6749 §5.2, RFC 8707 §2 or RFC 9449 §5, §8.
+/// The advice about an error of RFC 6749 §5.2, RFC 8707 §2 or RFC 9449 §5, §8.
 fn advice(error: &str, sent: SentProofs) -> &'static str {
     match error {
         "invalid_client" | "invalid_grant" if sent.platform_token => {

@@ -17,7 +17,7 @@ use crate::jose::client_proofs::assertion;
 use crate::jose::private_key_file::private_key;
 use crate::jose::signing::SigningKey;
 
-/// What proves that the request is the client's.
+/// The credential of the client.
 pub(super) enum ClientProof {
     /// `client_secret_basic` (RFC 6749 §2.3.1).
     Secret(Zeroizing<String>),

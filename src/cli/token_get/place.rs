@@ -15,7 +15,7 @@ use crate::config::needs::Needs;
 
 pub(super) struct TokenPlace {
     pub(super) token_endpoint: Url,
-    /// What an assertion of the client is for: the issuer if it is known, else the token endpoint.
+    /// The audience of an assertion of the client: the issuer if it is known, else the token endpoint.
     pub(super) audience: String,
 }
 

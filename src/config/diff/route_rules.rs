@@ -69,7 +69,7 @@ pub(super) fn compare_routes(
         when: _,
         target,
         access,
-        // What callers are told decides about no request, and is compared for all resources.
+        // It decides about no request, and is compared for all resources.
         resource: _,
         report_until,
         from,
@@ -109,11 +109,8 @@ pub(super) fn compare_routes(
     }
     // A limit of all routes is said once.
     let is_common = old.body_bytes == old_limits.body_bytes && *body_bytes == limits.body_bytes;
-    if let Some(direction) =
-        of_bounds(old.body_bytes.as_ref(), body_bytes.as_ref(), |one, other| one <= other).filter(|_| !is_common)
-    {
-        let size = |size: Option<u64>| size.map_or_else(|| "any size".to_owned(), |bytes| format!("{bytes} bytes"));
-        changes.add(direction, format!("takes bodies of {}, before {}", size(*body_bytes), size(old.body_bytes)));
+    if !is_common {
+        compare_body_sizes(old.body_bytes, *body_bytes, &mut changes);
     }
     compare_forms(old.path_forms, *path_forms, &mut changes);
     compare_mirrors(old.mirror.as_deref(), mirror.as_deref(), &mut changes);
@@ -127,6 +124,13 @@ pub(super) fn compare_routes(
     changes.changed(has_other_times, "has other timeouts");
     changes.unclear(old.buffer_request != *buffer_request, "reads bodies before it sends them in another way");
     changes.0
+}
+
+fn compare_body_sizes(old: Option<u64>, new: Option<u64>, changes: &mut RouteChanges) {
+    if let Some(direction) = of_bounds(old.as_ref(), new.as_ref(), |one, other| one <= other) {
+        let size = |size: Option<u64>| size.map_or_else(|| "any size".to_owned(), |bytes| format!("{bytes} bytes"));
+        changes.add(direction, format!("takes bodies of {}, before {}", size(new), size(old)));
+    }
 }
 
 fn compare_lists(old: &[&str], new: &[&str], [gains, loses]: [&str; 2], changes: &mut RouteChanges) {

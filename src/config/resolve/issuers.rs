@@ -1,9 +1,11 @@
 //! `issuers`: the external issuers whose tokens are accepted.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::decode::{Named, OneOrMore};
 use super::super::raw::issuer::RawIssuer;
+use super::super::raw::oauth::RawOauth;
 use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
 use super::federation::FederatedIssuers;
@@ -16,6 +18,21 @@ use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
 const MAX_SKEW: Duration = Duration::from_secs(120);
 
 impl Resolver<'_> {
+    /// Our own issuer and the external ones, which refer to each other. `known` are the names of all.
+    pub(super) fn token_issuers(
+        &mut self,
+        (oauth, state): (Option<At<RawOauth>>, &At<PathBuf>),
+        issuers: Named<RawIssuer>,
+        (known, takes_certificates): (&[String], bool),
+    ) -> (Option<Resolved<Oauth>>, Vec<ExternalIssuer>) {
+        let federated = FederatedIssuers::of(&issuers, oauth.as_ref().map(|oauth| &oauth.value.clients));
+        let callers = (known, &federated, takes_certificates);
+        let oauth = oauth.map(|oauth| self.oauth(oauth.value, state, callers));
+        self.issuer_uses(&issuers, &federated);
+        let issuers = self.issuers(issuers, oauth.as_ref(), &federated);
+        (oauth, issuers)
+    }
+
     pub(super) fn issuers(
         &mut self,
         raw: Named<RawIssuer>,

@@ -72,7 +72,6 @@ use crate::server::limits::{Limits, Memory};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::upstream::names::DnsSettings;
 use config_tests::TestedNames;
-use federation::FederatedIssuers;
 use names::Names;
 use rate_limits::SharedLimits;
 use resources::TokenIssuers;
@@ -126,14 +125,10 @@ impl Resolver<'_> {
         let dpop = raw.oauth.as_ref().map(|oauth| self.dpop(&oauth.value.dpop)).unwrap_or_default();
         let state = &raw.state_directory;
         let takes_certificates = listeners.iter().any(|listener| listener.takes_certificates());
-        let federated = FederatedIssuers::of(&raw.issuers, raw.oauth.as_ref().map(|oauth| &oauth.value.clients));
         let known = names.issuers_of_callers();
-        let callers = (&known[..], &federated, takes_certificates);
-        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, callers));
-        self.issuer_uses(&raw.issuers, &federated);
         self.unlimited_audiences(&raw.issuers, &raw.routes);
         self.one_introspection(&raw.issuers, &raw.routes);
-        let issuers = self.issuers(raw.issuers, oauth.as_ref(), &federated);
+        let (oauth, issuers) = self.token_issuers((raw.oauth, state), raw.issuers, (&known, takes_certificates));
         let (static_tokens, static_token_failures) = self.static_tokens(raw.static_tokens);
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
         let audit_file = self.audit_file(&raw.audit, state);
@@ -156,11 +151,10 @@ impl Resolver<'_> {
         // If it could not be resolved, there is a fault, or the command does not use it.
         let oauth = oauth.and_then(Result::ok);
         raw.version.ok()?;
-        let warnings = self.warnings;
         Some(Config {
             id: self.named.revision(self.source.text()),
             masked: String::new(),
-            warnings,
+            warnings: self.warnings,
             ended_certificates: self.ended_certificates,
             workers,
             listeners,

@@ -173,8 +173,8 @@ impl ClientFault {
         matches!(self, Self::Elsewhere { .. })
     }
 
-    /// Whether it counts for the back-off. An assertion that its client or platform has not signed does not: whoever
-    /// sends it could delay the client, and cannot guess a signature.
+    /// Whether it counts for the back-off. An assertion that its client or platform has not signed does not: a
+    /// stranger could delay the client by it, and a signature cannot be guessed.
     pub(crate) fn counts(&self) -> bool {
         match self {
             Self::Assertion { refused, .. } => refused.is_signed,

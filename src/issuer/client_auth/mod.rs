@@ -153,7 +153,7 @@ pub(crate) struct CredentialVerifier {
     assertions: AssertionVerifier,
 }
 
-/// What presented credentials are compared by.
+/// The surroundings in which presented credentials are compared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ComparedBy<'s> {
     /// The audiences that the assertion of a client may have.
@@ -161,7 +161,7 @@ pub(crate) struct ComparedBy<'s> {
     pub(crate) now: UnixTime,
 }
 
-/// What the token of a platform is compared by.
+/// The surroundings in which a platform token is compared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ComparedByPlatform<'s> {
     pub(crate) trust: &'s Trust,
@@ -218,8 +218,8 @@ impl PresentedCredentials {
         }
     }
 
-    /// What failures of this client are counted by. Nobody can guess a signature, so that wrong secrets do not delay
-    /// assertions.
+    /// The name by which failures of this client are counted. A signature cannot be guessed, so that wrong secrets do
+    /// not delay assertions.
     pub(crate) fn counted(&self, id: &str) -> String {
         match self {
             Self::Secret(_) | Self::Certificate(_) => id.to_owned(),

@@ -10,7 +10,7 @@ use crate::trust::replay::{Replay, ReplayUnavailable};
 /// A use that is not recorded yet.
 #[derive(Clone, Debug)]
 pub(crate) struct SingleUse {
-    /// Who has made the assertion.
+    /// The client or the platform that has made the assertion.
     by: String,
     token_id: String,
     /// Seconds since 1970: from then on the assertion is refused in any case.

@@ -150,11 +150,10 @@ async fn token(
     open.log.client(grant.client().clone());
     count_client(snapshot, grant.client(), open, &mut Unobserved)?;
     let issued = oauth.server.issue(grant, confirmation, now).await?;
-    let mut response = Response::new(Content::whole(issued.body.clone()));
+    let mut response = not_stored(issued.body.clone());
     open.granted(issued);
     open.commit(response.status()).await?;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
     Ok(response)
 }
@@ -177,9 +176,7 @@ async fn revoke(
         Revoked::Nothing { client } => open.log.client(client),
     }
     open.log.allowed();
-    let mut response = Response::new(Content::whole(""));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(not_stored(""))
 }
 
 async fn introspect(
@@ -198,10 +195,16 @@ async fn introspect(
     let IntrospectedToken { body, client, token_id } = oauth.server.introspect(&snapshot.trust, request).await?;
     open.log.asked_about(client, token_id);
     open.log.allowed();
-    let mut response = Response::new(Content::whole(body));
+    let mut response = not_stored(body);
     response.headers_mut().insert(CONTENT_TYPE, JSON);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// An answer that no cache may keep.
+fn not_stored(body: impl Into<Bytes>) -> Response<Content> {
+    let mut response = Response::new(Content::whole(body));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn endpoint_request<'r>(

@@ -34,7 +34,7 @@ pub(crate) enum AuthenticateError {
         found: &'static str,
         /// Those in which a token may come, too.
         fields: TokenFields,
-        /// What the token must be bound to.
+        /// The binding that the token must have.
         bound: TokenBinding,
     },
     /// More than one `Authorization`, or credentials in several fields: it is unclear which ones count.

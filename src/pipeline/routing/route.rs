@@ -42,7 +42,7 @@ pub(crate) struct Route {
     pub(crate) when: Option<FieldConditions>,
     pub(crate) target: RouteTarget,
     pub(crate) access: Access,
-    /// What clients are told to get a token for.
+    /// The resource that challenges name, so that clients get a token for it.
     pub(crate) resource: Option<Arc<ResourceIdentifier>>,
     /// Until this time, requests that its rule or its limits by caller refuse pass, and are recorded.
     pub(crate) report_until: Option<UnixTime>,

@@ -61,8 +61,8 @@ impl Trust {
         accepted.is_some_and(|(issuer, _)| issuer.settings.token_field.as_ref() == field)
     }
 
-    /// Whether a token that one issuer was asked about belongs to another one here. What one says of an opaque token is
-    /// no answer of the other.
+    /// Whether a token that one issuer was asked about belongs to another one here. The answer of one
+    /// about an opaque token does not count for the other.
     pub(crate) fn asks_another_about(&self, verified: &Verified, expected: Expectations<'_>) -> bool {
         let Some(VerifiedToken { evidence: TokenEvidence::Introspection(_), issuer, .. }) = verified.token() else {
             return false;

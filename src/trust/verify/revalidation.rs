@@ -23,8 +23,8 @@ impl VerifiedToken {
         self.check_revocation(caller)
     }
 
-    /// The part that counts for a tunnel, which nobody sends the token for again: an introspected token is valid until
-    /// its end, or that of its answer if it has none.
+    /// The part that counts for a tunnel, whose token is not sent again: an introspected token is valid until its end,
+    /// or that of its answer if it has none.
     pub(super) fn continues(&self, caller: &Caller, now: UnixTime, instant: Instant) -> Result<(), FailedCheck> {
         check_time(&self.claims, self.issuer.settings.clock_skew, now, &mut Unobserved)?;
         match &self.evidence {

@@ -1,4 +1,5 @@
-//! What counts of a connection that is older than the settings of its listener, or than its certificate.
+//! The facts that still count of a connection that is older than the settings of its listener, or whose certificate has
+//! ended.
 
 use std::rc::Rc;
 
@@ -9,7 +10,7 @@ use crate::pipeline::request::origin_part::BelievedParts;
 use crate::server::mutual_tls::TlsClient;
 
 impl Peer {
-    /// What the client proves by its certificate, unless that has ended since the handshake.
+    /// The thumbprint of the client certificate, unless that has ended since the handshake.
     pub(crate) fn thumbprint(&self, now: UnixTime) -> Option<Thumbprint> {
         let certificate = self.certificate().filter(|certificate| !certificate.has_ended(now));
         certificate.map(|certificate| certificate.thumbprint)

@@ -206,7 +206,7 @@ proptest! {
         }
     }
 
-    /// What `check` lets pass is never refused for two clients that have no claims.
+    /// A pair of clients without claims that `check` lets pass is never refused as two clients.
     #[test]
     fn patterns_without_overlap_never_fit_two_clients(one in subject(), other in subject(), name in subject()) {
         if let (Ok(_), Ok(_)) = (SubjectPattern::parse(&one), SubjectPattern::parse(&other)) {
