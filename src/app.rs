@@ -33,6 +33,7 @@ mod replay;
 mod restart;
 mod revocation;
 mod service_manager;
+mod shared_stores;
 pub(crate) mod start_error;
 mod stop;
 mod tasks;
@@ -62,6 +63,7 @@ use reload::{ChangingParts, Reloader};
 use reload_status::ReloadStatus;
 use restart::RestartSettings;
 use service_manager::ServiceManager;
+use shared_stores::SharedStores;
 use start_error::StartError;
 use tasks::Tasks;
 use tokio::runtime::{Builder, Runtime};
@@ -170,12 +172,14 @@ impl App {
         }
         let (keeper, revoker) = revocation::open(&config)?;
         let (replay_keeper, replay) = ReplayKeeper::open(&config.state_directory)?;
+        let shared = SharedStores::open(&config.shared, control.handle())?;
         let workers = config.workers;
         let (offload, offloads) = start_offloads(workers)?;
         let parts = ProcessParts {
             revocations: Arc::clone(keeper.published()),
             revoker,
             replay,
+            shared,
             offloads,
             certificates: Certificates::default(),
             limiter: Arc::new(ConnectionLimiter::new(verified_config::connection_limits(&config), workers)),

@@ -21,6 +21,7 @@
 //! | `upstream` | the services behind the gateway: `balancing`, `connect`, `body`, `http1`, `http2`; retries, health checks, tunnels |
 //! | `audit` | one line for every decision, chained and written by one thread; verified offline |
 //! | `trust` | accepted issuers: their keys, verified tokens, revocations |
+//! | `store` | the engines that several gateways share: Redis, PostgreSQL, SQLite |
 //! | `jose` | keys, key sets, signing, verifying |
 //! | `oauth` | the terms of the RFCs as types |
 //! | `clock` | the only reader of the system clock |
@@ -61,6 +62,7 @@ mod network;
 mod oauth;
 mod pipeline;
 mod server;
+mod store;
 mod telemetry;
 mod trust;
 mod upstream;

@@ -1,5 +1,5 @@
 //! The import rules, read from the source: `main → cli → app → config → pipeline → {issuer, server, upstream, audit} →
-//! trust → jose → oauth → {clock, durable_file, file_privacy, file_watch, http1, network}`. No module imports from the
+//! trust → store → jose → oauth → {clock, durable_file, file_privacy, file_watch, http1, network}`. No module imports from the
 //! left, the siblings in braces do not import each other, every module may use `telemetry`, and it uses none. A package
 //! is used in one place, so that it can be replaced in an afternoon. Within a room no files import each other in a
 //! circle, and a type's name is the name of one type.
@@ -23,6 +23,7 @@ const ORDER: &[&[&str]] = &[
     &["pipeline"],
     &["issuer", "server", "upstream", "audit"],
     &["trust"],
+    &["store"],
     &["jose"],
     &["oauth"],
     &["clock", "durable_file", "file_privacy", "file_watch", "http1", "network"],
@@ -48,7 +49,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("httpdate::", &["src/clock.rs"]),
     ("prometheus_client::", &["src/telemetry/"]),
     ("tracing_subscriber::", &["src/telemetry/"]),
-    ("quick_cache::", &["src/trust/"]),
+    ("quick_cache::", &["src/trust/", "src/issuer/"]),
+    ("redis::", &["src/store/"]),
+    ("tokio_postgres::", &["src/store/"]),
+    ("rusqlite::", &["src/store/"]),
     (
         "rustix::",
         &[
@@ -56,6 +60,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "src/audit/disk.rs",
             "src/app/",
             "src/config/resolve/folders.rs",
+            "src/config/resolve/shared.rs",
             "src/durable_file.rs",
             "src/file_privacy.rs",
             "src/file_watch.rs",

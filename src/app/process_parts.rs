@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::runtime::Handle;
 
 use super::certificates::Certificates;
+use super::shared_stores::SharedStores;
 use crate::issuer::authorization_server::Offloads;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::inherited_sockets::InheritedSockets;
@@ -18,6 +19,7 @@ pub(super) struct ProcessParts {
     pub(super) revocations: Arc<PublishedRevocations>,
     pub(super) revoker: Revoker,
     pub(super) replay: Replay,
+    pub(super) shared: SharedStores,
     pub(super) offloads: Offloads,
     pub(super) certificates: Certificates,
     pub(super) limiter: Arc<ConnectionLimiter>,

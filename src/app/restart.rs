@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use crate::audit::target::AuditTarget;
 use crate::config::types::Config;
+use crate::store::settings::SharedSettings;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RestartSettings {
     workers: usize,
     state_directory: PathBuf,
     audit_target: AuditTarget,
+    shared: SharedSettings,
     /// `None` if no tokens are issued: then keys may be taken into use, or no longer used.
     keys_directory: Option<PathBuf>,
 }
@@ -20,18 +22,20 @@ impl RestartSettings {
             workers: config.workers,
             state_directory: config.state_directory.clone(),
             audit_target: config.audit.target.clone(),
+            shared: config.shared.clone(),
             keys_directory: config.oauth.as_ref().map(|oauth| oauth.ring.directory.clone()),
         }
     }
 
     /// The keys of these settings that another configuration changes.
     pub(super) fn changed(&self, config: &Config) -> Vec<&'static str> {
-        let Self { workers, state_directory, audit_target, keys_directory } = Self::of(config);
+        let Self { workers, state_directory, audit_target, shared, keys_directory } = Self::of(config);
         let keys_moved = self.keys_directory.as_ref().zip(keys_directory.as_ref()).is_some_and(|(old, new)| old != new);
         let changed = [
             ("workers", self.workers != workers),
             ("state_directory", self.state_directory != state_directory),
             ("audit.file", self.audit_target != audit_target),
+            ("shared", self.shared != shared),
             ("oauth.signing_keys.directory", keys_moved),
         ];
         changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key).collect()

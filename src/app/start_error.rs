@@ -8,6 +8,7 @@ use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
 use crate::server::inherited_sockets::InheritError;
 use crate::server::listener::ListenError;
+use crate::store::redis_store::RedisSetupError;
 use crate::trust::replay_store::ReplayStoreError;
 use crate::trust::revocation_store::StoreError;
 
@@ -32,6 +33,8 @@ pub(crate) enum StartError {
     Revocations(#[from] StoreError),
     #[error("cannot read which assertions were used: they could be used again")]
     Replay(#[from] ReplayStoreError),
+    #[error(transparent)]
+    Redis(#[from] RedisSetupError),
     #[error("cannot use the signing keys")]
     Ring(#[from] RingError),
     #[error("cannot use the signing keys")]

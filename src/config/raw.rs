@@ -23,6 +23,7 @@ pub(crate) mod resource;
 pub(crate) mod revocation;
 pub(crate) mod route;
 pub(crate) mod servers;
+pub(crate) mod shared;
 pub(crate) mod static_token;
 pub(crate) mod target;
 pub(crate) mod transport;
@@ -71,6 +72,8 @@ mirror! {
         audit: RawAudit,
         admin: Option<At<RawAdmin>>,
         probes: Option<At<RawProbes>>,
+        /// The engines by which several gateways are one.
+        shared: shared::RawShared,
         state_directory: At<PathBuf> = PathBuf::from(STATE_DIRECTORY),
         revoked: Vec<At<revocation::RawRevocation>>,
         tests: Vec<At<config_test::RawTest>>,

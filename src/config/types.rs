@@ -29,6 +29,7 @@ use crate::server::drain::Shutdown;
 use crate::server::limits::Limits;
 use crate::server::mutual_tls::MutualTls;
 use crate::server::tls::MinTlsVersion;
+use crate::store::settings::SharedSettings;
 use crate::telemetry::admin::Hosts;
 use crate::trust::issuer::IssuerSettings;
 use crate::trust::key_source::KeySource;
@@ -75,6 +76,8 @@ pub(crate) struct Config {
     pub(crate) admin: Option<Admin>,
     /// The address that serves the probes alone.
     pub(crate) probes: Option<SocketAddr>,
+    /// The engines that several gateways share.
+    pub(crate) shared: SharedSettings,
     /// State that survives a restart, besides keys and the audit log.
     pub(crate) state_directory: PathBuf,
     pub(crate) revoked: Vec<RevocationEntry>,

@@ -97,6 +97,8 @@ impl<'c> AccessView<'c> {
             revoked,
             // The files of the certificates that the upstreams name.
             upstream_certificates: _,
+            // A running gateway cannot change it.
+            shared: _,
             // The names of the servers of the upstreams.
             names: _,
             dns,

@@ -34,6 +34,7 @@ mod resources;
 mod revocation;
 mod routes;
 mod secrets;
+mod shared;
 mod state_files;
 mod static_tokens;
 mod targets;
@@ -144,6 +145,7 @@ impl Resolver<'_> {
         let upstreams = upstreams::in_order(upstreams);
         let audit = self.audit(&raw.audit, &audit_file, &raw.state_directory);
         let admin = raw.admin.and_then(|admin| self.admin(admin.value, &listeners));
+        let shared = self.shared(raw.shared);
         let probes = raw.probes.and_then(|probes| self.probes(&probes.value, &listeners, admin.as_ref()));
         if !self.faults.is_empty() {
             return None;
@@ -175,6 +177,7 @@ impl Resolver<'_> {
             audit,
             admin,
             probes,
+            shared,
             state_directory,
             revoked,
             upstream_certificates,

@@ -1,0 +1,145 @@
+//! `shared`: the engines by which several gateways are one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::super::raw::oauth::Secret;
+use super::super::raw::shared::{RawInstance, RawPostgres, RawRedis, RawShared};
+use super::super::source::At;
+use super::Resolver;
+use crate::store::settings::{
+    InstanceSettings, PostgresSettings, RedisSettings, SharedSettings, StoreSecret, StoreTls,
+};
+
+const REDIS_PORT: u16 = 6379;
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(5);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(5);
+const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(1);
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(60);
+/// Replicas that a limit can be divided by.
+const MOST_REPLICAS: u32 = 1024;
+const LONGEST_PREFIX: usize = 64;
+const LONGEST_NAME: usize = 128;
+
+impl Resolver<'_> {
+    pub(super) fn shared(&mut self, raw: RawShared) -> SharedSettings {
+        let redis = raw.redis.and_then(|redis| self.redis(redis.value));
+        let postgres = raw.postgres.and_then(|postgres| self.postgres(postgres.value));
+        SharedSettings { redis, postgres, instance: self.instance(raw.instance), on_loss: raw.on_loss.value }
+    }
+
+    fn redis(&mut self, raw: RawRedis) -> Option<RedisSettings> {
+        let RawRedis { url, ca, username, password, prefix, timeout } = raw;
+        if !(SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(&timeout.value) {
+            let got = self.got(&timeout);
+            self.faults.at(timeout.span, format!("expected `5ms` to `5s`{got}"));
+        }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+        if prefix.value.is_empty() || prefix.value.len() > LONGEST_PREFIX || !prefix.value.chars().all(is_plain) {
+            let got = self.got(&prefix);
+            let message = format!("expected 1 to {LONGEST_PREFIX} letters, digits, `-`, `_`, `.` and `:`{got}");
+            self.faults.at(prefix.span, message);
+        }
+        if let Some(password) = &password {
+            self.must_be_kept_apart(password, password.value.is_literal());
+        }
+        let url = url.ok()?;
+        let Some((parsed, database)) = redis_url(&url.value) else {
+            let message = "expected `redis://HOST`, `redis://HOST:PORT` or `redis://HOST:PORT/NUMBER`, with `rediss:` for \
+                           TLS, and without a user: `username` and `password` are keys of their own";
+            self.faults.at(url.span, message);
+            return None;
+        };
+        let is_tls = parsed.scheme() == "rediss";
+        if let Some(ca) = ca.as_ref().filter(|_| !is_tls) {
+            self.faults.at(ca.span, "`ca` has no effect without TLS: write `rediss:` in `url`, or remove it");
+        }
+        let tls = match ca.filter(|_| is_tls) {
+            Some(ca) => StoreTls::Verified(self.store_ca(&ca)),
+            None if is_tls => StoreTls::Verified(None),
+            None => StoreTls::Plain,
+        };
+        Some(RedisSettings {
+            host: parsed.host_str()?.trim_matches(['[', ']']).to_owned(),
+            port: parsed.port().unwrap_or(REDIS_PORT),
+            database,
+            tls,
+            username: username.map(|username| username.value),
+            password: password.map(|password| StoreSecret::new(password.value.expose())),
+            prefix: prefix.value,
+            timeout: timeout.value,
+        })
+    }
+
+    fn postgres(&mut self, raw: RawPostgres) -> Option<PostgresSettings> {
+        let RawPostgres { url, ca, stale } = raw;
+        let ca = ca.and_then(|ca| self.store_ca(&ca));
+        let url = url.ok()?;
+        self.postgres_url(&url);
+        Some(PostgresSettings { url: StoreSecret::new(url.value.expose()), ca, stale: stale.value.get() })
+    }
+
+    /// Never shows the URL, which may have a password.
+    fn postgres_url(&mut self, url: &At<Secret>) {
+        if url.value.is_absent() {
+            return;
+        }
+        let parsed = Url::parse(url.value.expose()).ok();
+        let parsed = parsed.filter(|url| matches!(url.scheme(), "postgres" | "postgresql") && url.has_host());
+        let Some(parsed) = parsed else {
+            self.faults.at(url.span, "expected a URL such as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`");
+            return;
+        };
+        if parsed.password().is_some() {
+            self.must_be_kept_apart(url, url.value.is_literal());
+        }
+    }
+
+    /// The certificates of a file, in PEM.
+    fn store_ca(&mut self, file: &At<PathBuf>) -> Option<Vec<u8>> {
+        self.certificates(file)
+    }
+
+    fn instance(&mut self, raw: RawInstance) -> InstanceSettings {
+        let RawInstance { name, most, heartbeat } = raw;
+        if !(SHORTEST_HEARTBEAT..=LONGEST_HEARTBEAT).contains(&heartbeat.value.get()) {
+            let got = self.got(&heartbeat);
+            self.faults.at(heartbeat.span, format!("expected `1s` to `1m`{got}"));
+        }
+        let most = self.count_up_to(&most, MOST_REPLICAS);
+        if let Some(name) = name.as_ref().filter(|name| !is_name(&name.value)) {
+            let got = self.got(name);
+            let message = format!("expected 1 to {LONGEST_NAME} printable characters of ASCII without spaces{got}");
+            self.faults.at(name.span, message);
+        }
+        let name = name.map_or_else(host_name, |name| name.value);
+        InstanceSettings { name, most: u32::try_from(most).unwrap_or(MOST_REPLICAS), heartbeat: heartbeat.value.get() }
+    }
+}
+
+fn redis_url(text: &str) -> Option<(Url, i64)> {
+    let url = Url::parse(text).ok()?;
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if !matches!(url.scheme(), "redis" | "rediss") || !url.has_host() || has_user {
+        return None;
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return None;
+    }
+    let database = match url.path().trim_start_matches('/') {
+        "" => 0,
+        number => number.parse().ok().filter(|number| (0..=i64::from(u16::MAX)).contains(number))?,
+    };
+    Some((url, database))
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if is_name(&name) { name } else { "gateway".to_owned() }
+}

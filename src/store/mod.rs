@@ -1,0 +1,12 @@
+//! The engines that several gateways share: Redis or Valkey for rate limits, revocations and what may be used once; a
+//! database for clients and signing keys. The only home of their client libraries.
+//!
+//! Nothing in a store can be read for a secret: keys are digests, secrets are hashes, private keys are encrypted.
+//! Every loss of a store has a defined state, and no call waits longer than its timeout.
+
+pub(crate) mod database;
+pub(crate) mod postgres;
+pub(crate) mod redis_store;
+pub(crate) mod replicas;
+pub(crate) mod settings;
+pub(crate) mod sqlite;

@@ -1,0 +1,16 @@
+//! The connection to PostgreSQL.
+
+use super::database::{DatabaseError, SqlRow, Statement};
+
+#[derive(Clone, Debug)]
+pub(crate) struct PostgresStore {}
+
+impl PostgresStore {
+    pub(super) async fn rows(&self, _: Statement) -> Result<Vec<SqlRow>, DatabaseError> {
+        Err(DatabaseError::Unavailable)
+    }
+
+    pub(super) async fn transaction(&self, _: Vec<Statement>) -> Result<Vec<u64>, DatabaseError> {
+        Err(DatabaseError::Unavailable)
+    }
+}
