@@ -105,7 +105,7 @@ pub(crate) enum RehearsedOutcome {
 
 /// A rehearsed request never meets an exceeded limit.
 const UNLIMITED: LimitRate =
-    LimitRate { amount: NonZeroU32::MAX, period: Duration::from_secs(1), burst: NonZeroU32::MAX };
+    LimitRate { amount: NonZeroU32::MAX, period: Duration::from_secs(1), burst: NonZeroU32::MAX, over_replicas: false };
 
 impl Rehearsal {
     /// Not to be called by a task: it has a runtime of its own.
@@ -192,6 +192,7 @@ fn snapshot(
         upstreams: config.upstreams.clone(),
         routes: config.routes.clone(),
         limit_rates: vec![UNLIMITED; config.limit_rates.len()],
+        leases: None,
         trust: Trust::new(issuers, revocations).with_static_tokens(signer::static_tokens(&config.static_tokens, facts)),
         static_token_failures: config.static_token_failures.clone(),
         dpop: config.dpop,

@@ -1,11 +1,13 @@
 //! Opens the stores that several gateways share, and leaves them at the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::start_error::StartError;
+use crate::store::leases::lease_store::LeaseStore;
 use crate::store::redis_store::RedisStore;
 use crate::store::replicas::{self, ReplicaKeeper};
 use crate::store::settings::SharedSettings;
@@ -14,6 +16,8 @@ use crate::store::settings::SharedSettings;
 #[derive(Clone, Debug)]
 pub(super) struct SharedStores {
     pub(super) redis: Option<RedisStore>,
+    /// The rate limits that are counted over replicas.
+    pub(super) leases: Option<Arc<LeaseStore>>,
     /// The id of this replica in the store.
     replica: String,
 }
@@ -24,13 +28,16 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 impl SharedStores {
     pub(super) fn open(settings: &SharedSettings, control: &Runtime) -> Result<Self, StartError> {
-        let Some(redis) = &settings.redis else { return Ok(Self { redis: None, replica: String::new() }) };
+        let Some(redis) = &settings.redis else {
+            return Ok(Self { redis: None, leases: None, replica: String::new() });
+        };
         let store = RedisStore::new(redis, control.handle())?;
         let mut keeper = ReplicaKeeper::new(store.clone(), settings.instance.clone());
         let replica = keeper.id().to_owned();
         let _ = control.block_on(async { timeout(FIRST_CONTACT, keeper.beat()).await });
         control.spawn(keeper.keep());
-        Ok(Self { redis: Some(store), replica })
+        let leases = LeaseStore::start(store.clone(), settings.instance.clone(), settings.on_loss);
+        Ok(Self { redis: Some(store), leases: Some(leases), replica })
     }
 
     /// Tells the other replicas that this one ends.

@@ -5,6 +5,7 @@
 //! Every loss of a store has a defined state, and no call waits longer than its timeout.
 
 pub(crate) mod database;
+pub(crate) mod leases;
 pub(crate) mod postgres;
 pub(crate) mod redis_store;
 pub(crate) mod replicas;

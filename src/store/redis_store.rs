@@ -164,6 +164,11 @@ impl RedisStore {
         self.parts.lose(connection, fault);
     }
 
+    /// Lets the keeper look at the store at once.
+    pub(super) fn look_again(&self) {
+        self.parts.lost.notify_one();
+    }
+
     /// Until a connection is lost.
     pub(super) async fn lost(&self) {
         self.parts.lost.notified().await;

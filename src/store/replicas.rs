@@ -75,6 +75,8 @@ impl ReplicaKeeper {
 
     /// One heartbeat. Connects before if there is no connection.
     pub(crate) async fn beat(&mut self) {
+        // What was spent without the store is not known there.
+        self.was_apart |= self.epoch.is_some() && self.store.current().is_none();
         let beaten = match self.store.current() {
             Some(connection) => self.beat_on(&connection).await.map_err(|fault| self.store.lose(&connection, &fault)),
             None => match self.connect_and_beat().await {
@@ -110,7 +112,7 @@ impl ReplicaKeeper {
             let pause = if is_lost { PROBE_EVERY } else { self.settings.heartbeat / 3 };
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.store.lost() => self.was_apart = true,
+                () = self.store.lost() => {}
             }
             self.beat().await;
         }
