@@ -170,9 +170,13 @@ impl App {
         if config.audit.rules.on_failure == OnFailure::Drop {
             warn!("audit.on_failure is `drop`: requests are answered even if their audit records cannot be written");
         }
-        let (keeper, revoker) = revocation::open(&config)?;
+        let (mut keeper, revoker, had_file) = revocation::open(&config)?;
         let (replay_keeper, replay) = ReplayKeeper::open(&config.state_directory)?;
         let shared = SharedStores::open(&config.shared, &control)?;
+        if let Some(store) = &shared.redis {
+            let store = (store, config.shared.instance.heartbeat);
+            control.spawn(revocation::exchange(&mut keeper, &revoker, store, had_file).run());
+        }
         let workers = config.workers;
         let (offload, offloads) = start_offloads(workers)?;
         let parts = ProcessParts {

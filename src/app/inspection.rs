@@ -23,7 +23,8 @@ use crate::trust::key_cache::KeyCache;
 use crate::trust::key_source::KeySource;
 use crate::trust::refresher::{self, RefreshError};
 use crate::trust::replay::Replay;
-use crate::trust::revocation_keeper::{Keeper, Revoker};
+use crate::trust::revocation_keeper::Keeper;
+use crate::trust::revoker::Revoker;
 use crate::trust::static_tokens::StaticTokens;
 use crate::trust::verify::Trust;
 

@@ -47,9 +47,9 @@ use crate::pipeline::routing::snapshot::{OwnIssuer, SharedSnapshot, Snapshot, Sn
 use crate::pipeline::worker::Worker;
 use crate::server::received_request::ReceivedHead;
 use crate::trust::issuer::TrustedIssuer;
+use crate::trust::published_revocations::PublishedRevocations;
 use crate::trust::replay::Replay;
-use crate::trust::revocation::PublishedRevocations;
-use crate::trust::revocation_keeper::Revoker;
+use crate::trust::revoker::Revoker;
 use crate::trust::verify::Trust;
 use crate::upstream::pin_limit::PinLimit;
 

@@ -7,6 +7,7 @@
 pub(crate) mod database;
 pub(crate) mod leases;
 pub(crate) mod postgres;
+pub(crate) mod redis_revocations;
 pub(crate) mod redis_store;
 pub(crate) mod replicas;
 pub(crate) mod settings;

@@ -180,6 +180,7 @@ fn is_final(reason: TokenError) -> bool {
         | TokenError::BadSignature
         | TokenError::Proof(_)
         | TokenError::IntrospectionUnavailable
+        | TokenError::StoreUnavailable
         | TokenError::Inactive
         | TokenError::NotProven
         | TokenError::NotBound

@@ -20,7 +20,7 @@ use crate::server::limits::Limits;
 use crate::server::tls::ServedCertificate;
 use crate::store::leases::lease_store::LeaseStore;
 use crate::trust::proof_rules::{DpopSettings, ProofRules};
-use crate::trust::revocation_keeper::Revoker;
+use crate::trust::revoker::Revoker;
 use crate::trust::verify::Trust;
 use crate::upstream::service::Upstream;
 
