@@ -3,6 +3,8 @@
 //! Both take the same statements: parameters are `$1`, `$2`, … in the order in which they first stand in the text;
 //! columns are TEXT, BIGINT or BYTEA.
 
+use tokio::sync::broadcast;
+
 use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 
@@ -51,6 +53,14 @@ pub(crate) enum DatabaseError {
 }
 
 impl Database {
+    /// The changes from now on, by this process and by others.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<DatabaseChange> {
+        match self {
+            Self::Postgres(store) => store.changes(),
+            Self::Sqlite(store) => store.changes(),
+        }
+    }
+
     /// The rows that a statement gives.
     pub(crate) async fn rows(&self, statement: Statement) -> Result<Vec<SqlRow>, DatabaseError> {
         match self {

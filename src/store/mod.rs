@@ -4,6 +4,7 @@
 //! Nothing in a store can be read for a secret: keys are digests, secrets are hashes, private keys are encrypted.
 //! Every loss of a store has a defined state, and no call waits longer than its timeout.
 
+pub(crate) mod client_table;
 pub(crate) mod database;
 pub(crate) mod leases;
 pub(crate) mod postgres;
