@@ -16,6 +16,7 @@ main() {
     perl -MCrypt::JWT -e '' 2>/dev/null || install_packages libcrypt-jwt-perl
     command -v wrk >/dev/null || install_packages wrk
     command -v h2load >/dev/null || install_packages nghttp2-client
+    command -v redis-server >/dev/null || install_packages redis-server
     command -v ab >/dev/null || install_packages apache2-utils
     [ -x /usr/sbin/apache2 ] || install_packages apache2-bin
     [ -x /usr/sbin/nginx ] || install_packages nginx

@@ -93,6 +93,8 @@ mod schema;
 mod servers;
 mod service_manager;
 mod service_credentials;
+mod shared_limits;
+mod shared_trust;
 mod shutdown;
 mod smuggling;
 mod state_files;
