@@ -19,6 +19,7 @@ use super::metric_labels::{
 };
 use super::process_usage::ProcessUsage;
 use super::reload_counts::ReloadCounts;
+use super::shared_metrics::SharedStoreStatus;
 use super::static_token_times::StaticTokenTimes;
 
 /// Counters of one worker, or of all workers together.
@@ -55,6 +56,7 @@ pub(crate) struct Process {
     pub(crate) connections_refused: BTreeMap<ConnectionLimitLabels, u64>,
     pub(crate) accept_failures: u64,
     pub(crate) limit_keys: u64,
+    pub(crate) shared_store: Option<SharedStoreStatus>,
     pub(crate) audit_lines: u64,
     pub(crate) audit_dropped: u64,
     pub(crate) audit_folded: u64,
@@ -250,9 +252,9 @@ impl Collector for Page {
             "Connections not accepted for lack of descriptors or memory",
             process.accept_failures,
         )?;
-        page.gauge("portcullis_ratelimit_keys", "Keys counted by rate limits", process.limit_keys as f64)?;
+        page.limits(process)?;
         page.audit_log(process)?;
-        page.reloads(process.reloads)?;
+        page.reloads(&process.reloads)?;
         page.certificates(process)?;
         page.trust(process)?;
         page.process(&process.usage)
