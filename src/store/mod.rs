@@ -7,7 +7,12 @@
 pub(crate) mod client_table;
 pub(crate) mod database;
 pub(crate) mod leases;
+pub(crate) mod migrations;
 pub(crate) mod postgres;
+pub(crate) mod postgres_address;
+mod postgres_connection;
+mod postgres_keeper;
+mod postgres_tls;
 pub(crate) mod redis_revocations;
 pub(crate) mod redis_store;
 pub(crate) mod replicas;
