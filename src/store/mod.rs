@@ -15,6 +15,7 @@ mod postgres_keeper;
 mod postgres_tls;
 pub(crate) mod redis_revocations;
 pub(crate) mod redis_store;
+pub(crate) mod redis_uses;
 pub(crate) mod replicas;
 pub(crate) mod settings;
 pub(crate) mod sqlite;
