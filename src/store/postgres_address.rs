@@ -65,9 +65,9 @@ impl PostgresAddress {
     }
 }
 
-/// Whether a URL can be used. Connects to nothing.
-pub(crate) fn check_url(url: &str) -> Result<(), PostgresUrlFault> {
-    parse(url).map(drop)
+/// Whether a URL, which can be used, has a password.
+pub(crate) fn has_password(url: &str) -> Result<bool, PostgresUrlFault> {
+    parse(url).map(|(config, _)| config.get_password().is_some())
 }
 
 fn parse(url: &str) -> Result<(Config, Protection), PostgresUrlFault> {
