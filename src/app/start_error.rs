@@ -9,6 +9,7 @@ use crate::jose::signing::SigningKeyFault;
 use crate::server::inherited_sockets::InheritError;
 use crate::server::listener::ListenError;
 use crate::store::redis_store::RedisSetupError;
+use crate::store::sqlite::SqliteOpenError;
 use crate::trust::replay_store::ReplayStoreError;
 use crate::trust::revocation_store::StoreError;
 
@@ -35,6 +36,10 @@ pub(crate) enum StartError {
     Replay(#[from] ReplayStoreError),
     #[error(transparent)]
     Redis(#[from] RedisSetupError),
+    #[error("cannot use the database of the clients")]
+    Sqlite(#[from] SqliteOpenError),
+    #[error("`shared.postgres` is new: restart the gateway to use it")]
+    NoPostgres,
     #[error("cannot use the signing keys")]
     Ring(#[from] RingError),
     #[error("cannot use the signing keys")]

@@ -46,6 +46,8 @@ reasons! {
     KeysUnavailable => "keys_unavailable", failure;
     BadSignature => "bad_signature", refusal;
     IntrospectionUnavailable => "introspection_unavailable", failure;
+    /// A store that the request needs is out of reach.
+    StoreUnavailable => "store_unavailable", failure;
     TokenInactive => "token_inactive", refusal;
     Expired => "expired", refusal;
     NotYetValid => "not_yet_valid", refusal;

@@ -100,6 +100,9 @@ fn explain(reason: TokenError) -> (&'static str, &'static str) {
         TokenError::IntrospectionUnavailable => {
             ("introspection_unavailable", "the issuer cannot be asked about it; the gateway answers 503")
         }
+        TokenError::StoreUnavailable => {
+            ("store_unavailable", "a store that the gateway needs is out of reach; the gateway answers 503")
+        }
         TokenError::Inactive => ("token_inactive", "its issuer says that it is unknown, expired or revoked"),
         TokenError::UnknownClient => ("unknown_client", "it is a token of ours, and `oauth.clients` lacks its client"),
         TokenError::Revoked => ("revoked", "it was revoked"),

@@ -140,6 +140,7 @@ fn resolver<'a>(
         limit_rates,
         shared_limits,
         token_fields,
+        postgres_stale: None,
         named,
         needs,
         allow_literal_secrets: false,

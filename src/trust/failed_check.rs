@@ -57,6 +57,8 @@ pub(crate) enum TokenError {
     BadSignature,
     /// The issuer cannot be asked about the token now; it may be valid.
     IntrospectionUnavailable,
+    /// A store that several gateways share cannot be asked now; the token may be valid.
+    StoreUnavailable,
     /// The issuer says that the token is not active: unknown, expired or revoked.
     Inactive,
     Revoked,
@@ -77,7 +79,7 @@ pub(crate) enum TokenError {
 impl TokenError {
     /// True if the token could not be judged: it may be valid, so the request is answered 503.
     pub(crate) fn is_outage(self) -> bool {
-        matches!(self, Self::KeysUnavailable | Self::IntrospectionUnavailable)
+        matches!(self, Self::KeysUnavailable | Self::IntrospectionUnavailable | Self::StoreUnavailable)
     }
 }
 
@@ -248,6 +250,11 @@ impl FailedCheck {
     pub(super) fn introspection_unavailable(issuer: &IssuerName, found: &str) -> Self {
         let wanted = format!("an answer of the introspection endpoint of issuer `{}`", issuer.as_str());
         Self::new(TokenError::IntrospectionUnavailable, found, wanted)
+    }
+
+    /// `found` is what there is instead of an answer of the store.
+    pub(crate) fn store_unavailable(found: impl Into<String>, wanted: impl Into<String>) -> Self {
+        Self::new(TokenError::StoreUnavailable, found, wanted)
     }
 
     pub(super) fn inactive(issuer: &IssuerName) -> Self {

@@ -46,6 +46,7 @@ fn of_check(check: TokenError, refusal: &Refusal, facts: &TokenFacts<'_>) -> Vec
         | TokenError::KeysUnavailable
         | TokenError::BadSignature
         | TokenError::IntrospectionUnavailable
+        | TokenError::StoreUnavailable
         | TokenError::Inactive
         | TokenError::Revoked
         | TokenError::UnknownClient

@@ -237,7 +237,7 @@ const WALKED: [Reason; 6] = [
 ];
 
 /// Reasons of authentication.
-const OF_TOKENS: [Reason; 25] = [
+const OF_TOKENS: [Reason; 26] = [
     Reason::NoToken,
     Reason::Malformed,
     Reason::TooManyScopes,
@@ -249,6 +249,7 @@ const OF_TOKENS: [Reason; 25] = [
     Reason::KeysUnavailable,
     Reason::BadSignature,
     Reason::IntrospectionUnavailable,
+    Reason::StoreUnavailable,
     Reason::TokenInactive,
     Reason::Expired,
     Reason::NotYetValid,

@@ -83,6 +83,7 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
         TokenRefusal::TooManyFailures { .. } => Reason::TooManyFailures,
         TokenRefusal::Broken | TokenRefusal::Clock | TokenRefusal::NotRevoked(NotRevoked::Broken) => Reason::Internal,
         TokenRefusal::ReplayUnavailable => Reason::ReplayUnavailable,
+        TokenRefusal::StoreUnavailable { .. } => Reason::StoreUnavailable,
         TokenRefusal::KeysUnavailable { .. } => Reason::KeysUnavailable,
         TokenRefusal::Fault(fault) => match fault {
             GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,
@@ -142,6 +143,7 @@ fn failed_check(error: TokenError) -> Reason {
         TokenError::KeysUnavailable => Reason::KeysUnavailable,
         TokenError::BadSignature => Reason::BadSignature,
         TokenError::IntrospectionUnavailable => Reason::IntrospectionUnavailable,
+        TokenError::StoreUnavailable => Reason::StoreUnavailable,
         TokenError::Inactive => Reason::TokenInactive,
         TokenError::Revoked => Reason::Revoked,
         TokenError::UnknownClient => Reason::UnknownClient,

@@ -67,9 +67,10 @@ pub(crate) fn challenge(rejection: &Rejection, route: Option<&Route>) -> Option<
 /// The challenge after a token that is refused. `None` where the token may be good.
 fn of_refused(reason: TokenError, route: Option<&Route>) -> Option<Challenge> {
     let (by_proofs, (error, description)) = match reason {
-        TokenError::KeysUnavailable | TokenError::IntrospectionUnavailable | TokenError::Proof(ProofError::NoRoom) => {
-            return None;
-        }
+        TokenError::KeysUnavailable
+        | TokenError::IntrospectionUnavailable
+        | TokenError::StoreUnavailable
+        | TokenError::Proof(ProofError::NoRoom) => return None,
         TokenError::Proof(proof) => (true, proof_error(proof)),
         TokenError::NotBound => (demands_proofs(route) || takes_proofs(route), ("invalid_token", INVALID_TOKEN)),
         TokenError::Malformed
