@@ -171,9 +171,13 @@ impl App {
         if config.audit.rules.on_failure == OnFailure::Drop {
             warn!("audit.on_failure is `drop`: requests are answered even if their audit records cannot be written");
         }
-        let (keeper, revoker) = revocation::open(&config)?;
+        let (mut keeper, revoker, had_file) = revocation::open(&config)?;
         let (replay_keeper, replay) = ReplayKeeper::open(&config.state_directory)?;
-        let shared = SharedStores::open(&config.shared, control.handle())?;
+        let shared = SharedStores::open(&config.shared, &control)?;
+        if let Some(store) = &shared.redis {
+            let store = (store, config.shared.instance.heartbeat);
+            control.spawn(revocation::exchange(&mut keeper, &revoker, store, had_file).run());
+        }
         let workers = config.workers;
         let (offload, offloads) = start_offloads(workers)?;
         let parts = ProcessParts {
@@ -260,8 +264,8 @@ impl App {
         let control_listeners = std::mem::take(&mut next.control_listeners).serve(None, &probes, control.handle());
         control.spawn(background::forget_limit_keys(Arc::clone(&published)));
         control.spawn(background::watch_audit_log(Arc::clone(&health)));
-        let (revoker, replay, state_directory) =
-            (parts.revoker.clone(), parts.replay.clone(), next.state_directory.clone());
+        let (revoker, replay, shared) = (parts.revoker.clone(), parts.replay.clone(), parts.shared.clone());
+        let state_directory = next.state_directory.clone();
         let reloader = Reloader {
             file,
             running: Arc::new(next.begin(listeners)),
@@ -288,6 +292,7 @@ impl App {
         let (shutdown, reopen_audit) = (&*changing.shutdown, &*reopen_audit);
         let stop = stop::wait_for_stop_signal(signals, &stage, shutdown, reopen_audit, &manager, workers);
         let ended = control.block_on(stop);
+        control.block_on(shared.leave());
         revoker.end();
         replay.end();
         control_socket.into_iter().for_each(ControlSocket::end);

@@ -24,8 +24,9 @@ use crate::pipeline::routing::rate_limit::{LimitPlace, LimitRate, RateLimit};
 use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
+use crate::trust::published_revocations::PublishedRevocations;
 use crate::trust::request_key::RequestKey;
-use crate::trust::revocation::{PublishedRevocations, Revocations};
+use crate::trust::revocation::Revocations;
 use crate::trust::scope_claim::ScopeClaim;
 use crate::trust::token_cache::{CachedToken, TokenCache};
 use crate::trust::token_origin::TokenOrigin;
@@ -114,13 +115,18 @@ pub struct Limiting {
 impl Limiting {
     /// Up to 100,000 clients.
     pub fn new(clients: u32) -> Self {
-        let rate = LimitRate { amount: NonZeroU32::MAX, period: Duration::from_secs(1), burst: NonZeroU32::MAX };
+        let rate = LimitRate {
+            amount: NonZeroU32::MAX,
+            period: Duration::from_secs(1),
+            burst: NonZeroU32::MAX,
+            over_replicas: false,
+        };
         let limit = RateLimit::new("bench".to_owned(), rate, RequestKey::Address, LimitPlace(0));
         let store = LimitStore::new(&[rate]);
         let clients: Vec<Digest> =
             (0..clients).map(|client| RequestKey::by_address(IpAddr::V4(Ipv4Addr::from_bits(client)))).collect();
         for client in &clients {
-            store.count(&limit, *client);
+            store.count_in_process(&limit, *client);
         }
         Self { limit, store, clients }
     }
@@ -129,7 +135,7 @@ impl Limiting {
     pub fn count(&self, client: usize) -> bool {
         self.clients
             .get(client % self.clients.len().max(1))
-            .is_some_and(|client| self.store.count(&self.limit, *client).allowed)
+            .is_some_and(|client| self.store.count_in_process(&self.limit, *client).allowed)
     }
 }
 

@@ -23,7 +23,8 @@ use crate::trust::key_cache::KeyCache;
 use crate::trust::key_source::KeySource;
 use crate::trust::refresher::{self, RefreshError};
 use crate::trust::replay::Replay;
-use crate::trust::revocation_keeper::{Keeper, Revoker};
+use crate::trust::revocation_keeper::Keeper;
+use crate::trust::revoker::Revoker;
 use crate::trust::static_tokens::StaticTokens;
 use crate::trust::verify::Trust;
 
@@ -76,6 +77,7 @@ async fn snapshot_with(
         upstreams: config.upstreams,
         routes: config.routes,
         limit_rates: config.limit_rates,
+        leases: None,
         trust: Trust::new(issuers, Arc::clone(keeper.published()))
             .with_static_tokens(StaticTokens::new(config.static_tokens, None)),
         static_token_failures: config.static_token_failures,

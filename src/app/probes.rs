@@ -69,6 +69,9 @@ pub(super) fn probes(drain: Drain, sources: ScrapeSources, workers: Vec<mpsc::Se
         let (health, snapshot) = (Arc::clone(&sources.health), Arc::clone(&sources.snapshot));
         move || match drain.stage() {
             Stage::Serving if health.is_broken() => Err("the audit log cannot be written"),
+            Stage::Serving if !snapshot.load().trust.revocations().are_complete() => {
+                Err("the revocations of the other replicas are not known yet")
+            }
             Stage::Serving => Ok(out_of_reach(&snapshot.load())),
             Stage::Unready | Stage::Draining | Stage::Cut => Err("shutting down"),
         }

@@ -10,9 +10,9 @@ use super::shared_stores::SharedStores;
 use crate::issuer::authorization_server::Offloads;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::inherited_sockets::InheritedSockets;
+use crate::trust::published_revocations::PublishedRevocations;
 use crate::trust::replay::Replay;
-use crate::trust::revocation::PublishedRevocations;
-use crate::trust::revocation_keeper::Revoker;
+use crate::trust::revoker::Revoker;
 
 #[derive(Clone, Debug)]
 pub(super) struct ProcessParts {

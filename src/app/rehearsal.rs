@@ -47,9 +47,9 @@ use crate::pipeline::routing::snapshot::{OwnIssuer, SharedSnapshot, Snapshot, Sn
 use crate::pipeline::worker::Worker;
 use crate::server::received_request::ReceivedHead;
 use crate::trust::issuer::TrustedIssuer;
+use crate::trust::published_revocations::PublishedRevocations;
 use crate::trust::replay::Replay;
-use crate::trust::revocation::PublishedRevocations;
-use crate::trust::revocation_keeper::Revoker;
+use crate::trust::revoker::Revoker;
 use crate::trust::verify::Trust;
 use crate::upstream::pin_limit::PinLimit;
 
@@ -105,7 +105,7 @@ pub(crate) enum RehearsedOutcome {
 
 /// A rehearsed request never meets an exceeded limit.
 const UNLIMITED: LimitRate =
-    LimitRate { amount: NonZeroU32::MAX, period: Duration::from_secs(1), burst: NonZeroU32::MAX };
+    LimitRate { amount: NonZeroU32::MAX, period: Duration::from_secs(1), burst: NonZeroU32::MAX, over_replicas: false };
 
 impl Rehearsal {
     /// Not to be called by a task: it has a runtime of its own.
@@ -192,6 +192,7 @@ fn snapshot(
         upstreams: config.upstreams.clone(),
         routes: config.routes.clone(),
         limit_rates: vec![UNLIMITED; config.limit_rates.len()],
+        leases: None,
         trust: Trust::new(issuers, revocations).with_static_tokens(signer::static_tokens(&config.static_tokens, facts)),
         static_token_failures: config.static_token_failures.clone(),
         dpop: config.dpop,

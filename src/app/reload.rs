@@ -42,7 +42,7 @@ use crate::pipeline::routing::snapshot::Snapshot;
 use crate::server::drain::{Drain, Shutdown, Stage};
 use crate::telemetry::admin::Probes;
 use crate::trust::revocation::RevocationEntry;
-use crate::trust::revocation_keeper::RulesChange;
+use crate::trust::revoker::RulesChange;
 
 /// The task that reloads.
 pub(super) struct Reloader {

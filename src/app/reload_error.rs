@@ -4,7 +4,7 @@ use super::config_tests::TestsFailed;
 use super::start_error::StartError;
 use crate::config::diagnostics::Diagnostic;
 use crate::telemetry::error_chain::ErrorChain;
-use crate::trust::revocation_keeper::NotRevoked;
+use crate::trust::revoker::NotRevoked;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReloadError {

@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tracing::{error, warn};
@@ -18,18 +19,23 @@ use crate::clock;
 use crate::config::types::Config;
 use crate::issuer::ring_store;
 use crate::pipeline::routing::snapshot::Snapshot;
+use crate::store::redis_store::RedisStore;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::revocation::{RevocationEntry, RevocationTarget};
-use crate::trust::revocation_keeper::{Keeper, Revoker};
+use crate::trust::revocation_exchange::RevocationExchange;
+use crate::trust::revocation_keeper::Keeper;
+use crate::trust::revoker::Revoker;
 
 /// The number of lines in one batch.
 const LINES: usize = 500;
 
-pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker), StartError> {
+/// Also whether there was a file before.
+pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker, bool), StartError> {
     let (mut keeper, revoker) = Keeper::open(&config.state_directory, &config.revoked, clock::now())?;
+    let had_file = keeper.has_file();
     if let Some(oauth) = &config.oauth
-        && !keeper.has_file()
+        && !had_file
         && ring_store::has_been_used(&oauth.ring)
     {
         warn!(
@@ -46,7 +52,20 @@ pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker), StartError> {
             warn!(error = %ErrorChain(&error), "cannot create the file of revocations: `portcullis token revoke` cannot be used here")
         }
     }
-    Ok((keeper, revoker))
+    Ok((keeper, revoker, had_file))
+}
+
+/// The exchange with the other replicas. `had_file` is whether there was a file of revocations at the start.
+pub(super) fn exchange(
+    keeper: &mut Keeper,
+    revoker: &Revoker,
+    (store, heartbeat): (&RedisStore, Duration),
+    had_file: bool,
+) -> RevocationExchange {
+    let published = Arc::clone(keeper.published());
+    let exchange = RevocationExchange::new(store.clone(), revoker.clone(), published, heartbeat, had_file);
+    keeper.share(Arc::clone(exchange.outbox()));
+    exchange
 }
 
 pub(super) fn start(mut keeper: Keeper, snapshot: Arc<ArcSwap<Snapshot>>, lines: LineSender) -> io::Result<()> {
@@ -85,6 +104,7 @@ fn describe<'e>(entry: &'e RevocationEntry, issuers: &'e [Arc<TrustedIssuer>]) -
         RevocationTarget::Client(client) => described.client = Some(client),
         RevocationTarget::Subject(subject) => described.subject = Some(subject),
         RevocationTarget::Issuer => {}
+        RevocationTarget::Learned(rule) => described.learned = Some(rule.digest),
     }
     described
 }

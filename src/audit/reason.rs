@@ -46,7 +46,6 @@ reasons! {
     KeysUnavailable => "keys_unavailable", failure;
     BadSignature => "bad_signature", refusal;
     IntrospectionUnavailable => "introspection_unavailable", failure;
-    /// A store that the request needs is out of reach.
     StoreUnavailable => "store_unavailable", failure;
     TokenInactive => "token_inactive", refusal;
     Expired => "expired", refusal;

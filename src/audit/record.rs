@@ -6,7 +6,7 @@ use super::batch::Batch;
 use super::line::LineBuilder;
 use super::reason::Reason;
 use crate::clock::UnixTime;
-use crate::oauth::caller::IssuerName;
+use crate::oauth::caller::{Digest, IssuerName};
 use crate::oauth::identity::Identity;
 
 /// One decision. Holds no token, no secret and no header.
@@ -169,6 +169,8 @@ pub(crate) struct Revocation<'e> {
     pub(crate) subject: Option<&'e str>,
     /// Seconds since 1970.
     pub(crate) issued_before: Option<u64>,
+    /// Made by another replica: nothing else of it is known.
+    pub(crate) learned: Option<Digest>,
 }
 
 impl Decision {
@@ -314,8 +316,12 @@ impl Event<'_> {
 
 impl Revocation<'_> {
     fn write<'l, 'b>(&self, line: &'l mut LineBuilder<'b>) -> &'l mut LineBuilder<'b> {
-        line.text("oauth.issuer", self.issuer)
-            .optional("oauth.client_id", self.client)
+        if let Some(digest) = self.learned {
+            line.text("gateway.revocation", &format!("{:032x}", digest.0));
+        } else {
+            line.text("oauth.issuer", self.issuer);
+        }
+        line.optional("oauth.client_id", self.client)
             .optional("oauth.subject", self.subject)
             .optional("oauth.jti_sha256", self.token_digest);
         match self.issued_before {

@@ -101,7 +101,7 @@ fn explain(reason: TokenError) -> (&'static str, &'static str) {
             ("introspection_unavailable", "the issuer cannot be asked about it; the gateway answers 503")
         }
         TokenError::StoreUnavailable => {
-            ("store_unavailable", "a store that the gateway needs is out of reach; the gateway answers 503")
+            ("store_unavailable", "what replicas share about it is not known yet; the gateway answers 503")
         }
         TokenError::Inactive => ("token_inactive", "its issuer says that it is unknown, expired or revoked"),
         TokenError::UnknownClient => ("unknown_client", "it is a token of ours, and `oauth.clients` lacks its client"),

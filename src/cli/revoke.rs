@@ -233,7 +233,8 @@ fn print(format: Format, entry: &RevocationEntry, issuer: &IssuerSettings, store
         RevocationTarget::Token(_) => format!("one token of issuer {name}"),
         RevocationTarget::Client(client) => format!("tokens of client {client} of issuer {name}"),
         RevocationTarget::Subject(subject) => format!("tokens of subject {subject} of issuer {name}"),
-        RevocationTarget::Issuer => format!("tokens of issuer {name}"),
+        // The command line makes none that was learned.
+        RevocationTarget::Issuer | RevocationTarget::Learned(_) => format!("tokens of issuer {name}"),
     };
     match format {
         Format::Text => {
@@ -256,7 +257,7 @@ fn print(format: Format, entry: &RevocationEntry, issuer: &IssuerSettings, store
                 RevocationTarget::Token(digest) => add("jti_sha256", Some(json!(digest))),
                 RevocationTarget::Client(client) => add("client", Some(json!(client))),
                 RevocationTarget::Subject(subject) => add("subject", Some(json!(subject))),
-                RevocationTarget::Issuer => {}
+                RevocationTarget::Issuer | RevocationTarget::Learned(_) => {}
             }
             add("issued_before", entry.issued_before.map(|before| json!(time(before))));
             add("expires_at", entry.expires_at.map(|end| json!(time(end))));

@@ -138,6 +138,7 @@ fn resolver<'a>(
         warnings,
         ended_certificates,
         limit_rates,
+        has_shared_store: false,
         shared_limits,
         token_fields,
         postgres_stale: None,

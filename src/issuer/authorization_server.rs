@@ -33,7 +33,7 @@ use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 use crate::trust::replay::Replay;
-use crate::trust::revocation_keeper::NotRevoked;
+use crate::trust::revoker::NotRevoked;
 use crate::trust::verify::{Trust, Verified};
 
 /// The configured settings.

@@ -11,7 +11,7 @@ use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::oauth::observer::Unobserved;
 use crate::trust::revocation::RevocationEntry;
-use crate::trust::revocation_keeper::{NotRevoked, Revoker};
+use crate::trust::revoker::{NotRevoked, Revoker};
 use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Verified};
 
 /// The result of a revocation request.

@@ -105,7 +105,7 @@ pub(crate) async fn decide<'s>(
         open.log.matched = MatchedRule::BuiltIn(built_in);
         observer.observe(|| Observation::noted(Room::Route, "route", built_in.name()));
         built_in::admit(built_in, peer, &request.method)?;
-        count_rule(open.log.matched.limits(snapshot), snapshot, LimitPhase::Address, peer, open, observer)?;
+        count_rule(open.log.matched.limits(snapshot), snapshot, LimitPhase::Address, peer, open, observer).await?;
         return Ok(DecidedRequest::BuiltIn(endpoint, request));
     }
     let requested = requested_method(&request.method, &head.headers);
@@ -116,14 +116,14 @@ pub(crate) async fn decide<'s>(
     let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.requested(head) };
     fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
     observer.observe_all(|| observed_cors_and_upgrade(route, fields, upgrade.is_some(), requested.as_ref()));
-    let admitted = admit_address(route, snapshot, peer, open, observer);
+    let admitted = admit_address(route, snapshot, peer, open, observer).await;
     let admitted = admitted.inspect_err(|_| open.log.presented(&head.headers))?;
     if let (Some(requested), Some(cors)) = (requested, &route.cors) {
         return Ok(DecidedRequest::Answered(preflight::answer(cors, &requested, open, fields, &head.headers)));
     }
     let (log, asked) = (&mut open.log, (&request, &head.headers));
     let permit = find_permit(&admitted, context, log, fields, asked, observer).await?;
-    count_by_caller(&permit, context, open, &head.headers, observer)?;
+    count_by_caller(&permit, context, open, &head.headers, observer).await?;
     let handshake = upgrade.map(|upgrade| check_handshake(upgrade, head, has_body)).transpose()?;
     let chosen_by = snapshot.routes.choosing_fields(request.authority.host(), request.decoded_path(), &head.headers);
     let call = CallFacts::take(head, snapshot.trust.token_fields(), route.target.may_speak_http2())?;
@@ -157,7 +157,7 @@ fn answer_asterisk(peer: &Peer, log: &mut RequestLog, head: &ReceivedHead) -> Re
 }
 
 /// Checks that the address may use the route, within its limits by address.
-fn admit_address<'r>(
+async fn admit_address<'r>(
     route: &'r Route,
     snapshot: &Snapshot,
     peer: &Peer,
@@ -170,7 +170,7 @@ fn admit_address<'r>(
         let any = || Discrepancy::new(format!("address {}", peer.text()), "any address");
         route.from.described(from).unwrap_or_else(any)
     })?;
-    count_rule(&route.limits, snapshot, LimitPhase::Address, peer, open, observer)?;
+    count_rule(&route.limits, snapshot, LimitPhase::Address, peer, open, observer).await?;
     Ok(admitted)
 }
 
@@ -256,7 +256,7 @@ fn report_only<'r>(
 
 /// Counts the request against the limits of its route that are not by address, and against those of its client. A route
 /// that only reports refuses none.
-fn count_by_caller(
+async fn count_by_caller(
     permit: &Permit<'_>,
     DecideContext { snapshot, peer, .. }: DecideContext<'_, '_>,
     open: &mut OpenRequest,
@@ -265,8 +265,10 @@ fn count_by_caller(
 ) -> Result<(), Rejection> {
     let (route, caller) = (permit.route(), permit.caller());
     let by_caller = LimitPhase::Caller { headers, caller };
-    let counted = count_rule(&route.limits, snapshot, by_caller, peer, open, observer);
-    let counted = counted.and_then(|()| count_caller(snapshot, caller, open, observer));
+    let mut counted = count_rule(&route.limits, snapshot, by_caller, peer, open, observer).await;
+    if counted.is_ok() {
+        counted = count_caller(snapshot, caller, open, observer).await;
+    }
     match counted {
         Err(refusal) if route.only_reports(open.log.now) => {
             open.log.reported(refusal.reason(), found_and_wanted(&refusal));

@@ -73,7 +73,8 @@ impl ClientTable {
 
     /// The number of clients that have entries with this prefix, up to a bound.
     pub(crate) async fn sharing(&self, row: &FederationRow) -> Result<usize, DatabaseError> {
-        let text = "SELECT client_id FROM client_federation WHERE issuer = $1 AND tenant = $2 AND prefix = $3 LIMIT 257";
+        let text =
+            "SELECT client_id FROM client_federation WHERE issuer = $1 AND tenant = $2 AND prefix = $3 LIMIT 257";
         let values = federation_values(row).into_iter().collect();
         Ok(self.0.rows(Statement { text, values }).await?.len())
     }

@@ -6,7 +6,11 @@
 
 pub(crate) mod client_table;
 pub(crate) mod database;
+pub(crate) mod leases;
+pub(crate) mod migrations;
 pub(crate) mod postgres;
+mod postgres_tls;
+pub(crate) mod redis_revocations;
 pub(crate) mod redis_store;
 pub(crate) mod replicas;
 pub(crate) mod settings;

@@ -1,19 +1,28 @@
 //! The connection to Redis or Valkey.
 //!
-//! It lives in the control plane. A call from a worker is sent there, and waits no longer than the timeout of the store.
+//! It lives in the control plane. A call from a worker is done there, and waits no longer than the timeout of the store.
+//! A call that fails ends the connection: all others fail at once until the [keeper](super::replicas) has a new one.
 //! Nothing is sent again by itself: whether a call that has failed was carried out is unknown.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisError, TlsCertificates};
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, IntoConnectionInfo as _, RedisConnectionInfo,
+    RedisError, Script, TlsCertificates,
+};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::replicas::SharedState;
 use super::settings::{RedisSettings, StoreTls};
+use crate::telemetry::error_chain::ErrorChain;
 
 #[derive(Clone)]
 pub(crate) struct RedisStore {
@@ -21,11 +30,15 @@ pub(crate) struct RedisStore {
 }
 
 struct RedisParts {
-    manager: ConnectionManager,
+    client: Client,
+    connection: ArcSwapOption<MultiplexedConnection>,
     control: Handle,
     prefix: String,
     timeout: Duration,
     state: watch::Sender<SharedState>,
+    /// Wakes the keeper when a connection is lost.
+    lost: Notify,
+    failures: AtomicU64,
 }
 
 /// The store cannot be reached, does not answer in time, or refuses.
@@ -37,37 +50,32 @@ pub(crate) struct StoreUnavailable;
 #[error("`shared.redis` cannot be used")]
 pub(crate) struct RedisSetupError(#[from] RedisError);
 
+/// A call that was not answered as expected.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallFault {
+    #[error("no answer within {}ms", .0.as_millis())]
+    TimedOut(Duration),
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+}
+
+/// For a new connection, with its handshakes. No request waits for it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
 impl RedisStore {
-    /// Connects at the first call.
+    /// Without a connection: the keeper makes it.
     pub(crate) fn new(settings: &RedisSettings, control: &Handle) -> Result<Self, RedisSetupError> {
-        let (host, port) = (settings.host.clone(), settings.port);
-        let (address, root_cert) = match &settings.tls {
-            StoreTls::Plain => (ConnectionAddr::Tcp(host, port), None),
-            StoreTls::Verified(ca) => {
-                (ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }, ca.clone())
-            }
+        let parts = RedisParts {
+            client: client(settings)?,
+            connection: ArcSwapOption::empty(),
+            control: control.clone(),
+            prefix: settings.prefix.clone(),
+            timeout: settings.timeout,
+            state: watch::Sender::new(SharedState::Unknown),
+            lost: Notify::new(),
+            failures: AtomicU64::new(0),
         };
-        let mut login = RedisConnectionInfo::default().set_db(settings.database);
-        if let Some(username) = &settings.username {
-            login = login.set_username(username);
-        }
-        if let Some(password) = &settings.password {
-            login = login.set_password(password.expose());
-        }
-        let info = address.into_connection_info()?.set_redis_settings(login);
-        let client = match settings.tls {
-            StoreTls::Plain => Client::open(info)?,
-            StoreTls::Verified(_) => Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })?,
-        };
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_response_timeout(Some(settings.timeout))
-            .set_connection_timeout(Some(settings.timeout));
-        let _in_control = control.enter();
-        let manager = ConnectionManager::new_lazy_with_config(client, config)?;
-        let (prefix, timeout) = (settings.prefix.clone(), settings.timeout);
-        let (control, state) = (control.clone(), watch::Sender::new(SharedState::Unknown));
-        Ok(Self { parts: Arc::new(RedisParts { manager, control, prefix, timeout, state }) })
+        Ok(Self { parts: Arc::new(parts) })
     }
 
     /// The state of the store, and its changes.
@@ -75,31 +83,164 @@ impl RedisStore {
         self.parts.state.subscribe()
     }
 
+    /// The calls that failed.
+    pub(crate) fn failures(&self) -> u64 {
+        self.parts.failures.load(Ordering::Relaxed)
+    }
+
+    /// The longest time that a call takes.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.parts.timeout
+    }
+
+    pub(super) fn control(&self) -> &Handle {
+        &self.parts.control
+    }
+
     /// The key with this name in the store.
     pub(super) fn key(&self, name: &str) -> String {
         format!("{}:{name}", self.parts.prefix)
     }
 
-    /// Does `work` with the connection, in the control plane.
+    /// Does `work` with the connection, in the control plane. It ends there also if the future is dropped.
     pub(super) async fn call<T, W>(
         &self,
-        work: impl FnOnce(ConnectionManager) -> W + Send + 'static,
+        work: impl FnOnce(MultiplexedConnection) -> W + Send + 'static,
     ) -> Result<T, StoreUnavailable>
     where
         T: Send + 'static,
-        W: Future<Output = Result<T, RedisError>> + Send,
+        W: Future<Output = Result<T, RedisError>> + Send + 'static,
     {
-        let (manager, limit) = (self.parts.manager.clone(), self.parts.timeout);
-        let called = self.parts.control.spawn(async move { timeout(limit, work(manager)).await });
+        let Some(connection) = self.parts.connection.load_full() else { return Err(StoreUnavailable) };
+        let work = work(MultiplexedConnection::clone(&connection));
+        let parts = Arc::clone(&self.parts);
+        let called = self.parts.control.spawn(async move {
+            let answer = within(parts.timeout, work).await;
+            answer.map_err(|fault| parts.lose(&connection, &fault))
+        });
         match called.await {
-            Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(_)) | Err(_)) | Err(_) => Err(StoreUnavailable),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(())) | Err(_) => Err(StoreUnavailable),
+        }
+    }
+
+    /// Runs a script, which is sent as a whole if the store does not know it.
+    pub(super) async fn invoke<T: FromRedisValue + Send + 'static>(
+        &self,
+        script: &'static Script,
+        keys: Vec<String>,
+        arguments: Vec<String>,
+    ) -> Result<T, StoreUnavailable> {
+        self.call(async move |connection| invoke_on(connection, script, keys, arguments).await).await
+    }
+
+    /// A new connection, for the keeper.
+    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, CallFault> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(CONNECT_TIMEOUT));
+        within(CONNECT_TIMEOUT, self.parts.client.get_multiplexed_async_connection_with_config(&config)).await
+    }
+
+    pub(super) fn current(&self) -> Option<Arc<MultiplexedConnection>> {
+        self.parts.connection.load_full()
+    }
+
+    /// Calls go over this connection from now on.
+    pub(super) fn use_connection(&self, connection: Arc<MultiplexedConnection>) {
+        self.parts.connection.store(Some(connection));
+    }
+
+    pub(super) fn publish(&self, state: SharedState) {
+        self.parts.state.send_if_modified(|known| {
+            let is_new = *known != state;
+            *known = state;
+            is_new
+        });
+    }
+
+    /// Ends a connection whose call has failed.
+    pub(super) fn lose(&self, connection: &Arc<MultiplexedConnection>, fault: &CallFault) {
+        self.parts.lose(connection, fault);
+    }
+
+    /// Lets the keeper look at the store at once.
+    pub(super) fn look_again(&self) {
+        self.parts.lost.notify_one();
+    }
+
+    /// Until a connection is lost.
+    pub(super) async fn lost(&self) {
+        self.parts.lost.notified().await;
+    }
+}
+
+impl RedisParts {
+    fn lose(&self, connection: &Arc<MultiplexedConnection>, fault: &CallFault) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let is_same = |known: &Arc<MultiplexedConnection>| Arc::ptr_eq(known, connection);
+        let before = self.connection.rcu(|known| known.clone().filter(|known| !is_same(known)));
+        if !before.is_some_and(|before| is_same(&before)) {
+            return;
+        }
+        self.state.send_if_modified(|state| {
+            let SharedState::Reached { replicas, .. } = state else { return false };
+            *state = SharedState::Lost { replicas: *replicas };
+            true
+        });
+        warn!(
+            error = %ErrorChain(fault),
+            "the shared store is lost: rate limits, revocations and uses go on as `shared` says until it is back"
+        );
+        self.lost.notify_one();
+    }
+}
+
+pub(super) async fn invoke_on<T: FromRedisValue>(
+    mut connection: MultiplexedConnection,
+    script: &Script,
+    keys: Vec<String>,
+    arguments: Vec<String>,
+) -> Result<T, RedisError> {
+    let mut invocation = script.prepare_invoke();
+    keys.into_iter().for_each(|key| drop(invocation.key(key)));
+    arguments.into_iter().for_each(|argument| drop(invocation.arg(argument)));
+    invocation.invoke_async(&mut connection).await
+}
+
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, CallFault> {
+    match timeout(limit, work).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(CallFault::TimedOut(limit)),
+    }
+}
+
+fn client(settings: &RedisSettings) -> Result<Client, RedisError> {
+    let (host, port) = (settings.host.clone(), settings.port);
+    let mut login = RedisConnectionInfo::default().set_db(settings.database).set_skip_set_lib_name();
+    if let Some(username) = &settings.username {
+        login = login.set_username(username);
+    }
+    if let Some(password) = &settings.password {
+        login = login.set_password(password.expose());
+    }
+    match &settings.tls {
+        StoreTls::Plain => {
+            Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(login))
+        }
+        StoreTls::Verified(ca) => {
+            let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
+            let certificates = TlsCertificates { client_tls: None, root_cert: ca.clone() };
+            Client::build_with_tls(address.into_connection_info()?.set_redis_settings(login), certificates)
         }
     }
 }
 
-impl std::fmt::Debug for RedisStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RedisStore(..)")
     }
 }

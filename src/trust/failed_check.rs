@@ -57,7 +57,7 @@ pub(crate) enum TokenError {
     BadSignature,
     /// The issuer cannot be asked about the token now; it may be valid.
     IntrospectionUnavailable,
-    /// A store that several gateways share cannot be asked now; the token may be valid.
+    /// What replicas share about tokens is not known now; it may be valid.
     StoreUnavailable,
     /// The issuer says that the token is not active: unknown, expired or revoked.
     Inactive,
@@ -179,6 +179,11 @@ impl FailedCheck {
             Some(_) => "a key set older than max_stale".to_owned(),
         };
         Self::new(TokenError::KeysUnavailable, found, format!("a current key set of issuer `{name}`"))
+    }
+
+    pub(super) fn revocations_unknown() -> Self {
+        let found = "no copy of the revocations, and the shared store was not read since the start";
+        Self::new(TokenError::StoreUnavailable, found, "the revocations of all replicas")
     }
 
     pub(super) fn bad_signature(issuer: &TrustedIssuer, key: &VerifyingKey) -> Self {

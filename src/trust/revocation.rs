@@ -5,11 +5,8 @@
 //! tokens valid, and a revocation counts for all entries of one `iss`. An issuer with tenants is identified by its
 //! template, which stands for all tenants, or by the `iss` of one; a trust domain also by its SPIFFE ID. A token id is stored as a digest, so that neither memory nor file contains a value of a token.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use foldhash::HashMap;
@@ -22,6 +19,7 @@ use crate::jose::claims::Claims;
 use crate::jose::numeric_date::NumericDate;
 use crate::oauth::caller::{Caller, Digest};
 use crate::oauth::identity::Identity;
+use crate::store::redis_revocations::SharedRevocation;
 
 /// One revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +48,18 @@ pub(crate) enum RevocationTarget {
     Subject(String),
     /// All tokens.
     Issuer,
+    /// What another replica has revoked: known by the key of its rule alone.
+    Learned(LearnedRule),
+}
+
+/// The rule of a revocation that another replica has made. No names are shared, only digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LearnedRule {
+    pub(crate) digest: Digest,
+    /// Whether it is about one token.
+    pub(crate) is_token: bool,
+    /// A part of the digest of the client that revoked its own token.
+    pub(crate) by: Option<u64>,
 }
 
 /// The revocation that applies to a token.
@@ -89,15 +99,6 @@ pub(crate) enum RevocationsFull {
     Share,
     /// The limit on all entries.
     Full,
-}
-
-/// The revocations that all workers use. A token is checked once for each version.
-#[derive(Debug, Default)]
-pub(crate) struct PublishedRevocations {
-    version: AtomicU64,
-    current: ArcSwap<Revocations>,
-    /// The number of revocations refused because of a limit.
-    refused: AtomicU64,
 }
 
 /// `None` is unlimited in both fields.
@@ -166,7 +167,15 @@ impl RevocationEntry {
     }
 
     fn rule(&self) -> RevocationRule {
-        let by = self.revoked_by.as_deref().map(|client| ClientKey(key(&self.issuer, CLIENT, client).0 as u64));
+        let by = match &self.target {
+            RevocationTarget::Learned(rule) => rule.by.map(ClientKey),
+            RevocationTarget::Token(_)
+            | RevocationTarget::Client(_)
+            | RevocationTarget::Subject(_)
+            | RevocationTarget::Issuer => {
+                self.revoked_by.as_deref().map(|client| ClientKey(key(&self.issuer, CLIENT, client).0 as u64))
+            }
+        };
         RevocationRule { issued_before: self.issued_before, expires_at: self.expires_at, by }
     }
 
@@ -176,6 +185,30 @@ impl RevocationEntry {
             RevocationTarget::Client(client) => key(&self.issuer, CLIENT, client),
             RevocationTarget::Subject(subject) => key(&self.issuer, SUBJECT, subject),
             RevocationTarget::Issuer => key(&self.issuer, ISSUER, ""),
+            RevocationTarget::Learned(rule) => rule.digest,
+        }
+    }
+
+    /// The form in which replicas share it. `None` for a rule of the configuration, and for one that was shared.
+    pub(super) fn to_share(&self) -> Option<SharedRevocation> {
+        let is_token = match self.target {
+            RevocationTarget::Token(_) => true,
+            RevocationTarget::Client(_) | RevocationTarget::Subject(_) | RevocationTarget::Issuer => false,
+            RevocationTarget::Learned(_) => return None,
+        };
+        self.rule().to_share(self.key(), is_token)
+    }
+
+    /// A revocation that another replica has made.
+    pub(super) fn learned(shared: &SharedRevocation, now: UnixTime) -> Self {
+        let SharedRevocation { digest, is_token, issued_before, expires_at, by } = *shared;
+        Self {
+            issuer: String::new(),
+            target: RevocationTarget::Learned(LearnedRule { digest, is_token, by }),
+            issued_before,
+            expires_at: Some(expires_at),
+            made_at: now.seconds(),
+            revoked_by: None,
         }
     }
 
@@ -259,7 +292,10 @@ impl Revocations {
     pub(crate) fn full_for(&self, entry: &RevocationEntry) -> Option<RevocationsFull> {
         let most = match entry.target {
             RevocationTarget::Token(_) => MAX_WITH_TOKENS,
-            RevocationTarget::Client(_) | RevocationTarget::Subject(_) | RevocationTarget::Issuer => MAX_ENTRIES,
+            RevocationTarget::Client(_)
+            | RevocationTarget::Subject(_)
+            | RevocationTarget::Issuer
+            | RevocationTarget::Learned(_) => MAX_ENTRIES,
         };
         let made = entry.rule().by.and_then(|client| self.by_client.get(&client)).copied().unwrap_or_default();
         let full = match (self.rules.len() >= most, made >= MAX_OF_CLIENT) {
@@ -286,6 +322,21 @@ impl Revocations {
         }
     }
 
+    /// The rules that are not those of the configuration alone, for the other replicas.
+    pub(super) fn to_share(&self) -> impl Iterator<Item = SharedRevocation> {
+        // Whether a rule is about one token is not kept: so the limit of rules of all kinds applies to it.
+        self.rules.iter().filter_map(|(key, rule)| rule.to_share(*key, false))
+    }
+
+    pub(super) fn covers(&self, shared: &SharedRevocation) -> bool {
+        let rule = RevocationRule {
+            issued_before: shared.issued_before,
+            expires_at: Some(shared.expires_at),
+            by: shared.by.map(ClientKey),
+        };
+        self.rules.get(&shared.digest).is_some_and(|known| known.or(rule) == *known)
+    }
+
     pub(crate) fn forget_expired(&mut self, now: UnixTime) {
         self.rules.retain(|_, rule| rule.is_live(now));
         self.by_client.clear();
@@ -299,51 +350,17 @@ impl Revocations {
     }
 }
 
-impl PublishedRevocations {
-    /// Those of a configuration alone.
-    pub(crate) fn of_rules(rules: &[RevocationEntry]) -> Self {
-        let mut known = Revocations::default();
-        rules.iter().for_each(|entry| known.add(entry));
-        Self::from(known)
-    }
-
-    pub(crate) fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn current(&self) -> arc_swap::Guard<Arc<Revocations>> {
-        self.current.load()
-    }
-
-    pub(super) fn count_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// The version is increased last: a reader that reads the version first gets at least the revocations of that
-    /// version.
-    pub(super) fn publish(&self, revocations: Arc<Revocations>) {
-        self.current.store(revocations);
-        self.version.fetch_add(1, Ordering::Release);
-    }
-}
-
-/// Used by the command line, which checks one token.
-impl From<Revocations> for PublishedRevocations {
-    fn from(revocations: Revocations) -> Self {
-        Self { current: ArcSwap::from_pointee(revocations), ..Self::default() }
-    }
-}
-
 impl RevocationRule {
     fn concerns(self, issued_at: Option<NumericDate>) -> bool {
         match (self.issued_before, issued_at) {
             (None, _) | (Some(_), None) => true,
             (Some(before), Some(issued)) => issued.rounded_down() < before,
         }
+    }
+
+    fn to_share(self, digest: Digest, is_token: bool) -> Option<SharedRevocation> {
+        let by = self.by.map(|client| client.0);
+        Some(SharedRevocation { digest, is_token, issued_before: self.issued_before, expires_at: self.expires_at?, by })
     }
 
     fn is_live(self, now: UnixTime) -> bool {

@@ -6,19 +6,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use foldhash::HashSet;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::revocation::{
-    MAX_ENTRIES, MAX_OF_CLIENT, PublishedRevocations, RevocationEntry, Revocations, RevocationsFull,
-};
+use super::published_revocations::PublishedRevocations;
+use super::revocation::{MAX_ENTRIES, MAX_OF_CLIENT, RevocationEntry, Revocations, RevocationsFull};
+use super::revocation_outbox::RevocationOutbox;
+use super::revocation_selection::{merge, select};
 use super::revocation_store::{Store, StoreError};
+use super::revoker::{NotRevoked, QUEUE_CAPACITY, RevocationReply, Revoker, RevokerRequest, RulesChange};
 use crate::clock::{self, UnixTime};
+use crate::store::redis_revocations::SharedRevocation;
 use crate::telemetry::error_chain::ErrorChain;
 
 /// The keeper. The revocations of the file are published when it is made.
@@ -27,31 +28,14 @@ pub(crate) struct Keeper {
     store: Store,
     known: Arc<Revocations>,
     published: Arc<PublishedRevocations>,
-    requests: Receiver<Request>,
+    requests: Receiver<RevokerRequest>,
     /// The operations that failed the last time.
     failing: Failing,
     next_compaction: Instant,
     /// The limits that were reached since the last compaction, so that each is logged once.
     logged_refusals: HashSet<(RevocationsFull, Option<String>)>,
-}
-
-/// Sends requests to the keeper.
-#[derive(Clone, Debug)]
-pub(crate) struct Revoker {
-    requests: SyncSender<Request>,
-}
-
-/// The reason for which a token could not be revoked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotRevoked {
-    /// Too many requests are waiting.
-    Busy,
-    /// The limit on all revocations is reached.
-    Full,
-    /// The limit of this client is reached.
-    ShareFull,
-    /// The file cannot be written.
-    Broken,
+    /// What the other replicas are to know. `None`: there are none.
+    outbox: Option<Arc<RevocationOutbox>>,
 }
 
 /// Reading and writing are tracked and logged separately: a full disk can still be read.
@@ -61,73 +45,8 @@ struct Failing {
     writing: bool,
 }
 
-#[derive(Debug)]
-enum Request {
-    Revoke {
-        entry: RevocationEntry,
-        reply: RevocationReply,
-    },
-    /// The rules of a configuration.
-    Rules {
-        rules: Vec<RevocationEntry>,
-        change: RulesChange,
-        reply: RevocationReply,
-    },
-    End,
-}
-
-/// How the rules of a new configuration replace those of the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RulesChange {
-    /// They apply beside the former rules.
-    Add,
-    /// The former rules apply no more.
-    Replace,
-}
-
-type RevocationReply = oneshot::Sender<Result<(), NotRevoked>>;
-
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 const COMPACT_EVERY: Duration = Duration::from_secs(3600);
-/// The number of requests that may wait, and that are flushed to the disk together.
-const QUEUE_CAPACITY: usize = 256;
-/// The time to wait for the reply, in case the disk hangs.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-
-impl Revoker {
-    /// Revokes nothing: no keeper takes its requests.
-    pub(crate) fn without_keeper() -> Self {
-        Self { requests: sync_channel(0).0 }
-    }
-
-    /// Returns once the entry is on the disk and published to all workers. If the future is dropped before, the token
-    /// is still revoked.
-    pub(crate) async fn revoke(&self, entry: RevocationEntry) -> Result<(), NotRevoked> {
-        let (reply, answer) = oneshot::channel();
-        self.requests.try_send(Request::Revoke { entry, reply }).map_err(|_| NotRevoked::Busy)?;
-        Self::reply(answer).await
-    }
-
-    /// Returns once the rules of another configuration are published to all workers.
-    pub(crate) async fn set_rules(&self, rules: Vec<RevocationEntry>, change: RulesChange) -> Result<(), NotRevoked> {
-        let (reply, answer) = oneshot::channel();
-        self.requests.try_send(Request::Rules { rules, change, reply }).map_err(|_| NotRevoked::Busy)?;
-        Self::reply(answer).await
-    }
-
-    async fn reply(answer: oneshot::Receiver<Result<(), NotRevoked>>) -> Result<(), NotRevoked> {
-        match timeout(REPLY_TIMEOUT, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(NotRevoked::Broken),
-        }
-    }
-
-    /// Ends the keeper. If it hangs, the process ends without it.
-    pub(crate) fn end(&self) {
-        let _ = self.requests.try_send(Request::End);
-    }
-}
-
 impl Keeper {
     /// Reads the file in the folder. `rules` are those of the configuration, which apply in any case.
     pub(crate) fn open(
@@ -161,6 +80,7 @@ impl Keeper {
                 failing: Failing::default(),
                 next_compaction,
                 logged_refusals: HashSet::default(),
+                outbox: None,
             },
             Revoker { requests: sender },
         ))
@@ -183,6 +103,11 @@ impl Keeper {
         &self.published
     }
 
+    /// New entries are for other replicas too. Not before the revocations of this one are known.
+    pub(crate) fn share(&mut self, outbox: Arc<RevocationOutbox>) {
+        self.outbox = Some(outbox);
+    }
+
     /// Runs until [`Revoker::end`] or until all revokers are dropped. Calls `record` with the entries of other
     /// processes.
     pub(crate) fn run(&mut self, record: &mut impl FnMut(&[RevocationEntry])) {
@@ -196,14 +121,18 @@ impl Keeper {
             let requests: Vec<_> = request.into_iter().chain(self.requests.try_iter()).take(QUEUE_CAPACITY).collect();
             for request in requests {
                 match request {
-                    Request::Revoke { entry, reply } => group.push((entry, reply)),
-                    Request::Rules { rules, change, reply } => {
+                    RevokerRequest::Revoke { entry, reply } => group.push((entry, reply)),
+                    RevokerRequest::Rules { rules, change, reply } => {
                         let changed = self.set_rules(&rules, change, clock::now(), record);
                         let changed = log_change(&mut self.failing.reading, "read", changed);
                         // Fails if the requester no longer waits.
                         let _ = reply.send(changed.ok_or(NotRevoked::Broken));
                     }
-                    Request::End => return,
+                    RevokerRequest::Learn { learned, reply } => {
+                        // Fails if the requester no longer waits.
+                        let _ = reply.send(self.learn(&learned, clock::now(), record));
+                    }
+                    RevokerRequest::End => return,
                 }
             }
             let now = clock::now();
@@ -254,7 +183,42 @@ impl Keeper {
         let taken = log_change(&mut self.failing.reading, "read", taken).unwrap_or_default();
         if !taken.is_empty() {
             self.publish();
+            self.send(&taken);
             record(&taken);
+        }
+    }
+
+    /// Writes and publishes what other replicas have revoked. It holds also if it cannot be written.
+    fn learn(
+        &mut self,
+        learned: &[SharedRevocation],
+        now: UnixTime,
+        record: &mut impl FnMut(&[RevocationEntry]),
+    ) -> Result<(), NotRevoked> {
+        let entries = learned.iter().map(|shared| RevocationEntry::learned(shared, now)).collect();
+        let new = merge(&mut self.known, entries, now);
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.publish();
+        record(&new);
+        let known = &mut self.known;
+        let mut taken = Vec::new();
+        let written = self.store.append(|news| {
+            taken = merge(known, news, now);
+            new
+        });
+        if !taken.is_empty() {
+            self.publish();
+            self.send(&taken);
+            record(&taken);
+        }
+        log_change(&mut self.failing.writing, "written", written).ok_or(NotRevoked::Broken)
+    }
+
+    fn send(&self, entries: &[RevocationEntry]) {
+        if let Some(outbox) = &self.outbox {
+            outbox.add(entries.iter().filter_map(RevocationEntry::to_share));
         }
     }
 
@@ -264,13 +228,14 @@ impl Keeper {
         now: UnixTime,
         record: &mut impl FnMut(&[RevocationEntry]),
     ) {
-        let (mut taken, mut refused, mut grown) = (Vec::new(), Vec::new(), None);
+        let (mut taken, mut ours, mut refused, mut grown) = (Vec::new(), Vec::new(), Vec::new(), None);
         let known = &mut self.known;
         let written = self.store.append(|news| {
             taken = merge(known, news, now);
             let mut with_ours = Arc::clone(known);
             let (chosen, others) = select(&mut with_ours, group.iter().map(|(entry, _)| entry), now);
             (refused, grown) = (others, Some(with_ours));
+            ours.clone_from(&chosen);
             chosen
         });
         let written = log_change(&mut self.failing.writing, "written", written).is_some();
@@ -279,6 +244,10 @@ impl Keeper {
         }
         if written || !taken.is_empty() {
             self.publish();
+            self.send(&taken);
+        }
+        if written {
+            self.send(&ours);
         }
         for (number, (entry, reply)) in group.into_iter().enumerate() {
             let full = refused.iter().find(|(refused, _)| *refused == number).map(|(_, full)| *full);
@@ -352,45 +321,6 @@ fn log_change<T>(failing: &mut bool, done: &'static str, outcome: Result<T, Stor
             None
         }
     }
-}
-
-/// Adds the entries that are new and returns them.
-fn merge(known: &mut Arc<Revocations>, mut news: Vec<RevocationEntry>, now: UnixTime) -> Vec<RevocationEntry> {
-    news.retain(|entry| entry.is_live(now) && !known.cover(entry));
-    // Other processes keep to the limits too. If they do not, revoking has priority over the limit.
-    if !news.is_empty() {
-        let known = Arc::make_mut(known);
-        news.iter().for_each(|entry| known.add(entry));
-    }
-    news
-}
-
-/// Adds the entries that the limits allow. Returns the entries to write, and the indices of the others with the limit
-/// that they exceed.
-fn select<'e>(
-    known: &mut Arc<Revocations>,
-    wanted: impl Iterator<Item = &'e RevocationEntry>,
-    now: UnixTime,
-) -> (Vec<RevocationEntry>, Vec<(usize, RevocationsFull)>) {
-    let (mut chosen, mut refused) = (Vec::new(), Vec::new());
-    let known = Arc::make_mut(known);
-    for (number, entry) in wanted.enumerate() {
-        // A rule of the configuration may be removed before the tokens expire.
-        if known.cover(entry) && !known.has_standing(entry) {
-            continue;
-        }
-        if known.full_for(entry).is_some() && known.has_expired(now) {
-            known.forget_expired(now);
-        }
-        match known.full_for(entry) {
-            Some(full) => refused.push((number, full)),
-            None => {
-                known.add(entry);
-                chosen.push(entry.clone());
-            }
-        }
-    }
-    (chosen, refused)
 }
 
 #[cfg(test)]

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::revocation::{MAX_ENTRIES, RevocationEntry, RevocationTarget};
+use super::revocation::{LearnedRule, MAX_ENTRIES, RevocationEntry, RevocationTarget};
 use super::shared_file::{FILE_MODE, FileId, Missing, SharedFile, SharedFileError};
 use crate::clock::UnixTime;
 use crate::durable_file::Replacement;
+use crate::oauth::caller::Digest;
 
 /// A reader and writer of the file.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ pub(crate) enum StoreError {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredLine {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     issuer: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     jti_sha256: Option<String>,
@@ -53,6 +55,13 @@ struct StoredLine {
     client: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
+    /// What another replica has revoked, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_token: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     issued_before: Option<u64>,
     expires_at: u64,
@@ -244,11 +253,15 @@ fn entry(line: &[u8]) -> ParsedLine {
         return ParsedLine::Torn;
     }
     let Ok(line) = serde_json::from_slice::<StoredLine>(line) else { return ParsedLine::NotUnderstood };
-    let target = match (line.jti_sha256, line.client, line.subject) {
-        (Some(token), None, None) => RevocationTarget::Token(token),
-        (None, Some(client), None) => RevocationTarget::Client(client),
-        (None, None, Some(subject)) => RevocationTarget::Subject(subject),
-        (None, None, None) if line.issued_before.is_some() => RevocationTarget::Issuer,
+    let rule = line.rule.map(|rule| u128::from_str_radix(&rule, 16).map(Digest));
+    let target = match (line.jti_sha256, line.client, line.subject, rule) {
+        (Some(token), None, None, None) => RevocationTarget::Token(token),
+        (None, Some(client), None, None) => RevocationTarget::Client(client),
+        (None, None, Some(subject), None) => RevocationTarget::Subject(subject),
+        (None, None, None, Some(Ok(digest))) => {
+            RevocationTarget::Learned(LearnedRule { digest, is_token: line.is_token, by: line.by })
+        }
+        (None, None, None, None) if line.issued_before.is_some() => RevocationTarget::Issuer,
         _ => return ParsedLine::NotUnderstood,
     };
     ParsedLine::Entry(RevocationEntry {
@@ -267,6 +280,9 @@ fn write_line(entry: &RevocationEntry, text: &mut Vec<u8>) {
         jti_sha256: None,
         client: None,
         subject: None,
+        rule: None,
+        is_token: false,
+        by: None,
         issued_before: entry.issued_before,
         expires_at: entry.expires_at.unwrap_or(u64::MAX),
         made_at: entry.made_at,
@@ -277,6 +293,9 @@ fn write_line(entry: &RevocationEntry, text: &mut Vec<u8>) {
         RevocationTarget::Client(client) => line.client = Some(client),
         RevocationTarget::Subject(subject) => line.subject = Some(subject),
         RevocationTarget::Issuer => {}
+        RevocationTarget::Learned(LearnedRule { digest, is_token, by }) => {
+            (line.rule, line.is_token, line.by) = (Some(format!("{:032x}", digest.0)), is_token, by);
+        }
     }
     // Serializing text and numbers into memory does not fail.
     let _ = serde_json::to_writer(&mut *text, &line);

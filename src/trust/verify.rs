@@ -24,7 +24,7 @@ use super::introspection::places::Asker;
 use super::issuer::{Profile, TrustedIssuer};
 use super::known_proof::KnownProof;
 use super::passed_check::{self, report};
-use super::revocation::PublishedRevocations;
+use super::published_revocations::PublishedRevocations;
 use super::static_tokens::{StaticToken, StaticTokens};
 use super::token_client::{ClientEntry, TokenClient};
 use super::token_fields::TokenFields;
@@ -260,6 +260,9 @@ impl Trust {
         claims: &Claims,
         observer: &mut impl Observer,
     ) -> Result<u64, FailedCheck> {
+        if !self.revocations.are_complete() {
+            return Err(FailedCheck::revocations_unknown());
+        }
         let version = self.revocations.version();
         let current = self.revocations.current();
         let revocation = current.applying_to(&issuer.settings, caller, claims);

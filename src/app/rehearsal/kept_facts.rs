@@ -16,7 +16,7 @@ use crate::oauth::caller::IssuerName;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::key_set_file::KeySetFile;
 use crate::trust::key_source::{KeySource, LocalKeys};
-use crate::trust::revocation::PublishedRevocations;
+use crate::trust::published_revocations::PublishedRevocations;
 use crate::trust::revocation_keeper::Keeper;
 
 #[derive(Debug)]

@@ -52,7 +52,7 @@ fn before(limit: &RateLimit) -> String {
 }
 
 fn rate(rate: &LimitRate) -> String {
-    let LimitRate { amount, period, burst } = rate;
+    let LimitRate { amount, period, burst, over_replicas } = rate;
     let unit = match period.as_secs() {
         1 => "s".to_owned(),
         60 => "min".to_owned(),
@@ -61,5 +61,6 @@ fn rate(rate: &LimitRate) -> String {
         seconds => format!("{seconds}s"),
     };
     let burst = if burst == amount { String::new() } else { format!(" (burst {burst})") };
-    format!("{amount}/{unit}{burst}")
+    let over = if *over_replicas { " over all replicas" } else { "" };
+    format!("{amount}/{unit}{burst}{over}")
 }

@@ -68,7 +68,12 @@ mod tests {
 
     fn limit(amount: u32, seconds: u64, burst: u32, per: &str) -> RateLimit {
         let number = |n| NonZeroU32::new(n).unwrap();
-        let rate = LimitRate { amount: number(amount), period: Duration::from_secs(seconds), burst: number(burst) };
+        let rate = LimitRate {
+            amount: number(amount),
+            period: Duration::from_secs(seconds),
+            burst: number(burst),
+            over_replicas: false,
+        };
         RateLimit::new("l".to_owned(), rate, RequestKey::parse(per).unwrap(), LimitPlace(0))
     }
 

@@ -17,6 +17,8 @@ mirror! {
         burst: Option<At<PositiveCount>>,
         /// The key that is counted.
         per: Required<RequestKey>,
+        /// Counted over all replicas. Default: true where there is `shared.redis`.
+        shared: Option<At<bool>>,
     }
 }
 
@@ -27,6 +29,8 @@ mirror! {
         rate: Required<RatePerPeriod>,
         /// The size of the whole bucket. Default: the rate's number.
         burst: Option<At<PositiveCount>>,
+        /// Counted over all replicas. Default: true where there is `shared.redis`.
+        shared: Option<At<bool>>,
     }
 }
 

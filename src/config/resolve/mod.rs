@@ -88,6 +88,8 @@ pub(super) struct Resolver<'a> {
     /// The rates of the rate limits so far, by their place.
     pub(super) limit_rates: Vec<LimitRate>,
     pub(super) shared_limits: SharedLimits,
+    /// Whether limits are counted over replicas unless they say otherwise.
+    pub(super) has_shared_store: bool,
     /// The fields of `issuers.NAME.token_header`, known before routes are resolved.
     pub(super) token_fields: Vec<HeaderName>,
     /// `shared.postgres.stale`, known before the clients are resolved. `None` without `shared.postgres`.
@@ -122,6 +124,7 @@ impl Resolver<'_> {
         let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
         let reload = ReloadSettings { watch: raw.reload.watch.value, open_streams: raw.reload.open_streams.value };
         self.allow_literal_secrets = raw.allow_literal_secrets.value;
+        self.has_shared_store = raw.shared.redis.is_some();
         self.shared_limits(raw.rate_limits);
         if let Some(oauth) = &raw.oauth {
             self.warn_of_no_token_listener(&oauth.value, &listeners);

@@ -227,7 +227,8 @@ impl Resolver<'_> {
 
     fn token_limits(&mut self, raw: RawTokenEndpoint) -> Vec<RateLimit> {
         let Some(list) = raw.rate_limits else {
-            return vec![self.rate_limit("address".to_owned(), DEFAULT_TOKEN_RATE, RequestKey::Address)];
+            let rate = LimitRate { over_replicas: self.has_shared_store, ..DEFAULT_TOKEN_RATE };
+            return vec![self.rate_limit("address".to_owned(), rate, RequestKey::Address)];
         };
         if list.value.is_empty() {
             let message = "no rate limit at the token endpoint: client secrets can be guessed at any rate; remove `rate_limits` for the default";
@@ -307,7 +308,7 @@ const DEFAULT_TOKEN_RATE: LimitRate = {
     let (Some(amount), Some(burst)) = (std::num::NonZeroU32::new(20), std::num::NonZeroU32::new(40)) else {
         unreachable!()
     };
-    LimitRate { amount, period: Duration::from_secs(1), burst }
+    LimitRate { amount, period: Duration::from_secs(1), burst, over_replicas: false }
 };
 
 /// Of an issuer that cannot be read, which is reported elsewhere, the paths are those of an origin.

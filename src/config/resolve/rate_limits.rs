@@ -68,7 +68,8 @@ impl Resolver<'_> {
                 self.faults.at(name.span, message);
             }
             let resolved = limit.ok().and_then(|limit| {
-                let rate = self.rate(&limit.value.rate, limit.value.burst.as_ref())?;
+                let RawRateLimit { rate, burst, shared, .. } = &limit.value;
+                let rate = self.rate(rate, burst.as_ref(), shared.as_ref())?;
                 let per = limit.value.per.ok()?.value;
                 Some((rate, per, self.place(rate)))
             });
@@ -104,8 +105,11 @@ impl Resolver<'_> {
     /// The limits of a client. Each has one bucket.
     pub(super) fn client_limits(&mut self, raw: &[At<RawClientLimit>]) -> Vec<RateLimit> {
         self.at_most_limits(raw);
-        let rates: Vec<LimitRate> =
-            raw.iter().filter_map(|limit| self.rate(&limit.value.rate, limit.value.burst.as_ref())).collect();
+        let mut rate = |limit: &At<RawClientLimit>| {
+            let RawClientLimit { rate, burst, shared } = &limit.value;
+            self.rate(rate, burst.as_ref(), shared.as_ref())
+        };
+        let rates: Vec<LimitRate> = raw.iter().filter_map(&mut rate).collect();
         let limit = |(index, rate)| self.rate_limit(client_limit_name(index), rate, RequestKey::Route);
         rates.into_iter().enumerate().map(limit).collect()
     }
@@ -120,7 +124,7 @@ impl Resolver<'_> {
         if let Some(objection) = counted_at.objection(&key.value) {
             self.faults.at(key.span, objection);
         }
-        let rate = self.rate(&raw.rate, raw.burst.as_ref())?;
+        let rate = self.rate(&raw.rate, raw.burst.as_ref(), raw.shared.as_ref())?;
         Some(self.rate_limit(unique_name(&key.value.to_string(), others), rate, key.value.clone()))
     }
 
@@ -157,7 +161,17 @@ impl Resolver<'_> {
         }
     }
 
-    fn rate(&mut self, rate: &Required<RatePerPeriod>, burst: Option<&At<PositiveCount>>) -> Option<LimitRate> {
+    fn rate(
+        &mut self,
+        rate: &Required<RatePerPeriod>,
+        burst: Option<&At<PositiveCount>>,
+        shared: Option<&At<bool>>,
+    ) -> Option<LimitRate> {
+        if let Some(shared) = shared.filter(|shared| shared.value && !self.has_shared_store) {
+            let message = "there is no `shared.redis` by which replicas could count together: remove this, or add it";
+            self.faults.at(shared.span, message);
+        }
+        let over_replicas = shared.map_or(self.has_shared_store, |shared| shared.value);
         let rate = rate.as_ref().ok()?;
         let RatePerPeriod { count, per } = rate.value;
         let size = burst.and_then(|burst| NonZeroU32::new(burst.value.get())).unwrap_or(count);
@@ -169,7 +183,7 @@ impl Resolver<'_> {
             );
             return None;
         }
-        Some(LimitRate { amount: count, period: per, burst: size })
+        Some(LimitRate { amount: count, period: per, burst: size, over_replicas })
     }
 
     fn place(&mut self, rate: LimitRate) -> LimitPlace {

@@ -9,6 +9,7 @@ use super::super::raw::oauth::Secret;
 use super::super::raw::shared::{RawInstance, RawPostgres, RawRedis, RawShared};
 use super::super::source::At;
 use super::Resolver;
+use crate::store::postgres::parse_url;
 use crate::store::settings::{
     InstanceSettings, PostgresSettings, RedisSettings, SharedSettings, StoreSecret, StoreTls,
 };
@@ -86,14 +87,12 @@ impl Resolver<'_> {
         if url.value.is_absent() {
             return;
         }
-        let parsed = Url::parse(url.value.expose()).ok();
-        let parsed = parsed.filter(|url| matches!(url.scheme(), "postgres" | "postgresql") && url.has_host());
-        let Some(parsed) = parsed else {
-            self.faults.at(url.span, "expected a URL such as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`");
-            return;
-        };
-        if parsed.password().is_some() {
-            self.must_be_kept_apart(url, url.value.is_literal());
+        match parse_url(url.value.expose()) {
+            Ok(parsed) if parsed.get_password().is_some() => self.must_be_kept_apart(url, url.value.is_literal()),
+            Ok(_) => {}
+            Err(fault) => {
+                self.faults.at(url.span, fault.to_string());
+            }
         }
     }
 

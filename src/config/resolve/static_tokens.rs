@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Of values from one address that are no static tokens.
 const FAILURE_RATE: LimitRate = {
     let Some(ten) = NonZeroU32::new(10) else { unreachable!() };
-    LimitRate { amount: ten, period: Duration::from_secs(60), burst: ten }
+    LimitRate { amount: ten, period: Duration::from_secs(60), burst: ten, over_replicas: false }
 };
 
 /// The name of the limit in logs. No name in the configuration begins so.

@@ -148,7 +148,7 @@ async fn token(
     })?;
     let grant = oauth.server.redeem(grant, now).await?;
     open.log.client(grant.client().clone());
-    count_client(snapshot, grant.client(), open, &mut Unobserved)?;
+    count_client(snapshot, grant.client(), open, &mut Unobserved).await?;
     let issued = oauth.server.issue(grant, confirmation, now).await?;
     let mut response = not_stored(issued.body.clone());
     open.granted(issued);

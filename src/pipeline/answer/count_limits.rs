@@ -14,7 +14,7 @@ use crate::trust::request_key::RequestKey;
 use crate::trust::verify::Verified;
 
 /// The limits of the rule that the request matched.
-pub(crate) fn count_rule(
+pub(crate) async fn count_rule(
     limits: &[RateLimit],
     snapshot: &Snapshot,
     phase: LimitPhase<'_>,
@@ -27,24 +27,24 @@ pub(crate) fn count_rule(
         open.counted(index, count);
         observer.observe(|| observed(limits, index, count, |per| key_text(per, phase, peer)));
     };
-    refuse_beyond(limits::count(limits, store, phase, peer.address, counted))
+    refuse_beyond(limits::count(limits, store, phase, peer.address, counted).await)
 }
 
 /// The limits of the caller itself, if it is one of our own clients.
-pub(crate) fn count_caller(
+pub(crate) async fn count_caller(
     snapshot: &Snapshot,
     caller: Option<&Verified>,
     open: &mut OpenRequest,
     observer: &mut impl Observer,
 ) -> Result<(), Rejection> {
     match caller.filter(|caller| caller.is_own()).and_then(|caller| caller.caller.client.as_ref()) {
-        Some(client) => count_client(snapshot, client, open, observer),
+        Some(client) => count_client(snapshot, client, open, observer).await,
         None => Ok(()),
     }
 }
 
 /// The limits of one of our own clients.
-pub(crate) fn count_client(
+pub(crate) async fn count_client(
     snapshot: &Snapshot,
     client: &Identity,
     open: &mut OpenRequest,
@@ -55,7 +55,7 @@ pub(crate) fn count_client(
         open.counted_for(client, index, count);
         observer.observe(|| observed(limits, index, count, |_| format!("client {}", client.as_str())));
     };
-    refuse_beyond(limits::count_client(limits, store, counted))
+    refuse_beyond(limits::count_client(limits, store, counted).await)
 }
 
 /// A limit that a request was counted against, and the key that it is counted by.

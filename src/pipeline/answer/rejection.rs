@@ -34,7 +34,7 @@ use crate::pipeline::routing::route::Route;
 use crate::trust::failed_check::RefusedToken;
 use crate::trust::failed_check::TokenError;
 use crate::trust::failed_proof::ProofError;
-use crate::trust::revocation_keeper::NotRevoked;
+use crate::trust::revoker::NotRevoked;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 
 /// Why a request is refused.

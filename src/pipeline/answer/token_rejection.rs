@@ -15,7 +15,7 @@ use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::routing::access::AddressList;
 use crate::trust::failed_check::TokenError;
 use crate::trust::failed_proof::ProofError;
-use crate::trust::revocation_keeper::NotRevoked;
+use crate::trust::revoker::NotRevoked;
 
 pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
     match fault {

@@ -9,7 +9,7 @@ use http::HeaderMap;
 
 use crate::oauth::discrepancy::{Discrepancy, short};
 use crate::pipeline::routing::limit_store::LimitStore;
-use crate::pipeline::routing::rate_limit::{LimitCount, LimitRate, MAX_LIMITS, RateLimit, seconds};
+use crate::pipeline::routing::rate_limit::{CountedBy, LimitCount, LimitRate, MAX_LIMITS, RateLimit, seconds};
 use crate::trust::request_key::{ABSENT, RequestKey};
 use crate::trust::verify::Verified;
 
@@ -36,7 +36,7 @@ pub(crate) struct ExceededLimit {
 
 /// Counts until a limit is exceeded, which it gives: the limits behind it are not charged for a request that is
 /// refused. `record` takes each count with the place of its limit.
-pub(crate) fn count(
+pub(crate) async fn count(
     limits: &[RateLimit],
     store: &LimitStore,
     phase: LimitPhase<'_>,
@@ -49,7 +49,7 @@ pub(crate) fn count(
             LimitPhase::Address => RequestKey::by_address(address),
             LimitPhase::Caller { headers, caller } => limit.per.of(address, headers, caller),
         };
-        let count = store.count(limit, key);
+        let count = store.count(limit, key).await;
         record(index, count);
         if !count.allowed {
             return Some(ExceededLimit::of(limit, &limit.per, count));
@@ -59,25 +59,37 @@ pub(crate) fn count(
 }
 
 /// Counts a request of one of our own clients against the client's limits, until one is exceeded.
-pub(crate) fn count_client(
+pub(crate) async fn count_client(
     limits: &[RateLimit],
     store: &LimitStore,
     mut record: impl FnMut(usize, LimitCount),
 ) -> Option<ExceededLimit> {
-    limits.iter().enumerate().find_map(|(index, limit)| {
+    for (index, limit) in limits.iter().enumerate() {
         // All of the client's requests are in one bucket.
-        let count = store.count(limit, ABSENT);
+        let count = store.count(limit, ABSENT).await;
         record(index, count);
-        (!count.allowed).then(|| ExceededLimit::of(limit, &RequestKey::Client, count))
-    })
+        if !count.allowed {
+            return Some(ExceededLimit::of(limit, &RequestKey::Client, count));
+        }
+    }
+    None
 }
 
 impl ExceededLimit {
     /// Names the limit as `RateLimit` in the answer does.
     fn of(limit: &RateLimit, per: &RequestKey, count: LimitCount) -> Self {
-        let LimitRate { amount, period, burst } = limit.rate;
+        let LimitRate { amount, period, burst, over_replicas: _ } = limit.rate;
         let wanted = format!("at most {amount} in {}s per {}, {burst} at once", period.as_secs(), per);
-        let found = format!("limit {} is used up for {}s", short(&limit.name), seconds(count.wait).max(1));
+        let (name, wait) = (short(&limit.name), seconds(count.wait).max(1));
+        let found = match count.by {
+            CountedBy::Process | CountedBy::Store => format!("limit {name} is used up for {wait}s"),
+            CountedBy::Share { replicas } => {
+                format!(
+                    "the share of limit {name} is used up for {wait}s: one of {replicas}, as the shared store is away"
+                )
+            }
+            CountedBy::Nothing => format!("limit {name} cannot be counted: the shared store is away"),
+        };
         Self { wait: count.wait, values: Box::new(Discrepancy::new(found, wanted)) }
     }
 }
@@ -102,7 +114,12 @@ mod tests {
 
     fn limit(place: usize, per: RequestKey, burst: u32) -> RateLimit {
         let number = |n| NonZeroU32::new(n).unwrap();
-        let rate = LimitRate { amount: number(1), period: Duration::from_secs(3600), burst: number(burst) };
+        let rate = LimitRate {
+            amount: number(1),
+            period: Duration::from_secs(3600),
+            burst: number(burst),
+            over_replicas: false,
+        };
         RateLimit::new("l".to_owned(), rate, per, LimitPlace(place))
     }
 
@@ -120,7 +137,9 @@ mod tests {
         let by_caller = LimitPhase::Caller { headers: &headers, caller: None };
         let counted = |phase| {
             let mut remaining = Vec::new();
-            let exceeded = count(&limits, &store, phase, address, |at, count| remaining.push((at, count.remaining)));
+            let counting = count(&limits, &store, phase, address, |at, count| remaining.push((at, count.remaining)));
+            // Without a store of several replicas it never waits.
+            let exceeded = futures_util::FutureExt::now_or_never(counting).unwrap();
             (remaining, exceeded.is_some())
         };
         assert_eq!(counted(LimitPhase::Address), (vec![(1, 1)], false));

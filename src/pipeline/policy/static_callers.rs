@@ -79,6 +79,6 @@ pub(crate) fn check_static(
 /// Counts a failure. The error is the time until the next one of this address gets another answer.
 pub(crate) fn count_failure(snapshot: &Snapshot, address: IpAddr) -> Result<(), Duration> {
     let Some(limit) = &snapshot.static_token_failures else { return Ok(()) };
-    let count = snapshot.limit_store.count(limit, RequestKey::by_address(address));
+    let count = snapshot.limit_store.count_in_process(limit, RequestKey::by_address(address));
     if count.allowed { Ok(()) } else { Err(count.wait) }
 }

@@ -48,7 +48,7 @@ impl FoundLimits {
         for limit in limits {
             let Some(place) = self.identities.get_mut(limit.place.0).filter(|place| place.is_none()) else { continue };
             let [kind, name] = limit.shared.as_deref().map_or(owner, |shared| ["shared", shared]);
-            let rate = format!("{:?}", limit.rate);
+            let rate = limit.rate_text();
             let key = limit.per.to_string();
             let number = self.alike.entry(Digest::of(&[kind, name, &key, &rate])).or_default();
             *place = Some(Digest::of(&[kind, name, &key, &rate, &number.to_string()]));

@@ -1,4 +1,5 @@
-//! Where rate limits are counted: token buckets by key, exact per process.
+//! Where rate limits are counted: token buckets by key, exact per process; or by leases of a store, exact over all
+//! replicas.
 //!
 //! A limit keeps at most `MAX_KEYS` keys. Keys whose bucket is full again are removed first, at no loss. While the
 //! table is full, new keys share one bucket: they are slowed, never passed unlimited.
@@ -16,9 +17,15 @@ use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
-use super::rate_limit::{LimitCount, LimitPlace, LimitRate, RateLimit};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use super::rate_limit::{CountedBy, LimitCount, LimitPlace, LimitRate, RateLimit};
 use crate::clock;
 use crate::oauth::caller::Digest;
+use crate::store::leases::LeaseTerms;
+use crate::store::leases::lease_store::LeaseStore;
+use crate::store::leases::leased_limit::{LeaseCount, LeasedBy, LeasedLimit};
 
 /// The buckets of all limits of a configuration.
 #[derive(Debug)]
@@ -37,6 +44,8 @@ struct LimitBuckets {
     /// Refused requests that were not logged yet.
     refused: AtomicU64,
     limiter: RateLimiter<u128, BoundedStore, LimitClock, StateInformationMiddleware>,
+    /// Of a limit that is counted over replicas. Then `limiter` counts only while their store is away.
+    leased: Option<Arc<LeasedLimit>>,
 }
 
 const MAX_KEYS: usize = 100_000;
@@ -50,11 +59,17 @@ const SHARDS_PER_CORE: usize = 4;
 impl LimitStore {
     /// `rates` are those of all limits of the configuration, by place.
     pub(crate) fn new(rates: &[LimitRate]) -> Self {
-        Self::following(rates, &[], None)
+        Self::following(rates, &[], None, None)
     }
 
     /// The same, with the buckets of `before` for the limits that are about the same.
-    pub(crate) fn following(rates: &[LimitRate], identities: &[Option<Digest>], before: Option<&Self>) -> Self {
+    /// `leases` is the store of the limits that are counted over replicas.
+    pub(crate) fn following(
+        rates: &[LimitRate],
+        identities: &[Option<Digest>],
+        before: Option<&Self>,
+        leases: Option<&Arc<LeaseStore>>,
+    ) -> Self {
         let shards = shards_of_each(rates.len());
         let store = || BoundedStore::new(MAX_KEYS, shards);
         let kept = |identity: &Digest| {
@@ -63,21 +78,30 @@ impl LimitStore {
         };
         let buckets = |(place, rate): (usize, &LimitRate)| {
             let identity = identities.get(place).and_then(Option::as_ref);
-            identity
-                .and_then(kept)
-                .unwrap_or_else(|| Arc::new(LimitBuckets::new(*rate, LimitClock::System(clock::instant()), store())))
+            let leased = leases.zip(identity).filter(|_| rate.over_replicas);
+            let new = || {
+                let leased = leased.map(|(leases, identity)| leased_limit(rate, *identity, leases));
+                Arc::new(LimitBuckets::new(*rate, LimitClock::System(clock::instant()), store(), leased))
+            };
+            identity.and_then(kept).unwrap_or_else(new)
         };
         let by_place = rates.iter().enumerate().map(buckets).collect();
         let places = identities.iter().enumerate().filter_map(|(place, identity)| Some(((*identity)?, place)));
         Self { by_place, places: places.collect() }
     }
 
-    pub(crate) fn count(&self, limit: &RateLimit, key: Digest) -> LimitCount {
-        match self.by_place.get(limit.place.0) {
-            Some(buckets) => buckets.count(key),
-            // A limit of another configuration: refused rather than not limited.
-            None => LimitCount { allowed: false, remaining: 0, wait: limit.rate.period },
+    /// Waits for the store of all replicas, if it must: for a key that is new here, or a slow limit.
+    pub(crate) async fn count(&self, limit: &RateLimit, key: Digest) -> LimitCount {
+        let Some(buckets) = self.by_place.get(limit.place.0) else { return lost_place(limit) };
+        match &buckets.leased {
+            None => buckets.count(key),
+            Some(leased) => buckets.count_leased(leased, key).await,
         }
+    }
+
+    /// Counts in this process alone.
+    pub(crate) fn count_in_process(&self, limit: &RateLimit, key: Digest) -> LimitCount {
+        self.by_place.get(limit.place.0).map_or_else(|| lost_place(limit), |buckets| buckets.count(key))
     }
 
     /// Removes the keys whose bucket is full again; a new key starts with a full bucket anyway.
@@ -99,34 +123,95 @@ impl LimitStore {
 }
 
 impl LimitBuckets {
-    fn new(rate: LimitRate, clock: LimitClock, store: BoundedStore) -> Self {
+    fn new(rate: LimitRate, clock: LimitClock, store: BoundedStore, leased: Option<Arc<LeasedLimit>>) -> Self {
         let interval = rate.period / rate.amount.get();
         // A period that is not zero always makes a quota.
         let quota = Quota::with_period(interval.max(Duration::from_nanos(1))).unwrap_or(Quota::per_second(rate.amount));
         let limiter = RateLimiter::new(quota.allow_burst(rate.burst), store, clock);
-        Self { burst: rate.burst.get(), interval, refused: AtomicU64::new(0), limiter }
+        Self { burst: rate.burst.get(), interval, refused: AtomicU64::new(0), limiter, leased }
     }
 
     fn count(&self, key: Digest) -> LimitCount {
         match self.limiter.check_key(&key.0) {
             Ok(left) => {
                 let remaining = left.remaining_burst_capacity();
-                LimitCount { allowed: true, remaining, wait: self.interval * (self.burst - remaining) }
+                let wait = self.interval * (self.burst - remaining);
+                LimitCount { allowed: true, remaining, wait, by: CountedBy::Process }
             }
             Err(not_until) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                LimitCount { allowed: false, remaining: 0, wait: not_until.wait_time_from(self.limiter.clock().now()) }
+                let wait = not_until.wait_time_from(self.limiter.clock().now());
+                LimitCount { allowed: false, remaining: 0, wait, by: CountedBy::Process }
             }
         }
     }
 
+    async fn count_leased(&self, leased: &Arc<LeasedLimit>, key: Digest) -> LimitCount {
+        match leased.count(key, clock::instant()) {
+            // Boxed to keep the common future small.
+            LeaseCount::Wait(answered) => Box::pin(self.count_when_answered(leased, key, answered)).await,
+            counted => self.counted(counted, key).unwrap_or_else(|_| self.count(key)),
+        }
+    }
+
+    /// Counts again at each answer of the store, until its timeout.
+    async fn count_when_answered(
+        &self,
+        leased: &Arc<LeasedLimit>,
+        key: Digest,
+        mut answered: oneshot::Receiver<()>,
+    ) -> LimitCount {
+        let until = tokio::time::Instant::now() + leased.patience();
+        loop {
+            if timeout_at(until, answered).await.is_err() {
+                // Nothing was leased in time: refused rather than not limited.
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                return LimitCount { allowed: false, remaining: 0, wait: self.interval, by: CountedBy::Store };
+            }
+            match self.counted(leased.count(key, clock::instant()), key) {
+                Ok(count) => return count,
+                Err(again) => answered = again,
+            }
+        }
+    }
+
+    /// `Err`: it is known when the store has answered.
+    fn counted(&self, counted: LeaseCount, key: Digest) -> Result<LimitCount, oneshot::Receiver<()>> {
+        let (allowed, remaining, wait, by) = match counted {
+            LeaseCount::Allowed { remaining, wait, by } => (true, remaining, wait, by),
+            LeaseCount::Refused { wait, by } => (false, 0, wait, by),
+            LeaseCount::Local => return Ok(self.count(key)),
+            LeaseCount::Wait(answered) => return Err(answered),
+        };
+        if !allowed {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        let by = match by {
+            LeasedBy::Store => CountedBy::Store,
+            LeasedBy::Share { replicas } => CountedBy::Share { replicas },
+            LeasedBy::Nothing => CountedBy::Nothing,
+        };
+        Ok(LimitCount { allowed, remaining, wait, by })
+    }
+
     fn forget_idle(&self) {
         self.limiter.retain_recent();
+        self.leased.iter().for_each(|leased| leased.forget_idle());
     }
 
     fn keys(&self) -> usize {
-        self.limiter.len()
+        self.limiter.len() + self.leased.as_ref().map_or(0, |leased| leased.keys())
     }
+}
+
+/// A limit of another configuration: refused rather than not limited.
+fn lost_place(limit: &RateLimit) -> LimitCount {
+    LimitCount { allowed: false, remaining: 0, wait: limit.rate.period, by: CountedBy::Process }
+}
+
+fn leased_limit(rate: &LimitRate, identity: Digest, leases: &Arc<LeaseStore>) -> Arc<LeasedLimit> {
+    let LimitRate { amount, period, burst, over_replicas: _ } = *rate;
+    Arc::new(LeasedLimit::new(identity, LeaseTerms { amount, period, burst }, Arc::clone(leases), MAX_KEYS))
 }
 
 /// A power of two. Without a bound on all of them, the memory would grow with the product of limits and cores.
@@ -241,8 +326,13 @@ mod tests {
     fn limit(amount: u32, period: u64, burst: u32, keys: usize) -> (LimitBuckets, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
         let number = |n| NonZeroU32::new(n).unwrap();
-        let rate = LimitRate { amount: number(amount), period: Duration::from_secs(period), burst: number(burst) };
-        (LimitBuckets::new(rate, LimitClock::Fake(clock.clone()), BoundedStore::new(keys, 4)), clock)
+        let rate = LimitRate {
+            amount: number(amount),
+            period: Duration::from_secs(period),
+            burst: number(burst),
+            over_replicas: false,
+        };
+        (LimitBuckets::new(rate, LimitClock::Fake(clock.clone()), BoundedStore::new(keys, 4), None), clock)
     }
 
     fn allowed(limit: &LimitBuckets, key: u128, times: usize) -> usize {
@@ -279,9 +369,18 @@ mod tests {
     fn answers_carry_remaining_requests_and_reset_time() {
         let (limit, _clock) = limit(10, 1, 2, 100);
         let seconds = Duration::from_secs_f64;
-        assert_eq!(limit.count(Digest(1)), LimitCount { allowed: true, remaining: 1, wait: seconds(0.1) });
-        assert_eq!(limit.count(Digest(1)), LimitCount { allowed: true, remaining: 0, wait: seconds(0.2) });
-        assert_eq!(limit.count(Digest(1)), LimitCount { allowed: false, remaining: 0, wait: seconds(0.1) });
+        assert_eq!(
+            limit.count(Digest(1)),
+            LimitCount { allowed: true, remaining: 1, wait: seconds(0.1), by: CountedBy::Process }
+        );
+        assert_eq!(
+            limit.count(Digest(1)),
+            LimitCount { allowed: true, remaining: 0, wait: seconds(0.2), by: CountedBy::Process }
+        );
+        assert_eq!(
+            limit.count(Digest(1)),
+            LimitCount { allowed: false, remaining: 0, wait: seconds(0.1), by: CountedBy::Process }
+        );
     }
 
     #[test]
@@ -301,11 +400,12 @@ mod tests {
     #[test]
     fn buckets_go_on_at_another_place() {
         let number = |n| NonZeroU32::new(n).unwrap();
-        let rate = LimitRate { amount: number(1), period: Duration::from_secs(3600), burst: number(5) };
+        let rate =
+            LimitRate { amount: number(1), period: Duration::from_secs(3600), burst: number(5), over_replicas: false };
         let [one, other] = [Digest(1), Digest(2)].map(Some);
-        let before = LimitStore::following(&[rate], &[one], None);
+        let before = LimitStore::following(&[rate], &[one], None, None);
         assert_eq!(allowed(&before.by_place[0], 7, 3), 3);
-        let after = LimitStore::following(&[rate; 3], &[None, other, one], Some(&before));
+        let after = LimitStore::following(&[rate; 3], &[None, other, one], Some(&before), None);
         assert_eq!(after.by_place.iter().map(|limit| allowed(limit, 7, 9)).collect::<Vec<_>>(), [5, 5, 2]);
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct LimitRate {
     pub(crate) period: Duration,
     /// The bucket's whole size.
     pub(crate) burst: NonZeroU32,
+    /// Counted over all replicas that share a store.
+    pub(crate) over_replicas: bool,
 }
 
 /// The result of counting one request against one limit.
@@ -45,6 +47,20 @@ pub(crate) struct LimitCount {
     pub(crate) remaining: u32,
     /// Until the bucket is full again, or until the next request is let through.
     pub(crate) wait: Duration,
+    pub(crate) by: CountedBy,
+}
+
+/// What counted a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CountedBy {
+    /// The buckets of this process.
+    Process,
+    /// The store of all replicas.
+    Store,
+    /// The store is away: this replica has one of so many parts of the limit.
+    Share { replicas: u32 },
+    /// The store is away, and everything is refused.
+    Nothing,
 }
 
 /// The limits of our own clients. Each counts all requests of its client. Most clients have none.
@@ -63,17 +79,17 @@ pub(crate) const MAX_LIMITS: usize = 8;
 
 impl fmt::Display for LimitRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { amount, period, burst } = self;
+        let Self { amount, period, burst, over_replicas: _ } = self;
         write!(f, "{amount} in {}s, {burst} at once", period.as_secs())
     }
 }
 
 impl LimitRate {
-    /// Whether it lets through no more, neither in a long time nor at once.
+    /// Whether it lets through no more, neither in a long time nor at once, nor over several replicas.
     pub(crate) fn is_at_most(&self, other: &Self) -> bool {
         let [speed, other_speed] =
             [(self, other), (other, self)].map(|(one, two)| u128::from(one.amount.get()) * two.period.as_nanos());
-        speed <= other_speed && self.burst <= other.burst
+        speed <= other_speed && self.burst <= other.burst && self.over_replicas >= other.over_replicas
     }
 }
 
@@ -81,6 +97,12 @@ impl RateLimit {
     pub(crate) fn new(name: String, rate: LimitRate, per: RequestKey, place: LimitPlace) -> Self {
         let window = seconds(rate.period * rate.burst.get() / rate.amount.get()).max(1);
         Self { name, rate, per, window, place, shared: None }
+    }
+
+    /// Equal on all replicas, and in all versions.
+    pub(crate) fn rate_text(&self) -> String {
+        let LimitRate { amount, period, burst, over_replicas } = self.rate;
+        format!("{amount}/{}ms/{burst}/{over_replicas}", period.as_millis())
     }
 
     pub(crate) fn is_by_address(&self) -> bool {

@@ -18,8 +18,9 @@ use crate::network::Networks;
 use crate::oauth::identity::Identity;
 use crate::server::limits::Limits;
 use crate::server::tls::ServedCertificate;
+use crate::store::leases::lease_store::LeaseStore;
 use crate::trust::proof_rules::{DpopSettings, ProofRules};
-use crate::trust::revocation_keeper::Revoker;
+use crate::trust::revoker::Revoker;
 use crate::trust::verify::Trust;
 use crate::upstream::service::Upstream;
 
@@ -62,6 +63,8 @@ pub(crate) struct SnapshotParts {
     pub(crate) routes: RouteTable,
     /// By place.
     pub(crate) limit_rates: Vec<LimitRate>,
+    /// The store of the limits that are counted over replicas. `None`: all are counted in this process.
+    pub(crate) leases: Option<Arc<LeaseStore>>,
     pub(crate) trust: Trust,
     pub(crate) static_token_failures: Option<RateLimit>,
     pub(crate) dpop: DpopSettings,
@@ -133,7 +136,8 @@ impl Snapshot {
             static_token_failures: static_token_failures.as_slice(),
         };
         let identities = limit_identities(limit_rates.len(), &counted);
-        let limit_store = LimitStore::following(&limit_rates, &identities, before.map(|before| &before.limit_store));
+        let before_limits = before.map(|before| &before.limit_store);
+        let limit_store = LimitStore::following(&limit_rates, &identities, before_limits, parts.leases.as_ref());
         let rules = outside_routes(token_limits).chain(routes.routes().iter().map(|route| route.series_names()));
         let series = SeriesTable::new(rules.collect(), before.map(|before| &before.series));
         Self {

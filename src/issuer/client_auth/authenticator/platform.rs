@@ -171,7 +171,7 @@ fn claimed_text(issuer: Option<&str>, subject: Option<&str>) -> String {
 
 fn refused_token(client: Option<String>, refused: RefusedToken, claimed: &str) -> ClientRefusal {
     let RefusedToken { reason, values, claimed: _ } = refused;
-    if reason == TokenError::KeysUnavailable {
+    if matches!(reason, TokenError::KeysUnavailable | TokenError::StoreUnavailable) {
         let client = client.as_deref().and_then(|id| Identity::parse(id).ok());
         return ClientRefusal::KeysUnavailable { client, values };
     }

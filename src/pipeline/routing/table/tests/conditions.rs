@@ -139,6 +139,7 @@ fn a_laxer_rule_for_fewer_fields_is_a_conflict() {
             amount: NonZeroU32::new(count).unwrap(),
             period: Duration::from_secs(60),
             burst: NonZeroU32::new(count).unwrap(),
+            over_replicas: false,
         };
         let limit = RateLimit::new("calls".to_owned(), rate, RequestKey::Client, LimitPlace(0));
         Route { limits: vec![limit], ..of(conditions, "a") }
