@@ -266,7 +266,9 @@ impl Rejection {
                 refused.claimed.clone().map(RecordedIdentity::Claimed)
             }
             Self::Token(
-                TokenRefusal::TooManyFailures { client, .. } | TokenRefusal::KeysUnavailable { client, .. },
+                TokenRefusal::TooManyFailures { client, .. }
+                | TokenRefusal::KeysUnavailable { client, .. }
+                | TokenRefusal::StoreUnavailable { client },
             ) => Some(RecordedIdentity::claimed_client(client.clone())),
             Self::Token(TokenRefusal::Fault(fault)) => fault.client().map(|client| {
                 if fault.is_authenticated() {
