@@ -178,6 +178,7 @@ impl App {
             let store = (store, config.shared.instance.heartbeat);
             control.spawn(revocation::exchange(&mut keeper, &revoker, store, had_file).run());
         }
+        let replay = replay.over_replicas(shared.redis.clone());
         let workers = config.workers;
         let (offload, offloads) = start_offloads(workers)?;
         let parts = ProcessParts {

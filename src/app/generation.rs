@@ -110,6 +110,7 @@ impl NextGeneration {
             routes: config.routes,
             limit_rates: config.limit_rates,
             leases: parts.shared.leases.clone(),
+            store: parts.shared.redis.clone(),
             trust: Trust::new(trusted.collect(), Arc::clone(&parts.revocations)).with_static_tokens(static_tokens),
             static_token_failures: config.static_token_failures,
             dpop: config.dpop,

@@ -78,6 +78,7 @@ async fn snapshot_with(
         routes: config.routes,
         limit_rates: config.limit_rates,
         leases: None,
+        store: None,
         trust: Trust::new(issuers, Arc::clone(keeper.published()))
             .with_static_tokens(StaticTokens::new(config.static_tokens, None)),
         static_token_failures: config.static_token_failures,

@@ -193,6 +193,7 @@ fn snapshot(
         routes: config.routes.clone(),
         limit_rates: vec![UNLIMITED; config.limit_rates.len()],
         leases: None,
+        store: None,
         trust: Trust::new(issuers, revocations).with_static_tokens(signer::static_tokens(&config.static_tokens, facts)),
         static_token_failures: config.static_token_failures.clone(),
         dpop: config.dpop,

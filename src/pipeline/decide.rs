@@ -191,14 +191,17 @@ async fn find_permit<'r>(
         Access::Protected(rule) => rule,
     };
     let authenticated = authenticate(current, snapshot, rule, peer, headers, log.now, observer).await;
-    let proven = authenticated.and_then(|presented| {
-        let origin = peer.public_origin(&request.authority);
-        let hosts = ProofHosts { own: &snapshot.own_hosts, of_route: admitted.hosts() };
-        let proof = ProofRequest { rules: &snapshot.proofs, headers, request, origin, hosts, now: log.now };
-        let certificate = peer.thumbprint(log.now);
-        let proven = prove_possession(&proof, certificate, &presented, rule, fields, observer);
-        proven.map_err(|check| presented.caller.refused(check).into())
-    });
+    let proven = match authenticated {
+        Ok(presented) => {
+            let origin = peer.public_origin(&request.authority);
+            let hosts = ProofHosts { own: &snapshot.own_hosts, of_route: admitted.hosts() };
+            let proof = ProofRequest { rules: &snapshot.proofs, headers, request, origin, hosts, now: log.now };
+            let certificate = peer.thumbprint(log.now);
+            let proven = prove_possession(&proof, certificate, &presented, rule, fields, observer).await;
+            proven.map_err(|check| presented.caller.refused(check).into())
+        }
+        Err(error) => Err(error),
+    };
     let caller = match proven {
         Ok(caller) => caller,
         Err(error) => {
@@ -218,7 +221,7 @@ async fn find_permit<'r>(
 
 /// Checks that the caller has the keys that its token is bound to, and that the token has the binding that the rule
 /// demands. Tells the client the nonce that it needs.
-fn prove_possession(
+async fn prove_possession(
     proof: &ProofRequest<'_>,
     certificate: Option<Thumbprint>,
     presented: &PresentedCaller<'_>,
@@ -226,7 +229,7 @@ fn prove_possession(
     fields: &mut ResponseFields,
     observer: &mut impl Observer,
 ) -> Result<ProvenCaller, FailedCheck> {
-    let checked = proven_key(proof, presented);
+    let checked = proven_key(proof, presented).await;
     fields.dpop_nonce = match &checked {
         Ok(checked) => checked.as_ref().and_then(|checked| checked.next_nonce.clone()),
         Err(check) if check.reason == TokenError::Proof(ProofError::Nonce) => proof.rules.nonces.current(proof.now),

@@ -12,6 +12,7 @@ pub(crate) mod postgres;
 mod postgres_tls;
 pub(crate) mod redis_revocations;
 pub(crate) mod redis_store;
+pub(crate) mod redis_uses;
 pub(crate) mod replicas;
 pub(crate) mod settings;
 pub(crate) mod sqlite;

@@ -93,7 +93,11 @@ impl RedisStore {
         self.parts.timeout
     }
 
-    pub(super) fn control(&self) -> &Handle {
+    pub(crate) fn is_reached(&self) -> bool {
+        self.parts.connection.load().is_some()
+    }
+
+    pub(crate) fn control(&self) -> &Handle {
         &self.parts.control
     }
 

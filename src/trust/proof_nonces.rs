@@ -2,19 +2,38 @@
 //!
 //! A nonce is a MAC over the time, with a random key of this process. So nothing is stored, and the nonces of other
 //! processes, which do not know the proofs that were used here, are not valid. It is good for one to two minutes.
+//! Replicas that share a store have a common key, and know the proofs that were used at any of them. While the store is
+//! away, only the nonces of this process count.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rand::{self, SystemRandom};
 use base64::Engine as _;
 use http::HeaderValue;
+use tokio::time::sleep;
 
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
+use crate::store::redis_store::RedisStore;
+use crate::store::replicas::SharedState;
 
 pub(crate) struct ProofNonces {
+    own: NonceSource,
+    shared: Option<SharedNonces>,
+}
+
+/// The nonces of all replicas.
+struct SharedNonces {
+    store: RedisStore,
+    /// `None` until the common key is known.
+    source: ArcSwapOption<NonceSource>,
+}
+
+/// The nonces of one key.
+struct NonceSource {
     /// `None` if there are no random bytes: then no nonce is good.
     key: Option<hmac::Key>,
     /// The nonces of the time at which one was last asked for.
@@ -41,14 +60,87 @@ pub(crate) enum NonceState {
 
 const SECONDS_PER_NONCE: u64 = 60;
 const NONCE_BYTES: usize = 16;
+const KEY_BYTES: usize = 32;
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 impl ProofNonces {
     pub(crate) fn new() -> Self {
+        Self { own: NonceSource::random(), shared: None }
+    }
+
+    /// Follows the store in the control plane.
+    pub(crate) fn shared(store: RedisStore) -> Arc<Self> {
+        let (control, mut states) = (store.control().clone(), store.state());
+        let shared = SharedNonces { store, source: ArcSwapOption::empty() };
+        let nonces = Arc::new(Self { own: NonceSource::random(), shared: Some(shared) });
+        let follower = Arc::clone(&nonces);
+        control.spawn(async move {
+            // The key that an emptied store gets again.
+            let mut proposed = vec![0; KEY_BYTES];
+            if rand::fill(&mut proposed).is_err() {
+                return;
+            }
+            let mut known_of = None;
+            loop {
+                let epoch = match &*states.borrow_and_update() {
+                    SharedState::Reached { epoch, .. } => Some(epoch.clone()),
+                    SharedState::Unknown | SharedState::Lost { .. } => None,
+                };
+                if let Some(epoch) = epoch.filter(|epoch| known_of.as_ref() != Some(epoch)) {
+                    let Some(shared) = &follower.shared else { return };
+                    match shared.store.nonce_key(proposed.clone()).await {
+                        Ok(key) => {
+                            shared.source.store(Some(Arc::new(NonceSource::of(&key))));
+                            (proposed, known_of) = (key, Some(epoch));
+                        }
+                        Err(_) => sleep(RETRY_AFTER).await,
+                    }
+                    continue;
+                }
+                if states.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        nonces
+    }
+
+    pub(crate) fn state(&self, nonce: &str, now: UnixTime) -> NonceState {
+        let own = self.own.state(nonce, now);
+        match (self.common(), own) {
+            (None, own) => own,
+            (Some(common), NonceState::Unknown) => common.state(nonce, now),
+            // Good, but only here.
+            (Some(_), NonceState::Current | NonceState::Previous) => NonceState::Previous,
+        }
+    }
+
+    /// The nonce that clients get now.
+    pub(crate) fn current(&self, now: UnixTime) -> Option<HeaderValue> {
+        match self.common() {
+            Some(common) => common.current(now),
+            None => self.own.current(now),
+        }
+    }
+
+    /// The nonces of all replicas, if they count now.
+    fn common(&self) -> Option<Arc<NonceSource>> {
+        let shared = self.shared.as_ref().filter(|shared| shared.store.is_reached())?;
+        shared.source.load_full()
+    }
+}
+
+impl NonceSource {
+    fn random() -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok();
         Self { key, known: ArcSwapOption::empty() }
     }
 
-    pub(crate) fn state(&self, nonce: &str, now: UnixTime) -> NonceState {
+    fn of(key: &[u8]) -> Self {
+        Self { key: Some(hmac::Key::new(hmac::HMAC_SHA256, key)), known: ArcSwapOption::empty() }
+    }
+
+    fn state(&self, nonce: &str, now: UnixTime) -> NonceState {
         match self.slot(now) {
             Some(slot) if slot.current == nonce => NonceState::Current,
             Some(slot) if slot.previous == nonce => NonceState::Previous,
@@ -56,8 +148,7 @@ impl ProofNonces {
         }
     }
 
-    /// The nonce that clients get now.
-    pub(crate) fn current(&self, now: UnixTime) -> Option<HeaderValue> {
+    fn current(&self, now: UnixTime) -> Option<HeaderValue> {
         self.slot(now).map(|slot| slot.current.clone())
     }
 
@@ -108,7 +199,8 @@ mod tests {
         let nonce = other.current(now).unwrap();
         assert_eq!(one.state(nonce.to_str().unwrap(), now), NonceState::Unknown);
         assert_eq!(one.state("", now), NonceState::Unknown);
-        let keyless = ProofNonces { key: None, known: ArcSwapOption::empty() };
+        let keyless = NonceSource { key: None, known: ArcSwapOption::empty() };
+        let keyless = ProofNonces { own: keyless, shared: None };
         assert_eq!((keyless.state("", now), keyless.current(now)), (NonceState::Unknown, None));
     }
 }

@@ -46,6 +46,8 @@ pub(crate) enum ProofUse {
     Repeated,
     /// It cannot be known: there is no room to note the use.
     NoRoom,
+    /// It cannot be known now: the nonce of the proof counts at all replicas, and their store is away.
+    StoreAway,
 }
 
 const SHARDS: usize = 256;

@@ -4,8 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::proof_nonces::ProofNonces;
-use super::proof_replays::ProofReplays;
+use super::proof_replays::{MAX_AHEAD, ProofReplays, ProofUse};
+use base64::Engine as _;
+
 use crate::clock::UnixTime;
+use crate::jose::BASE64URL;
+use crate::oauth::caller::Digest;
+use crate::oauth::confirmation::Thumbprint;
+use crate::store::redis_store::{RedisStore, StoreUnavailable};
+use crate::store::redis_uses::SharedUse;
+
+/// The clocks of replicas may differ by this.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// `oauth.dpop`. It counts on all routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +32,8 @@ pub(crate) struct ProofRules {
     pub(crate) settings: DpopSettings,
     pub(crate) replays: Arc<ProofReplays>,
     pub(crate) nonces: Arc<ProofNonces>,
+    /// Where replicas note the proofs that were used. `None`: this process alone does.
+    pub(crate) store: Option<RedisStore>,
 }
 
 impl Default for DpopSettings {
@@ -32,17 +44,44 @@ impl Default for DpopSettings {
 
 impl ProofRules {
     /// The proofs that are used by the rules `before` stay used.
-    pub(crate) fn following(settings: DpopSettings, before: Option<&Self>, now: UnixTime) -> Self {
+    pub(crate) fn following(
+        settings: DpopSettings,
+        before: Option<&Self>,
+        store: Option<&RedisStore>,
+        now: UnixTime,
+    ) -> Self {
         let max_age = settings.max_age.as_secs();
         match before {
-            Some(Self { settings: _, replays, nonces }) => {
+            Some(Self { settings: _, replays, nonces, store }) => {
                 replays.set_max_age(max_age, now);
-                Self { settings, replays: Arc::clone(replays), nonces: Arc::clone(nonces) }
+                Self { settings, replays: Arc::clone(replays), nonces: Arc::clone(nonces), store: store.clone() }
             }
             None => {
-                let (replays, nonces) = (ProofReplays::new(max_age), ProofNonces::new());
-                Self { settings, replays: Arc::new(replays), nonces: Arc::new(nonces) }
+                let shared = store.map(|store| ProofNonces::shared(store.clone()));
+                let nonces = shared.unwrap_or_else(|| Arc::new(ProofNonces::new()));
+                Self { settings, replays: Arc::new(ProofReplays::new(max_age)), nonces, store: store.cloned() }
             }
+        }
+    }
+
+    /// Notes the use of a proof with this key and `jti`: in this process, and at all replicas.
+    pub(crate) async fn use_once(&self, key: Thumbprint, id: &str, now: UnixTime) -> ProofUse {
+        let here = self.replays.use_once(key, id, now);
+        match &self.store {
+            Some(store) if here == ProofUse::First => self.use_once_at(store, key, id).await,
+            Some(_) | None => here,
+        }
+    }
+
+    /// While the store is away, a proof counts once for each process; with nonces, only those of this process count.
+    async fn use_once_at(&self, store: &RedisStore, key: Thumbprint, id: &str) -> ProofUse {
+        let digest = Digest::of(&[&BASE64URL.encode(key.0), id]);
+        let known_for = self.settings.max_age + Duration::from_secs(MAX_AHEAD) + CLOCKS_DIFFER;
+        match store.use_once(SharedUse::Proof, digest, known_for).await {
+            Ok(true) => ProofUse::First,
+            Ok(false) => ProofUse::Repeated,
+            Err(StoreUnavailable) if self.settings.nonce => ProofUse::StoreAway,
+            Err(StoreUnavailable) => ProofUse::First,
         }
     }
 }

@@ -17,12 +17,16 @@ use super::replay_store::{RecordedUse, ReplayStore, ReplayStoreError};
 use super::replay_uses::{KnownUses, NotedUse, Room};
 use crate::clock::{self, UnixTime};
 use crate::oauth::caller::Digest;
+use crate::store::redis_store::RedisStore;
+use crate::store::redis_uses::SharedUse;
 use crate::telemetry::error_chain::ErrorChain;
 
 /// Asks the keeper whether something is used for the first time.
 #[derive(Clone, Debug)]
 pub(crate) struct Replay {
     requests: SyncSender<Request>,
+    /// Where all replicas note uses, besides the file of this one.
+    store: Option<RedisStore>,
 }
 
 /// It is unknown whether something was used before, or its use cannot be written down.
@@ -59,6 +63,8 @@ const ROOM: Room = Room { of_all: 1_000_000, of_user: 250_000 };
 const QUEUE_CAPACITY: usize = 1024;
 /// The time to wait for the reply, in case the disk hangs.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The clocks of replicas may differ by this.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// The file is rewritten if it has this many more lines than twice the uses that count.
 const NEEDLESS_LINES: usize = 4096;
@@ -66,7 +72,12 @@ const NEEDLESS_LINES: usize = 4096;
 impl Replay {
     /// Confirms nothing: no keeper takes its requests.
     pub(crate) fn without_keeper() -> Self {
-        Self { requests: sync_channel(0).0 }
+        Self { requests: sync_channel(0).0, store: None }
+    }
+
+    /// Uses count once over all replicas that share this store. While it is away, none is confirmed.
+    pub(crate) fn over_replicas(self, store: Option<RedisStore>) -> Self {
+        Self { store, ..self }
     }
 
     /// True if `by` uses `id` for the first time. Then the use is on the disk. If the future is dropped before, it still
@@ -84,9 +95,16 @@ impl Replay {
         let used = RecordedUse { digest: Digest::of(&[by, id]), user: Digest::of(&[by]).0 as u64, expires_at };
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request::Use { used, reply }).map_err(|_| ReplayUnavailable)?;
-        match timeout(REPLY_TIMEOUT, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(ReplayUnavailable),
+        let is_first_here = match timeout(REPLY_TIMEOUT, answer).await {
+            Ok(Ok(answer)) => answer?,
+            Ok(Err(_)) | Err(_) => return Err(ReplayUnavailable),
+        };
+        match &self.store {
+            Some(store) if is_first_here => {
+                let known_for = Duration::from_secs(expires_at.saturating_sub(now.seconds())) + CLOCKS_DIFFER;
+                store.use_once(SharedUse::Assertion, used.digest, known_for).await.map_err(|_| ReplayUnavailable)
+            }
+            Some(_) | None => Ok(is_first_here),
         }
     }
 
@@ -106,7 +124,7 @@ impl ReplayKeeper {
         let (sender, requests) = sync_channel(QUEUE_CAPACITY);
         let next_sweep = clock::instant() + SWEEP_EVERY;
         let keeper = Self { store, known, requests, is_failing: false, is_full: false, lacked_room: false, next_sweep };
-        Ok((keeper, Replay { requests: sender }))
+        Ok((keeper, Replay { requests: sender, store: None }))
     }
 
     /// Runs until [`Replay::end`] or until all senders are dropped.

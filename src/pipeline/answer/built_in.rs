@@ -143,7 +143,7 @@ async fn token(
         now,
     };
     let certificate = peer.thumbprint(now);
-    let confirmation = confirmation(&grant, &proof, certificate, fields).inspect_err(|_| {
+    let confirmation = confirmation(&grant, &proof, certificate, fields).await.inspect_err(|_| {
         open.log.client(grant.client().clone());
     })?;
     let grant = oauth.server.redeem(grant, now).await?;

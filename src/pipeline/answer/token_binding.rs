@@ -10,7 +10,7 @@ use crate::pipeline::policy::proof_check::ProofRequest;
 use crate::trust::failed_proof::{FailedProof, ProofError};
 
 /// `certificate` is the client certificate of the request. A proof binds the token of any client (RFC 9449 §5).
-pub(super) fn confirmation(
+pub(super) async fn confirmation(
     grant: &DecidedGrant<'_>,
     proof: &ProofRequest<'_>,
     certificate: Option<Thumbprint>,
@@ -20,7 +20,7 @@ pub(super) fn confirmation(
         let fault = GrantFault::Proof { client: grant.client().clone(), failed };
         Rejection::Token(TokenRefusal::Fault(fault))
     };
-    let checked = proof.check();
+    let checked = proof.check().await;
     fields.dpop_nonce = match &checked {
         // The client needs it for its requests with the token.
         Ok(Some(_)) if proof.rules.settings.nonce => proof.rules.nonces.current(proof.now),

@@ -27,7 +27,7 @@ pub(crate) struct PresentedProofs {
 pub(crate) struct ProvenCaller(Rc<Verified>);
 
 /// The key of the DPoP proof of a request, where its token needs one. A proof beside a bearer token does not count.
-pub(crate) fn proven_key(
+pub(crate) async fn proven_key(
     proof: &ProofRequest<'_>,
     PresentedCaller { caller, token, scheme }: &PresentedCaller<'_>,
 ) -> Result<Option<CheckedProof>, FailedCheck> {
@@ -35,7 +35,7 @@ pub(crate) fn proven_key(
         (TokenScheme::Bearer, None) => Ok(None),
         (TokenScheme::Bearer, Some(_)) => Err(FailedCheck::no_proof("a bound token as a bearer token")),
         (TokenScheme::Dpop, None) => Err(FailedCheck::not_for_dpop()),
-        (TokenScheme::Dpop, Some((verified, key))) => Ok(Some(proof.check_for(verified, token, key)?)),
+        (TokenScheme::Dpop, Some((verified, key))) => Ok(Some(proof.check_for(verified, token, key).await?)),
     }
 }
 

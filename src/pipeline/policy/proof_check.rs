@@ -47,17 +47,17 @@ pub(crate) struct CheckedProof {
 
 impl ProofRequest<'_> {
     /// The proof of a token request. `None` if there is none.
-    pub(crate) fn check(&self) -> Result<Option<CheckedProof>, FailedProof> {
+    pub(crate) async fn check(&self) -> Result<Option<CheckedProof>, FailedProof> {
         let Some(text) = self.only_field()? else { return Ok(None) };
         let proof = UnverifiedProof::parse(text)?;
         let next_nonce = self.check_claims(&proof.claims)?;
         let key = proof.key()?;
-        self.verify(&proof, &key)?;
+        self.verify(&proof, &key).await?;
         Ok(Some(CheckedProof { key: key.thumbprint, next_nonce }))
     }
 
     /// The proof of a request with this token, whose text is `token`. It is bound to the key `bound_to`.
-    pub(crate) fn check_for(
+    pub(crate) async fn check_for(
         &self,
         verified: &VerifiedToken,
         token: &[u8],
@@ -81,7 +81,7 @@ impl ProofRequest<'_> {
             let wanted = format!("the key with the thumbprint {bound_to:?} (cnf.jkt)");
             return Err(FailedProof::invalid(format!("a key with the thumbprint {key:?}"), wanted));
         }
-        self.verify(&proof, &known.key)?;
+        self.verify(&proof, &known.key).await?;
         if known.may_be_kept() {
             verified.known_proof.replace(Some(known));
         }
@@ -139,16 +139,19 @@ impl ProofRequest<'_> {
     }
 
     /// Verifies the signature, and notes the use.
-    fn verify(&self, proof: &UnverifiedProof<'_>, key: &ProofKey) -> Result<(), FailedProof> {
+    async fn verify(&self, proof: &UnverifiedProof<'_>, key: &ProofKey) -> Result<(), FailedProof> {
         if !proof.is_signed_by(key) {
             let found = "a signature by another key, or of other content";
             return Err(FailedProof::invalid(found, "a signature by the key in the header"));
         }
-        match self.rules.replays.use_once(key.thumbprint, &proof.claims.id, self.now) {
+        match self.rules.use_once(key.thumbprint, &proof.claims.id, self.now).await {
             ProofUse::First => Ok(()),
             ProofUse::Repeated => {
                 let found = format!("jti={}, which was used before", short(&proof.claims.id));
                 Err(FailedProof::new(ProofError::Replayed, found, "a new jti for each request"))
+            }
+            ProofUse::StoreAway => {
+                Err(FailedProof::new(ProofError::Nonce, "a nonce of all replicas", NONCE_OF_PROCESS))
             }
             ProofUse::NoRoom => {
                 Err(FailedProof::new(ProofError::NoRoom, "as many proofs as can be remembered", "fewer requests"))
@@ -157,7 +160,8 @@ impl ProofRequest<'_> {
     }
 }
 
-const NONCE: &str = "the nonce of the field DPoP-Nonce, from the last two minutes and this process";
+const NONCE: &str = "the nonce of the field DPoP-Nonce, from the last two minutes and this process or its replicas";
+const NONCE_OF_PROCESS: &str = "a nonce of this process, as the shared store is away";
 
 #[cfg(test)]
 mod tests;

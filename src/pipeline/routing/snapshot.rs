@@ -19,6 +19,7 @@ use crate::oauth::identity::Identity;
 use crate::server::limits::Limits;
 use crate::server::tls::ServedCertificate;
 use crate::store::leases::lease_store::LeaseStore;
+use crate::store::redis_store::RedisStore;
 use crate::trust::proof_rules::{DpopSettings, ProofRules};
 use crate::trust::revoker::Revoker;
 use crate::trust::verify::Trust;
@@ -65,6 +66,8 @@ pub(crate) struct SnapshotParts {
     pub(crate) limit_rates: Vec<LimitRate>,
     /// The store of the limits that are counted over replicas. `None`: all are counted in this process.
     pub(crate) leases: Option<Arc<LeaseStore>>,
+    /// Where replicas note what was used. `None`: this process alone does.
+    pub(crate) store: Option<RedisStore>,
     pub(crate) trust: Trust,
     pub(crate) static_token_failures: Option<RateLimit>,
     pub(crate) dpop: DpopSettings,
@@ -152,7 +155,12 @@ impl Snapshot {
             series,
             trust,
             static_token_failures,
-            proofs: ProofRules::following(dpop, before.map(|before| &before.proofs), clock::now()),
+            proofs: ProofRules::following(
+                dpop,
+                before.map(|before| &before.proofs),
+                parts.store.as_ref(),
+                clock::now(),
+            ),
             oauth,
             resources,
             own_hosts,

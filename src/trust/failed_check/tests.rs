@@ -90,6 +90,7 @@ fn failed(reason: TokenError, value: &str) -> FailedCheck {
             FailedCheck::not_bound(Confirmation { key: both, certificate: both }, TokenBinding::Either)
         }
         TokenError::StaticTokenEnded => FailedCheck::static_token_ended(UnixTime::from_seconds(1), now),
+        TokenError::StoreUnavailable => FailedCheck::revocations_unknown(),
         TokenError::UnknownStaticToken => FailedCheck::unknown_static_token(),
     }
 }

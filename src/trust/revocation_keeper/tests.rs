@@ -45,7 +45,7 @@ fn token_of(client: &str, number: usize) -> RevocationEntry {
 
 /// The keeper's answers to these requests, which are sent together.
 fn ask(keeper: &mut Keeper, entries: &[RevocationEntry]) -> Vec<Result<(), NotRevoked>> {
-    let (replies, mut answers): (Vec<_>, Vec<_>) = entries.iter().map(|_| oneshot::channel()).unzip();
+    let (replies, mut answers): (Vec<_>, Vec<_>) = entries.iter().map(|_| tokio::sync::oneshot::channel()).unzip();
     keeper.write(entries.iter().cloned().zip(replies).collect(), NOW, &mut |_| {});
     answers.iter_mut().map(|answer| answer.try_recv().unwrap()).collect()
 }
@@ -100,7 +100,7 @@ fn the_100_001st_is_refused_until_one_has_expired() {
     let (mut keeper, _) = folder.open(&rules);
     assert_eq!(ask(&mut keeper, &[entry("7"), entry("new")]), [Ok(()), Err(NotRevoked::Full)]);
     let later = NOW.plus(Duration::from_secs(1));
-    let (reply, mut answer) = oneshot::channel();
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
     keeper.write(vec![(entry("new"), reply)], later, &mut |_| {});
     assert_eq!(answer.try_recv(), Ok(Ok(())));
     assert!(!knows(&keeper, &short) && knows(&keeper, &entry("new")));
@@ -138,8 +138,8 @@ async fn without_a_keeper_a_request_fails_at_once() {
     let (keeper, revoker) = folder.open(&[]);
     let waiting: Vec<_> = (0..QUEUE_CAPACITY)
         .map(|_| {
-            let (reply, answer) = oneshot::channel();
-            revoker.requests.try_send(Request::Revoke { entry: entry("a"), reply }).unwrap();
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            revoker.requests.try_send(RevokerRequest::Revoke { entry: entry("a"), reply }).unwrap();
             answer
         })
         .collect();

@@ -40,7 +40,7 @@ impl Attack {
         Self {
             header: json!({"typ": "dpop+jwt", "alg": algorithm.as_str(), "jwk": jwk}),
             claims: json!({"jti": "first", "htm": "POST", "htu": "https://a.example/oauth/token", "iat": NOW}),
-            rules: ProofRules::following(DpopSettings::default(), None, UnixTime::from_seconds(NOW)),
+            rules: ProofRules::following(DpopSettings::default(), None, None, UnixTime::from_seconds(NOW)),
             key,
             request,
             random: fastrand::Rng::with_seed(7),
@@ -62,7 +62,10 @@ impl Attack {
         let origin = PublicOrigin::new("https", &authority, None);
         let now = UnixTime::from_seconds(NOW);
         let hosts = ProofHosts { own: &OwnHosts::default(), of_route: &[] };
-        ProofRequest { rules: &self.rules, headers: &headers, request: &self.request, origin, hosts, now }.check()
+        let request =
+            ProofRequest { rules: &self.rules, headers: &headers, request: &self.request, origin, hosts, now };
+        // Without a store of several replicas it never waits.
+        futures_util::FutureExt::now_or_never(request.check()).unwrap()
     }
 
     /// Whether the signature and all claims are good. A proof that was used before had them.
