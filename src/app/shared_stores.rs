@@ -7,15 +7,18 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::start_error::StartError;
+use crate::store::database::{Database, DatabaseError};
 use crate::store::leases::lease_store::LeaseStore;
+use crate::store::postgres::PostgresStore;
 use crate::store::redis_store::RedisStore;
 use crate::store::replicas::{self, ReplicaKeeper};
-use crate::store::settings::SharedSettings;
+use crate::store::settings::{PostgresSettings, SharedSettings};
 
 /// The stores in use. They outlast every configuration.
 #[derive(Clone, Debug)]
 pub(super) struct SharedStores {
     pub(super) redis: Option<RedisStore>,
+    pub(super) database: Option<Database>,
     /// The rate limits that are counted over replicas.
     pub(super) leases: Option<Arc<LeaseStore>>,
     /// The id of this replica in the store.
@@ -28,8 +31,9 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 impl SharedStores {
     pub(super) fn open(settings: &SharedSettings, control: &Runtime) -> Result<Self, StartError> {
+        let database = settings.postgres.as_ref().map(|postgres| database(postgres, control)).transpose()?;
         let Some(redis) = &settings.redis else {
-            return Ok(Self { redis: None, leases: None, replica: String::new() });
+            return Ok(Self { redis: None, database, leases: None, replica: String::new() });
         };
         let store = RedisStore::new(redis, control.handle())?;
         let mut keeper = ReplicaKeeper::new(store.clone(), settings.instance.clone());
@@ -37,7 +41,7 @@ impl SharedStores {
         let _ = control.block_on(async { timeout(FIRST_CONTACT, keeper.beat()).await });
         control.spawn(keeper.keep());
         let leases = LeaseStore::start(store.clone(), settings.instance.clone(), settings.on_loss);
-        Ok(Self { redis: Some(store), leases: Some(leases), replica })
+        Ok(Self { redis: Some(store), database, leases: Some(leases), replica })
     }
 
     /// Tells the other replicas that this one ends.
@@ -46,4 +50,18 @@ impl SharedStores {
             let _ = timeout(LEAVE_WITHIN, replicas::leave(&store, self.replica)).await;
         }
     }
+}
+
+/// Waits for the first contact a short time only: a database that is out of reach has a defined state.
+fn database(settings: &PostgresSettings, control: &Runtime) -> Result<Database, StartError> {
+    let store = PostgresStore::start(settings, control.handle())?;
+    if control.block_on(store.reached_within(FIRST_CONTACT)) {
+        match control.block_on(store.check_version()) {
+            Ok(()) | Err(DatabaseError::Unavailable) => {}
+            Err(fault @ (DatabaseError::Refused(_) | DatabaseError::NotMigrated | DatabaseError::Version { .. })) => {
+                return Err(StartError::Database(fault));
+            }
+        }
+    }
+    Ok(Database::Postgres(store))
 }

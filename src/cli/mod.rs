@@ -10,6 +10,7 @@ mod client;
 mod client_entry;
 mod client_key;
 mod client_secret;
+mod client_store;
 mod completions;
 mod connect;
 mod decision;

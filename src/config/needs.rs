@@ -16,6 +16,8 @@ impl Needs {
     pub(crate) const EVERYTHING: Self = Self(None);
     pub(crate) const AUDIT_LOG: Self = Self(Some(&["audit", "state_directory"]));
     pub(crate) const OAUTH: Self = Self(Some(&["oauth"]));
+    /// The clients in a database, and where it is.
+    pub(crate) const CLIENTS: Self = Self(Some(&["oauth", "issuers", "shared", "state_directory"]));
     pub(crate) const SIGNING_KEYS: Self =
         Self(Some(&["oauth.signing_keys", "oauth.token_ttl", "oauth.clients.*.token_ttl", "state_directory"]));
     pub(crate) const ISSUERS: Self =
