@@ -38,6 +38,15 @@ pub(crate) async fn migrate(store: &PostgresStore) -> Result<Migration, Database
     Ok(Migration { from, to: VERSION })
 }
 
+/// The version of the tables; 0 if there are none.
+pub(crate) async fn found(store: &PostgresStore) -> Result<i64, DatabaseError> {
+    let transaction = store.begin(None).await?;
+    match read_version(&transaction).await {
+        Err(DatabaseError::NotMigrated) => Ok(0),
+        found => found,
+    }
+}
+
 async fn read_version(transaction: &PostgresTransaction) -> Result<i64, DatabaseError> {
     let rows = transaction.rows(&Statement { text: READ_VERSION, values: Vec::new() }).await?;
     Ok(match rows.first().and_then(|row| row.first()) {
