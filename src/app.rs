@@ -36,6 +36,7 @@ mod service_manager;
 mod shared_stores;
 pub(crate) mod start_error;
 mod stop;
+mod stored_clients;
 mod tasks;
 mod upstreams_in_use;
 mod verified_config;

@@ -97,6 +97,7 @@ mod shared_limits;
 mod shared_trust;
 mod shutdown;
 mod smuggling;
+mod stores;
 mod state_files;
 mod static_tokens;
 mod tls;

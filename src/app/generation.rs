@@ -18,9 +18,10 @@ use super::own_keys::{OpenedRing, OwnKeys};
 use super::process_parts::ProcessParts;
 use super::start_error::StartError;
 use super::tasks::{Task, TaskSubject};
-use super::{background, client_keys, memory, upstreams_in_use};
+use super::{background, client_keys, memory, stored_clients, upstreams_in_use};
 use crate::audit::ledger::LineSender;
 use crate::config::types::{Config, Oauth};
+use crate::issuer::client::Clients;
 use crate::issuer::ring_store::RingSettings;
 use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot, SnapshotParts};
 use crate::trust::issuer::TrustedIssuer;
@@ -144,6 +145,7 @@ impl NextGeneration {
             self.issuers.iter().filter_map(|issuer| issuer.task(&self.state_directory)).collect();
         tasks.extend(self.names.tasks());
         tasks.extend(self.snapshot.oauth.iter().flat_map(|own| client_keys::tasks(&own.server)));
+        tasks.extend(self.snapshot.oauth.iter().filter_map(|own| stored_clients::task(&own.server)));
         tasks.extend(self.snapshot.upstreams.iter().filter_map(|upstream| {
             Some(Task::new(TaskSubject::HealthChecks(upstream.number), health_check::keep_checking(upstream)?))
         }));
@@ -205,7 +207,7 @@ struct OwnParts {
 
 impl OwnParts {
     fn open(oauth: Oauth, parts: &ProcessParts, before: Option<&Generation>) -> Result<Self, StartError> {
-        let Oauth { server, trust, ring, mut clients, token_limits, client_limits } = oauth;
+        let Oauth { server, trust, ring, mut clients, stored, token_limits, client_limits } = oauth;
         if let Some(before) = before.and_then(|before| before.snapshot.oauth.as_ref()) {
             client_keys::take_over(&mut clients, &before.server);
         }
@@ -218,9 +220,16 @@ impl OwnParts {
             }
         };
         let of_before = known.as_ref().and_then(|(before, _)| before.snapshot.oauth.as_ref());
+        let of_stored = of_before.and_then(|before| before.server.stored_clients());
+        let stored = stored.map(|stored| stored_clients::open(stored, of_stored, parts)).transpose()?;
         let server = match of_before {
-            Some(before) => before.server.following(server, clients),
-            None => keys.server(server, clients, parts.offloads.clone(), parts.replay.clone()),
+            Some(before) => before.server.following(server, clients, stored),
+            None => keys.server(
+                server,
+                Clients::new(clients).with_stored(stored),
+                parts.offloads.clone(),
+                parts.replay.clone(),
+            ),
         };
         let own = known.as_ref().and_then(|(before, _)| before.snapshot.trust.issuers().first());
         let trusted = match own.filter(|own| own.settings == trust) {

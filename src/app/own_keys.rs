@@ -17,7 +17,7 @@ use crate::audit::ledger::LineSender;
 use crate::audit::record::Event;
 use crate::clock;
 use crate::issuer::authorization_server::{AuthorizationServer, Offloads, ServerSettings};
-use crate::issuer::client::{Client, Clients};
+use crate::issuer::client::Clients;
 use crate::issuer::issuer_keys::IssuerKeys;
 use crate::issuer::ring::Ring;
 use crate::issuer::ring_files::RingError;
@@ -98,12 +98,11 @@ impl OwnKeys {
     pub(super) fn server(
         &self,
         settings: ServerSettings,
-        clients: Vec<Client>,
+        clients: Clients,
         offloads: Offloads,
         replay: Replay,
     ) -> AuthorizationServer {
-        let clients = Arc::new(Clients::new(clients));
-        AuthorizationServer::new(settings, clients, Arc::clone(&self.signing), offloads, replay)
+        AuthorizationServer::new(settings, Arc::new(clients), Arc::clone(&self.signing), offloads, replay)
     }
 
     pub(super) fn trusted(&self, settings: IssuerSettings) -> Arc<TrustedIssuer> {

@@ -8,7 +8,10 @@ use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
 use crate::server::inherited_sockets::InheritError;
 use crate::server::listener::ListenError;
+use crate::store::database::DatabaseError;
+use crate::store::postgres::PostgresOpenError;
 use crate::store::redis_store::RedisSetupError;
+use crate::store::sqlite::SqliteOpenError;
 use crate::trust::replay_store::ReplayStoreError;
 use crate::trust::revocation_store::StoreError;
 
@@ -35,6 +38,14 @@ pub(crate) enum StartError {
     Replay(#[from] ReplayStoreError),
     #[error(transparent)]
     Redis(#[from] RedisSetupError),
+    #[error(transparent)]
+    Postgres(#[from] PostgresOpenError),
+    #[error("cannot use the signing keys of the database")]
+    Database(#[from] DatabaseError),
+    #[error("cannot use the database of the clients")]
+    Sqlite(#[from] SqliteOpenError),
+    #[error("`shared.postgres` is new: restart the gateway to use it")]
+    NoPostgres,
     #[error("cannot use the signing keys")]
     Ring(#[from] RingError),
     #[error("cannot use the signing keys")]

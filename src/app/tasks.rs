@@ -18,6 +18,8 @@ pub(super) enum TaskSubject {
     Issuer(u64),
     /// The keys of a client, which are fetched.
     ClientKeys(u64),
+    /// The clients in the database.
+    StoredClients(u64),
     /// Our own signing keys.
     SigningKeys(u64),
     /// The servers of the upstream of this number.

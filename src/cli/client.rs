@@ -10,20 +10,32 @@ use clap::Subcommand;
 use zeroize::Zeroizing;
 
 use super::client_secret::is_generated;
+use super::client_store::StoredClientArgs;
+use super::client_store::list::{ListArgs, list};
 use super::new_client::{NewClientArgs, new};
 use super::static_token::{StaticTokenArgs, print_entry};
 use super::terminal::{DIM, failed, note, out, styled};
-use super::{USAGE, new_client, rotate};
+use super::{USAGE, client_store, new_client, rotate};
 use crate::issuer::client_auth::secret::hash::{ClientSecret, SecretHash};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientVerb {
-    /// Create a client with a secret or a key: prints the secret, once, and the YAML to paste under `oauth.clients`
+    /// Create a client with a secret or a key: prints the secret, once, and the YAML to paste under `oauth.clients`, or
+    /// writes the client to the database
     #[command(after_help = new_client::EXAMPLE)]
     New(NewClientArgs),
-    /// Replace a client's secret: prints a new one, once, and the YAML to change; changes nothing itself
+    /// Replace a client's secret: prints a new one, once, and the YAML to change, or writes it to the database
     #[command(after_help = rotate::EXAMPLE)]
     Rotate(rotate::RotateArgs),
+    /// Let a client of the database get no more tokens, and refuse those that it has
+    Disable(StoredClientArgs),
+    /// Serve a disabled client of the database again
+    Enable(StoredClientArgs),
+    /// Delete a client of the database, and refuse its tokens
+    Delete(StoredClientArgs),
+    /// List the clients of the database
+    #[command(after_help = client_store::list::EXAMPLE)]
+    List(ListArgs),
     /// Hash a secret read from standard input, for `secrets: [{hash: …}]`, or a hand-made token, for `static_tokens`
     #[command(after_help = HASH_EXAMPLE)]
     Hash(StaticTokenArgs),
@@ -44,6 +56,10 @@ pub(super) fn client(verb: ClientVerb) -> ExitCode {
     match verb {
         ClientVerb::New(args) => new(&args),
         ClientVerb::Rotate(args) => rotate::rotate(&args),
+        ClientVerb::Disable(args) => client_store::set_disabled(&args, true),
+        ClientVerb::Enable(args) => client_store::set_disabled(&args, false),
+        ClientVerb::Delete(args) => client_store::delete(&args),
+        ClientVerb::List(args) => list(&args),
         ClientVerb::Hash(args) => hash(&args),
     }
 }

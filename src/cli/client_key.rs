@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pem::{EncodeConfig, LineEnding, Pem};
@@ -20,10 +20,22 @@ use crate::jose::public_key_file::{public_jwks, thumbprint_of};
 use crate::jose::signing::SigningKey;
 
 pub(super) fn made_key(given: &Given<'_>, algorithm: Algorithm, file: Option<&Path>) -> ExitCode {
-    let (key, pkcs8) = match SigningKey::generate(algorithm) {
-        Ok(made) => made,
-        Err(error) => return failed(&error),
+    let (jwk, file) = match write_key(given, algorithm, file) {
+        Ok(written) => written,
+        Err(code) => return code,
     };
+    print_entry(given, &keys_entry(&[jwk]));
+    print_use(given, algorithm, &file.display().to_string());
+    ExitCode::SUCCESS
+}
+
+/// Makes a key pair and writes its private key to a file. The public key, and the file.
+pub(super) fn write_key(
+    given: &Given<'_>,
+    algorithm: Algorithm,
+    file: Option<&Path>,
+) -> Result<(Map<String, Value>, PathBuf), ExitCode> {
+    let (key, pkcs8) = SigningKey::generate(algorithm).map_err(|error| failed(&error))?;
     let file = file.map_or_else(|| key_file_name(given.id), Path::to_owned);
     let pem = Pem::new("PRIVATE KEY", pkcs8.to_vec());
     let pem = Zeroizing::new(pem::encode_config(&pem, EncodeConfig::new().set_line_ending(LineEnding::LF)));
@@ -33,24 +45,27 @@ pub(super) fn made_key(given: &Given<'_>, algorithm: Algorithm, file: Option<&Pa
         } else {
             ""
         };
-        return error_text(format_args!("cannot create {}: {error}{hint}", file.display()));
+        return Err(error_text(format_args!("cannot create {}: {error}{hint}", file.display())));
     }
     note(styled(DIM, format_args!("Wrote the private key, which only the client may have, to {}", file.display())));
-    print_entry(given, &keys_entry(&[key.public_jwk().clone()]));
-    print_use(given, algorithm, &file.display().to_string());
-    ExitCode::SUCCESS
+    Ok((key.public_jwk().clone(), file))
 }
 
 pub(super) fn public_key(given: &Given<'_>, file: &Path) -> ExitCode {
-    let shown = file.display();
-    let content = match fs::read(file) {
-        Ok(content) => content,
-        Err(error) => return error_text(format_args!("cannot read {shown}: {error}")),
-    };
-    let keys = match public_jwks(&content) {
+    let (keys, algorithm) = match read_keys(file) {
         Ok(keys) => keys,
-        Err(fault) => return error_text(format_args!("cannot use {shown}: {fault}")),
+        Err(code) => return code,
     };
+    print_entry(given, &keys_entry(&keys));
+    print_use(given, algorithm, "FILE-OF-THE-PRIVATE-KEY");
+    ExitCode::SUCCESS
+}
+
+/// The public keys of a file, and the algorithm of the last one.
+pub(super) fn read_keys(file: &Path) -> Result<(Vec<Map<String, Value>>, Algorithm), ExitCode> {
+    let shown = file.display();
+    let content = fs::read(file).map_err(|error| error_text(format_args!("cannot read {shown}: {error}")))?;
+    let keys = public_jwks(&content).map_err(|fault| error_text(format_args!("cannot use {shown}: {fault}")))?;
     let mut named = Vec::new();
     let mut algorithm = Algorithm::Es256;
     for jwk in keys {
@@ -59,12 +74,10 @@ pub(super) fn public_key(given: &Given<'_>, file: &Path) -> ExitCode {
                 named.push(jwk);
                 algorithm = of_key;
             }
-            Err(reason) => return error_text(format_args!("cannot use a key of {shown}: {reason}")),
+            Err(reason) => return Err(error_text(format_args!("cannot use a key of {shown}: {reason}"))),
         }
     }
-    print_entry(given, &keys_entry(&named));
-    print_use(given, algorithm, "FILE-OF-THE-PRIVATE-KEY");
-    ExitCode::SUCCESS
+    Ok((named, algorithm))
 }
 
 /// The key with a key id and an algorithm, and without members that verify nothing.
@@ -93,7 +106,7 @@ fn write_new(file: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Prints how the client gets a token, in a shell and in Python.
-fn print_use(given: &Given<'_>, algorithm: Algorithm, file: &str) {
+pub(super) fn print_use(given: &Given<'_>, algorithm: Algorithm, file: &str) {
     let Given { id, issuer, .. } = given;
     let (endpoint, [quoted_id, quoted_file]) =
         (format!("{}/oauth/token", issuer.trim_end_matches('/')), [id, file].map(in_shell));

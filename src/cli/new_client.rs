@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::USAGE;
 use super::client_entry::{Given, print_entry};
 use super::client_key::{made_key, public_key};
 use super::client_secret::{generate, quoted};
 use super::terminal::{DIM, failed, note, out, styled};
+use super::{ConfigPath, Format, USAGE, client_store};
 use crate::issuer::client::parse_id;
 use crate::issuer::client_auth::secret::hash::SecretHash;
 use crate::jose::algorithm::Algorithm;
@@ -18,23 +18,34 @@ use crate::oauth::scope::Scope;
 #[derive(Debug, Args)]
 pub(super) struct NewClientArgs {
     /// The client id
-    id: String,
+    pub(super) id: String,
     /// The scopes that it may request, separated by commas
-    #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE,…")]
-    scopes: Vec<String>,
+    #[arg(long, required_unless_present = "entry", value_delimiter = ',', value_name = "SCOPE,…")]
+    pub(super) scopes: Vec<String>,
     /// Make a key pair instead of a secret, by default for ES256
     #[arg(long, value_name = "ALGORITHM", num_args = 0..=1, default_missing_value = "ES256", value_parser = algorithm,
         conflicts_with = "public")]
-    key: Option<Algorithm>,
+    pub(super) key: Option<Algorithm>,
     /// The file for the private key, which must not exist yet. Without it: ID.key.pem in this folder
     #[arg(long, value_name = "FILE", requires = "key")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Take the public key of this file (PEM of a key or certificate, JWK) instead of a secret, and make nothing
     #[arg(long, value_name = "FILE")]
-    public: Option<PathBuf>,
+    pub(super) public: Option<PathBuf>,
     /// The issuer, for the commands that are printed with a key
     #[arg(long, value_name = "URL", default_value = "https://gateway.example.com")]
     issuer: String,
+    /// Write the client to the database of `oauth.clients_in`: the running gateways serve it without a reload
+    #[arg(long)]
+    pub(super) store: bool,
+    /// A JSON file with further keys of the entry, such as `audiences`, `claims` and `federation`; `-` is stdin
+    #[arg(long, value_name = "FILE", requires = "store")]
+    pub(super) entry: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) config: ConfigPath,
+    /// The form of the output with --store: text for people, JSON for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: Format,
 }
 
 pub(super) const EXAMPLE: &str = "\
@@ -42,6 +53,7 @@ Examples:
   portcullis client new billing --scopes invoices:read,invoices:write
   portcullis client new billing --scopes invoices:read --key
   portcullis client new billing --scopes invoices:read --public billing.crt
+  portcullis client new billing --scopes invoices:read --store
 
 The secret is 256 random bits; the configuration keeps its SHA-256 only. To replace the secret of a client without \
 downtime, see `portcullis client rotate`. With --key the private key is written to a file for its owner alone, and the \
@@ -57,6 +69,9 @@ pub(super) fn new(args: &NewClientArgs) -> ExitCode {
     if let Some(fault) = fault(args) {
         note(fault);
         return ExitCode::from(USAGE);
+    }
+    if args.store {
+        return client_store::new_client::new(args);
     }
     match (args.key, &args.public) {
         (Some(algorithm), _) => made_key(&Given::of(args), algorithm, args.out.as_deref()),
@@ -86,7 +101,7 @@ fn with_secret(args: &NewClientArgs) -> ExitCode {
 }
 
 impl<'a> Given<'a> {
-    fn of(args: &'a NewClientArgs) -> Self {
+    pub(super) fn of(args: &'a NewClientArgs) -> Self {
         Self { id: &args.id, scopes: &args.scopes, issuer: &args.issuer }
     }
 }

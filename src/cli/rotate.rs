@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::client_secret::{generate, quoted};
 use super::terminal::{DIM, bad_config, failed, note, out, styled};
-use super::{ConfigPath, Format, USAGE};
+use super::{ConfigPath, Format, USAGE, client_store};
 use crate::clock::UnixTime;
 use crate::config;
 use crate::config::interpolate::Surroundings;
@@ -21,20 +21,24 @@ use crate::issuer::client_auth::secret::hash::{ClientSecret, SecretHash};
 #[derive(Debug, Args)]
 pub(super) struct RotateArgs {
     /// The client id
-    id: String,
+    pub(super) id: String,
     /// How long the old secrets stay valid
     #[arg(long, value_name = "DURATION", default_value = "72h")]
-    overlap: Period,
+    pub(super) overlap: Period,
     #[command(flatten)]
-    config: ConfigPath,
+    pub(super) config: ConfigPath,
+    /// Change the client in the database of `oauth.clients_in`: the running gateways take it without a reload
+    #[arg(long)]
+    store: bool,
     /// The form of the output: text for people, JSON for programs
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    pub(super) format: Format,
 }
 
 pub(super) const EXAMPLE: &str = "\
 Example:
   portcullis client rotate billing --overlap 72h
+  portcullis client rotate billing --overlap 72h --store
 
 Prints a new secret, once, and the new `secrets:` of the client. The old secrets end after the overlap, or earlier if they \
 did so before. The file itself is not modified, and no secret in it is shown.
@@ -43,6 +47,9 @@ To rotate: change the file, run `portcullis reload`, give the new secret to the 
 `portcullis_client_secret_last_used_timestamp_seconds` shows when the client uses it.";
 
 pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
+    if args.store {
+        return client_store::rotate::rotate(args);
+    }
     let surroundings = Surroundings::process();
     if let Err(errors) = config::load_part(&args.config.config, Needs::OAUTH, &surroundings) {
         return bad_config(&errors);

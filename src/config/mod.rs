@@ -141,6 +141,7 @@ fn resolver<'a>(
         has_shared_store: false,
         shared_limits,
         token_fields,
+        postgres_stale: None,
         named,
         needs,
         allow_literal_secrets: false,

@@ -18,6 +18,7 @@ use crate::file_watch::FileWatch;
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;
+use crate::issuer::stored_clients::StoredClientSettings;
 use crate::network::Networks;
 use crate::pipeline::request::origin_part::BelievedParts;
 use crate::pipeline::routing::rate_limit::{ClientLimits, LimitRate, RateLimit};
@@ -146,6 +147,8 @@ pub(crate) struct Oauth {
     pub(crate) trust: IssuerSettings,
     pub(crate) ring: RingSettings,
     pub(crate) clients: Vec<Client>,
+    /// For the clients in the database; `None` if there is none.
+    pub(crate) stored: Option<StoredClientSettings>,
     pub(crate) token_limits: Vec<RateLimit>,
     pub(crate) client_limits: ClientLimits,
 }

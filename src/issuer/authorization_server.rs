@@ -12,7 +12,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use tracing::error;
 
-use super::client::{Client, Clients};
+use super::client::{Client, ClientOfToken, Clients};
 use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
 use super::client_auth::claim::ClientFault;
 use super::client_auth::{ClientAuthMethod, Credential};
@@ -22,6 +22,7 @@ use super::issuer_keys::{IssuerKeys, PublishedKeys};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
 use super::request::{CLIENT_CREDENTIALS, JWT_BEARER};
+use super::stored_clients::{ClientStoreUnavailable, StoredClients};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::jose::client_certificate::ClientCertificate;
@@ -154,6 +155,11 @@ pub(crate) enum TokenRefusal {
     },
     /// It cannot be recorded that an assertion was used.
     ReplayUnavailable,
+    /// The database of the clients cannot be asked, and the client is not held.
+    StoreUnavailable {
+        /// As the request names it; not verified.
+        client: Option<Identity>,
+    },
     /// The keys of a client, or of the issuer of its platform token, cannot be fetched now.
     KeysUnavailable {
         /// As the request names it; not verified.
@@ -181,8 +187,18 @@ impl AuthorizationServer {
     }
 
     /// A server with other settings and clients, and with the keys, queues and counted failures of this one.
-    pub(crate) fn following(&self, settings: ServerSettings, clients: Vec<Client>) -> Self {
-        Self::with(settings, self.authenticator.following(clients), Arc::clone(&self.keys), self.signatures.clone())
+    pub(crate) fn following(
+        &self,
+        settings: ServerSettings,
+        clients: Vec<Client>,
+        stored: Option<Arc<StoredClients>>,
+    ) -> Self {
+        Self::with(
+            settings,
+            self.authenticator.following(clients, stored),
+            Arc::clone(&self.keys),
+            self.signatures.clone(),
+        )
     }
 
     fn with(
@@ -204,13 +220,44 @@ impl AuthorizationServer {
         Self { settings, authenticator, signatures, keys, scopes, methods, audiences, metadata }
     }
 
-    /// The client to which an own token was issued; `None` if it is not configured.
-    pub(crate) fn client_of(&self, own: &Verified) -> Option<&Client> {
+    /// The client to which an own token was issued.
+    pub(crate) fn client_of(&self, own: &Verified) -> ClientOfToken<'_> {
         self.authenticator.clients().of_token(own)
     }
 
+    /// The client of a token that was authenticated, also while it is read again.
+    pub(crate) fn authenticated_client_of(&self, own: &Verified) -> ClientOfToken<'_> {
+        match self.client_of(own) {
+            ClientOfToken::NotHeld => {
+                let known = own.token().and_then(|token| token.stored_client.borrow().clone());
+                known.map_or(ClientOfToken::NotHeld, ClientOfToken::Stored)
+            }
+            known @ (ClientOfToken::Configured(_) | ClientOfToken::Stored(_) | ClientOfToken::Unknown) => known,
+        }
+    }
+
+    /// Asks the database for the client of a token. False if there is none.
+    pub(crate) async fn look_up_client_of(&self, own: &Verified) -> Result<bool, ClientStoreUnavailable> {
+        self.authenticator.clients().look_up_of_token(own).await
+    }
+
+    /// Whether the client to which an own token was issued exists.
+    pub(super) async fn has_client_of(&self, own: &Verified) -> Result<bool, ClientStoreUnavailable> {
+        match self.client_of(own) {
+            ClientOfToken::Configured(_) | ClientOfToken::Stored(_) => Ok(true),
+            ClientOfToken::Unknown => Ok(false),
+            ClientOfToken::NotHeld => self.look_up_client_of(own).await,
+        }
+    }
+
+    pub(crate) fn stored_clients(&self) -> Option<&Arc<StoredClients>> {
+        self.authenticator.clients().stored()
+    }
+
+    /// Of the clients in the database, only those that are held.
     pub(crate) fn has_client(&self, id: &Identity) -> bool {
-        self.authenticator.clients().get(id.as_str()).is_some()
+        let clients = self.authenticator.clients();
+        clients.get(id.as_str()).is_some() || clients.stored().is_some_and(|stored| stored.held(id.as_str()).is_some())
     }
 
     pub(crate) fn clients(&self) -> impl Iterator<Item = &Client> {
@@ -258,7 +305,7 @@ impl AuthorizationServer {
         let (authenticated, parameters) = self.client_of_grant(request).await?;
         let by_assertion = parameters.is_assertion_grant();
         let wanted = Wanted { scope: parameters.scope.as_deref(), audiences: &parameters.audiences };
-        let grant = Grant::decide(authenticated.client, &wanted)?;
+        let grant = Grant::decide(&authenticated.client, &wanted)?;
         Ok(DecidedGrant { authenticated, grant, by_assertion })
     }
 
@@ -273,7 +320,7 @@ impl AuthorizationServer {
         let Authenticated { client, method, credential, once: _ } = authenticated;
         let token_id = token_id()?;
         let issuer = &self.settings.endpoints.issuer;
-        let claims = Value::Object(grant.claims((issuer, client), &confirmation, now, &token_id)).to_string();
+        let claims = Value::Object(grant.claims((issuer, &client), &confirmation, now, &token_id)).to_string();
         let key = self.keys.signer(now);
         let key_id = key.key_id().to_owned();
         let signed = self.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
@@ -342,6 +389,7 @@ impl From<ClientRefusal> for TokenRefusal {
             ClientRefusal::Fault(fault) => fault.into(),
             ClientRefusal::Busy(busy) => busy.into(),
             ClientRefusal::ReplayUnavailable => Self::ReplayUnavailable,
+            ClientRefusal::StoreUnavailable { client } => Self::StoreUnavailable { client },
             ClientRefusal::KeysUnavailable { client, values } => Self::KeysUnavailable { client, values },
             ClientRefusal::TooManyFailures { client, wait } => Self::TooManyFailures { client, wait },
         }

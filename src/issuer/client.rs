@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,12 +12,17 @@ use foldhash::quality::RandomState;
 use serde_json::{Map, Value};
 
 use super::client_auth::federation::index::FederationIndex;
+use super::client_auth::secret::hash::{ClientSecret, SecretHash};
+use super::client_auth::secret::kept_secret::{KeptSecret, Validity};
 use super::client_auth::{ClientAuthMethod, KeptCredentials};
+use super::stored_clients::held::StoredClient;
+use super::stored_clients::{ClientStoreUnavailable, StoredClients};
 use crate::network::Networks;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
-use crate::trust::verify::{ClientEntry, Verified};
+use crate::trust::token_client::{ClientEntry, TokenClient};
+use crate::trust::verify::Verified;
 
 /// A client as configured.
 #[derive(Clone, Debug)]
@@ -44,8 +51,30 @@ pub(crate) struct Clients {
     federation: FederationIndex,
     /// Unique within this process.
     number: u64,
+    /// Those in the database. A client of `all` with the same id comes first.
+    stored: Option<Arc<StoredClients>>,
+    /// Compared for an unknown id, if clients in the database may be all there are.
+    stored_stand_in: KeptCredentials,
     /// Random for each process: the client whose credentials are compared for an unknown id cannot be predicted.
     stand_in_key: hmac::Key,
+}
+
+/// A client of the configuration or of the database.
+#[derive(Clone, Debug)]
+pub(crate) enum FoundClient<'c> {
+    Configured(&'c Client),
+    Stored(Arc<StoredClient>),
+}
+
+/// The client to which an own token was issued.
+#[derive(Debug)]
+pub(crate) enum ClientOfToken<'c> {
+    Configured(&'c Client),
+    Stored(Arc<TokenClient>),
+    /// There is none.
+    Unknown,
+    /// The database has to be asked.
+    NotHeld,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,12 +95,38 @@ impl Client {
     }
 }
 
+impl ClientOfToken<'_> {
+    /// `None` if the client is not known.
+    pub(crate) fn may_call(&self, from: Option<IpAddr>) -> Option<bool> {
+        match self {
+            Self::Configured(client) => Some(client.may_call(from)),
+            Self::Stored(client) => Some(client.may_call(from)),
+            Self::Unknown | Self::NotHeld => None,
+        }
+    }
+}
+
+impl Deref for FoundClient<'_> {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        match self {
+            Self::Configured(client) => client,
+            Self::Stored(stored) => &stored.client,
+        }
+    }
+}
+
 impl Clients {
     pub(crate) fn new(clients: Vec<Client>) -> Self {
         // If the random generator fails, the key is zero. Then only the timing of unknown ids can be predicted.
         let mut key = [0; 32];
         let _ = aws_lc_rs::rand::fill(&mut key);
         Self::with_key(clients, hmac::Key::new(hmac::HMAC_SHA256, &key))
+    }
+
+    pub(crate) fn with_stored(self, stored: Option<Arc<StoredClients>>) -> Self {
+        Self { stored, ..self }
     }
 
     /// The table that replaces this one. Secrets that have matched need no slow hash again.
@@ -90,15 +145,23 @@ impl Clients {
         let number = TABLES.fetch_add(1, Ordering::Relaxed);
         let federation =
             FederationIndex::new(clients.iter().map(|client| (&client.id, &*client.credentials.federation)));
-        Self { all: clients, by_id, federation, number, stand_in_key }
+        // The hash of no known secret, as fast as those of secrets that `portcullis client new` makes.
+        let hash = SecretHash::of(&ClientSecret::new(format!("{number}")));
+        let secrets = vec![KeptSecret::new(hash, Validity::default())];
+        let stored_stand_in = KeptCredentials { secrets, ..KeptCredentials::default() };
+        Self { all: clients, by_id, federation, number, stored: None, stored_stand_in, stand_in_key }
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Client> {
         self.all.iter()
     }
 
-    /// The scopes of all clients. `None` if they are more than one set can have.
+    /// The scopes of all clients. `None` if they are more than one set can have, or if not
+    /// all clients are known.
     pub(crate) fn scopes(&self) -> Option<ScopeSet> {
+        if self.stored.is_some() {
+            return None;
+        }
         let mut all: Vec<&str> =
             self.all.iter().flat_map(|client| client.scopes.iter()).map(|scope| scope.as_str()).collect();
         all.sort_unstable();
@@ -113,6 +176,9 @@ impl Clients {
 
     /// The ways to authenticate that some client has, in the order of the metadata; never empty.
     pub(crate) fn methods(&self) -> Vec<ClientAuthMethod> {
+        if self.stored.is_some() {
+            return ClientAuthMethod::ALL.to_vec();
+        }
         let used: Vec<_> = self.all.iter().flat_map(|client| client.credentials.methods()).collect();
         let methods: Vec<_> = ClientAuthMethod::ALL.iter().copied().filter(|method| used.contains(method)).collect();
         if methods.is_empty() { vec![ClientAuthMethod::SecretBasic, ClientAuthMethod::SecretPost] } else { methods }
@@ -122,33 +188,74 @@ impl Clients {
         self.all.get(*self.by_id.get(id)?)
     }
 
-    /// The client to which an own token was issued. `None` if it is not configured; then the token is refused. The
-    /// client is looked up once for each token and table; after that it costs one comparison.
-    pub(crate) fn of_token(&self, own: &Verified) -> Option<&Client> {
-        let token = own.token()?;
+    /// Those in the database.
+    pub(crate) fn stored(&self) -> Option<&Arc<StoredClients>> {
+        self.stored.as_ref()
+    }
+
+    /// The client with this id, wherever it is.
+    pub(crate) async fn find(&self, id: &str) -> Result<Option<FoundClient<'_>>, ClientStoreUnavailable> {
+        match (self.get(id), &self.stored) {
+            (Some(client), _) => Ok(Some(FoundClient::Configured(client))),
+            // No row has such an id.
+            (None, Some(stored)) if parse_id(id).is_ok() => Ok(stored.find(id).await?.map(FoundClient::Stored)),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// The client to which an own token was issued. If there is none, the token is refused. The client is looked up once
+    /// for each token and table; after that it costs one comparison.
+    pub(crate) fn of_token(&self, own: &Verified) -> ClientOfToken<'_> {
+        let Some(token) = own.token() else { return ClientOfToken::Unknown };
+        if let Some(stored) = &self.stored
+            && let Some(known) = &*token.stored_client.borrow()
+            && known.table == stored.number
+            && known.is_current()
+        {
+            return ClientOfToken::Stored(Arc::clone(known));
+        }
         let index = match token.client_entry.get() {
-            Some(entry) if entry.table == self.number => entry.index,
-            Some(_) | None => {
-                let index = *self.by_id.get(own.caller.client.as_ref()?.as_str())?;
-                token.client_entry.set(Some(ClientEntry { table: self.number, index }));
-                index
-            }
+            Some(entry) if entry.table == self.number => Some(entry.index),
+            Some(_) | None => own.caller.client.as_ref().and_then(|id| self.by_id.get(id.as_str())).copied(),
         };
-        self.all.get(index)
+        let Some(index) = index else { return self.stored_of_token(own) };
+        token.client_entry.set(Some(ClientEntry { table: self.number, index }));
+        self.all.get(index).map_or(ClientOfToken::Unknown, ClientOfToken::Configured)
+    }
+
+    /// Looks up the client of a token for which [`of_token`](Self::of_token) has [`NotHeld`](ClientOfToken::NotHeld).
+    /// False if there is none.
+    pub(crate) async fn look_up_of_token(&self, own: &Verified) -> Result<bool, ClientStoreUnavailable> {
+        let (Some(stored), Some(id)) = (&self.stored, &own.caller.client) else { return Ok(false) };
+        let found = stored.find(id.as_str()).await?;
+        if let (Some(found), Some(token)) = (&found, own.token()) {
+            token.stored_client.replace(Some(Arc::clone(&found.token_client)));
+        }
+        Ok(found.is_some())
+    }
+
+    fn stored_of_token(&self, own: &Verified) -> ClientOfToken<'_> {
+        let (Some(stored), Some(id), Some(token)) = (&self.stored, &own.caller.client, own.token()) else {
+            return ClientOfToken::Unknown;
+        };
+        let Some(held) = stored.held(id.as_str()) else { return ClientOfToken::NotHeld };
+        token.stored_client.replace(Some(Arc::clone(&held.token_client)));
+        ClientOfToken::Stored(Arc::clone(&held.token_client))
     }
 
     /// The credentials to compare for an unknown id. Always the same for the same id; the result is ignored.
     pub(crate) fn stand_in(&self, id: &str) -> Option<&KeptCredentials> {
         let tag = hmac::sign(&self.stand_in_key, id.as_bytes());
         let index = tag.as_ref()[..8].iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
-        self.all.get(index % self.all.len().max(1)).map(|client| &client.credentials)
+        // The clients in the database take part as one.
+        let kinds = self.all.len() + usize::from(self.stored.is_some());
+        let configured = self.all.get(index % kinds.max(1)).map(|client| &client.credentials);
+        configured.or(self.stored.as_ref().map(|_| &self.stored_stand_in))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::client_auth::secret::hash::{ClientSecret, SecretHash};
-    use super::super::client_auth::secret::kept_secret::{KeptSecret, Validity};
     use super::*;
 
     fn client(id: &str, hash: SecretHash) -> Client {
@@ -190,7 +297,10 @@ mod tests {
         let clients = |ids: &[&str]| Clients::new(ids.iter().map(|id| client(id, hash())).collect());
         let (old, new) = (clients(&["a", "b"]), clients(&["b", "c"]));
         let [a, b] = ["a", "b"].map(Verified::own);
-        let found = |table: &Clients, token| table.of_token(token).map(|client| client.id.as_str().to_owned());
+        let found = |table: &Clients, token| match table.of_token(token) {
+            ClientOfToken::Configured(client) => Some(client.id.as_str().to_owned()),
+            ClientOfToken::Stored(_) | ClientOfToken::Unknown | ClientOfToken::NotHeld => None,
+        };
         // Alternately, since requests of two snapshots may be in flight.
         for _ in 0..2 {
             assert_eq!((found(&old, &a), found(&old, &b)), (Some("a".to_owned()), Some("b".to_owned())));

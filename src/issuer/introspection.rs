@@ -47,7 +47,14 @@ impl AuthorizationServer {
         let expected = Expectations { issuers: AllowedIssuers::Only(&own), audiences: AllowedAudiences::Any };
         let verified = trust.verify(token.expose(), expected, now, &mut Unobserved).await.ok();
         // A token of a client that was removed is not active.
-        let active = verified.filter(|verified| self.client_of(verified).is_some());
+        let has_client = match &verified {
+            Some(verified) => self
+                .has_client_of(verified)
+                .await
+                .map_err(|_| TokenRefusal::StoreUnavailable { client: Some(client.clone()) })?,
+            None => false,
+        };
+        let active = verified.filter(|_| has_client);
         let active = active.as_ref().and_then(|verified| verified.token());
         let token_id = active.and_then(|token| token.claims.token_id.clone());
         let body = active.map_or_else(|| json!({ "active": false }), answer);

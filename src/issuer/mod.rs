@@ -21,3 +21,4 @@ pub(crate) mod ring_files;
 mod ring_import;
 pub(crate) mod ring_store;
 pub(crate) mod rotation;
+pub(crate) mod stored_clients;

@@ -104,6 +104,7 @@ fn of_assertion_grant(refusal: TokenRefusal) -> TokenRefusal {
         | TokenRefusal::Busy(_)
         | TokenRefusal::TooManyFailures { .. }
         | TokenRefusal::ReplayUnavailable
+        | TokenRefusal::StoreUnavailable { .. }
         | TokenRefusal::KeysUnavailable { .. }
         | TokenRefusal::Broken
         | TokenRefusal::Clock

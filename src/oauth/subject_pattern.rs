@@ -50,6 +50,11 @@ impl SubjectPattern {
         &self.text
     }
 
+    /// The text that all subjects begin with.
+    pub(crate) fn literal_prefix(&self) -> &str {
+        self.text.split_once(ANY).map_or(&*self.text, |(prefix, _)| prefix)
+    }
+
     pub(crate) fn wildcards(&self) -> &Wildcards {
         &self.wildcards
     }

@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -23,7 +22,6 @@ use super::database::{DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement
 pub(crate) struct SqliteStore {
     jobs: SyncSender<Job>,
     changes: broadcast::Sender<DatabaseChange>,
-    file: Arc<Path>,
 }
 
 /// Why the file cannot be used.
@@ -91,15 +89,10 @@ impl SqliteStore {
         let opened = OpenedFile::open(file, true)?;
         let (jobs, waiting) = sync_channel(WAITING_JOBS);
         let changes = broadcast::Sender::new(TOLD_CHANGES);
-        let file: Arc<Path> = file.into();
-        let thread = SqliteThread { file: Arc::clone(&file), opened: Some(opened), changes: changes.clone() };
+        let thread = SqliteThread { file: file.to_owned(), opened: Some(opened), changes: changes.clone() };
         let spawned = std::thread::Builder::new().name("sqlite".to_owned()).spawn(move || thread.run(&waiting));
-        spawned.map_err(|source| SqliteOpenError::Io { file: file.to_path_buf(), source })?;
-        Ok(Self { jobs, changes, file })
-    }
-
-    pub(crate) fn file(&self) -> &Path {
-        &self.file
+        spawned.map_err(|source| SqliteOpenError::Io { file: file.to_owned(), source })?;
+        Ok(Self { jobs, changes })
     }
 
     pub(super) fn changes(&self) -> broadcast::Receiver<DatabaseChange> {
@@ -120,7 +113,7 @@ impl SqliteStore {
 }
 
 struct SqliteThread {
-    file: Arc<Path>,
+    file: PathBuf,
     /// `None` while the file cannot be opened.
     opened: Option<OpenedFile>,
     changes: broadcast::Sender<DatabaseChange>,

@@ -247,11 +247,8 @@ impl Collector for Page {
         page.levels("portcullis_worker_connections", "Connections of each worker", &process.worker_connections)?;
         let refused = &process.connections_refused;
         page.counters("portcullis_connections_refused", "Connections refused by a limit", refused)?;
-        page.counter(
-            "portcullis_accept_failures",
-            "Connections not accepted for lack of descriptors or memory",
-            process.accept_failures,
-        )?;
+        let help = "Connections not accepted for lack of descriptors or memory";
+        page.counter("portcullis_accept_failures", help, process.accept_failures)?;
         page.limits(process)?;
         page.audit_log(process)?;
         page.reloads(&process.reloads)?;

@@ -257,6 +257,11 @@ impl FailedCheck {
         Self::new(TokenError::IntrospectionUnavailable, found, wanted)
     }
 
+    /// `found` is what there is instead of an answer of the store.
+    pub(crate) fn store_unavailable(found: impl Into<String>, wanted: impl Into<String>) -> Self {
+        Self::new(TokenError::StoreUnavailable, found, wanted)
+    }
+
     pub(super) fn inactive(issuer: &IssuerName) -> Self {
         let found = format!("active=false, by issuer `{}`", issuer.as_str());
         Self::new(TokenError::Inactive, found, "active=true")

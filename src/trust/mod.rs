@@ -52,6 +52,7 @@ pub(crate) mod scope_claim;
 mod shared_file;
 pub(crate) mod static_tokens;
 pub(crate) mod token_cache;
+pub(crate) mod token_client;
 pub(crate) mod token_fields;
 pub(crate) mod token_origin;
 pub(crate) mod verify;

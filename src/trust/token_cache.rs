@@ -209,6 +209,7 @@ mod tests {
             revocations: Arc::default(),
             passed: Cell::new(0),
             client_entry: Cell::new(None),
+            stored_client: Default::default(),
             known_proof: Default::default(),
         };
         Rc::new(Verified::new(caller, Proof::Token(token)))

@@ -26,6 +26,7 @@ use super::known_proof::KnownProof;
 use super::passed_check::{self, report};
 use super::published_revocations::PublishedRevocations;
 use super::static_tokens::{StaticToken, StaticTokens};
+use super::token_client::{ClientEntry, TokenClient};
 use super::token_fields::TokenFields;
 use crate::clock::UnixTime;
 use crate::http1::field_block::FieldBlock;
@@ -119,6 +120,8 @@ pub(crate) struct VerifiedToken {
     pub(super) passed: Cell<u64>,
     /// For an own token: the position at which its client was last found.
     pub(crate) client_entry: Cell<Option<ClientEntry>>,
+    /// For an own token whose client is in the database.
+    pub(crate) stored_client: RefCell<Option<Arc<TokenClient>>>,
     /// For a token that is bound to a key.
     pub(crate) known_proof: RefCell<Option<Rc<KnownProof>>>,
 }
@@ -138,14 +141,6 @@ pub(crate) enum TokenEvidence {
     Signature(Arc<VerifyingKey>),
     /// The issuer has said so. It has to be asked again from this time on.
     Introspection(Instant),
-}
-
-/// The place of a client in a table of clients, so that a token's client is looked up once and not at every request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ClientEntry {
-    /// The table that the index is of: another table has another number.
-    pub(crate) table: u64,
-    pub(crate) index: usize,
 }
 
 impl Trust {
@@ -291,6 +286,7 @@ impl Trust {
             revocations: Arc::clone(&self.revocations),
             passed: Cell::new(version),
             client_entry: Cell::new(None),
+            stored_client: RefCell::default(),
             known_proof: RefCell::default(),
         };
         Verified::new(caller, Proof::Token(token))

@@ -17,6 +17,7 @@ use crate::issuer::client_auth::certificate::CertificateName;
 use crate::issuer::client_auth::secret::kept_secret::KeptSecret;
 use crate::issuer::ring_store::RingSettings;
 use crate::issuer::rotation::RotationRules;
+use crate::issuer::stored_clients::ClientDatabase;
 use crate::network::Networks;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::caller::IssuerName;
@@ -43,6 +44,7 @@ pub(super) fn compare(old: &AccessView<'_>, new: &AccessView<'_>, changes: &mut 
         (Some(before), Some(after)) => {
             compare_server(before.server, after.server, changes);
             compare_mtls_origin(before.server, after.server, changes);
+            compare_database(before.stored, after.stored, changes);
             compare_endpoints(&paths(before), &paths(after), changes);
             compare_settings(before.trust, after.trust, &subject, changes);
             compare_ring(before.ring, after.ring, changes);
@@ -79,6 +81,24 @@ fn compare_server(old: &ServerSettings, new: &ServerSettings, changes: &mut Chan
             if *json_requests { (Direction::Wider, "takes") } else { (Direction::Narrower, "no longer takes") };
         let subject = ChangeSubject::named(&["oauth", "json_requests"]);
         changes.add(direction, &subject, format!("the token endpoint {takes} JSON bodies"));
+    }
+}
+
+/// The clients in it are not compared: they change without the configuration.
+fn compare_database(old: Option<&ClientDatabase>, new: Option<&ClientDatabase>, changes: &mut Changes) {
+    let text = |database: Option<&ClientDatabase>| match database {
+        None => "no database".to_owned(),
+        Some(ClientDatabase::Sqlite(file)) => file.display().to_string(),
+        Some(ClientDatabase::Postgres) => "the database of shared.postgres".to_owned(),
+    };
+    let direction = match (old, new) {
+        (None, Some(_)) => Direction::Wider,
+        (Some(_), None) => Direction::Narrower,
+        (Some(_), Some(_)) | (None, None) => Direction::Changed,
+    };
+    if old != new {
+        let changed = format!("further clients are in {}, before in {}", text(new), text(old));
+        changes.add(direction, &ChangeSubject::named(&["oauth", "clients_in"]), changed);
     }
 }
 

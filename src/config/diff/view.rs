@@ -9,6 +9,7 @@ use crate::config::types::{Admin, Audit, Config, ExternalIssuer, Listener, Oauth
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;
+use crate::issuer::stored_clients::ClientDatabase;
 use crate::network::Networks;
 use crate::pipeline::routing::rate_limit::{ClientLimits, RateLimit};
 use crate::pipeline::routing::resource::ProtectedResources;
@@ -51,6 +52,8 @@ pub(super) struct OauthView<'c> {
     pub(super) trust: &'c IssuerSettings,
     pub(super) ring: &'c RingSettings,
     pub(super) clients: Vec<&'c Client>,
+    /// The database of further clients.
+    pub(super) stored: Option<&'c ClientDatabase>,
     pub(super) token_limits: &'c [RateLimit],
     pub(super) client_limits: &'c ClientLimits,
 }
@@ -138,6 +141,7 @@ impl<'c> AccessView<'c> {
             trust,
             ring,
             clients: running.server.clients().collect(),
+            stored: running.server.stored_clients().map(|stored| stored.place()),
             token_limits: &running.token_limits,
             client_limits: &running.client_limits,
         });
@@ -170,8 +174,9 @@ impl<'c> AccessView<'c> {
 
 impl<'c> OauthView<'c> {
     fn of(oauth: &'c Oauth) -> Self {
-        let Oauth { server, trust, ring, clients, token_limits, client_limits } = oauth;
-        Self { server, trust, ring, clients: clients.iter().collect(), token_limits, client_limits }
+        let Oauth { server, trust, ring, clients, stored, token_limits, client_limits } = oauth;
+        let stored = stored.as_ref().map(|stored| &stored.place);
+        Self { server, trust, ring, clients: clients.iter().collect(), stored, token_limits, client_limits }
     }
 }
 

@@ -14,6 +14,7 @@ use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, seconds};
+use super::super::word::Word;
 use super::certificate_name::RawCertificateName;
 use super::claim::RawClaim;
 use super::client_key::RawClientKey;
@@ -38,8 +39,25 @@ mirror! {
         /// The proofs of possession of keys (DPoP).
         dpop: RawDpop,
         clients: Named<RawClient>,
+        /// Where clients beside those of the file are.
+        clients_in: At<ClientsIn> = ClientsIn::File,
         /// Our introspection endpoint. Default: there is none.
         introspection: Option<At<RawOwnIntrospection>>,
+    }
+}
+
+/// Where clients beside those of the file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientsIn {
+    /// There are no others.
+    File,
+    Sqlite,
+    Postgres,
+}
+
+impl Word for ClientsIn {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("file", Self::File), ("sqlite", Self::Sqlite), ("postgres", Self::Postgres)]
     }
 }
 

@@ -7,7 +7,7 @@ use super::super::decode::Named;
 use super::super::lint::Lint;
 use super::super::raw::federation::{RawFederation, RawSubject};
 use super::super::raw::issuer::RawIssuer;
-use super::super::raw::oauth::RawClient;
+use super::super::raw::oauth::{ClientsIn, RawOauth};
 use super::super::source::{At, Span};
 use super::Resolver;
 use crate::issuer::client::Client;
@@ -19,7 +19,7 @@ use crate::oauth::spiffe_id::SCHEME;
 use crate::oauth::subject_pattern::{InvalidSubjectPattern, SubjectPattern};
 
 /// The issuers of the file, as far as clients name them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct FederatedIssuers {
     /// All external issuers.
     external: Vec<String>,
@@ -38,10 +38,12 @@ pub(super) struct FederatedIssuers {
 }
 
 impl FederatedIssuers {
-    /// `clients` is `None` without `oauth`.
-    pub(super) fn of(issuers: &Named<RawIssuer>, clients: Option<&Named<RawClient>>) -> Self {
+    pub(super) fn of(issuers: &Named<RawIssuer>, oauth: Option<&RawOauth>) -> Self {
+        let clients = oauth.map(|oauth| &oauth.clients);
         let entries = clients.into_iter().flat_map(|clients| &clients.entries);
         let (mut named, mut all_named) = (Vec::new(), clients.is_none_or(|clients| clients.complete));
+        // A client in the database may name any issuer.
+        all_named &= oauth.is_none_or(|oauth| oauth.clients_in.value == ClientsIn::File);
         for (_, client) in entries {
             let Ok(client) = client else {
                 all_named = false;

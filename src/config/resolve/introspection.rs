@@ -124,13 +124,13 @@ impl Resolver<'_> {
     pub(super) fn own_introspection(
         &mut self,
         raw: Option<&At<RawOwnIntrospection>>,
-        clients: &[String],
+        (clients, all_known): (&[String], bool),
     ) -> Vec<Identity> {
         let Some(Ok(list)) = raw.map(|raw| &raw.value.clients) else { return Vec::new() };
         let mut found = Vec::new();
         let names: Vec<&str> = clients.iter().map(String::as_str).collect();
         for id in &list.value.items {
-            if !names.contains(&id.value.as_str()) {
+            if all_known && !names.contains(&id.value.as_str()) {
                 let (quoted, suggestion) = (self.quoted(id), suggest::suggestion(&id.value, &names));
                 self.faults.at(id.span, format!("unknown client{quoted}{suggestion}"));
             } else if found.iter().any(|known: &Identity| known.as_str() == id.value) {

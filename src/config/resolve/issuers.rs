@@ -25,7 +25,7 @@ impl Resolver<'_> {
         issuers: Named<RawIssuer>,
         (known, takes_certificates): (&[String], bool),
     ) -> (Option<Resolved<Oauth>>, Vec<ExternalIssuer>) {
-        let federated = FederatedIssuers::of(&issuers, oauth.as_ref().map(|oauth| &oauth.value.clients));
+        let federated = FederatedIssuers::of(&issuers, oauth.as_ref().map(|oauth| &oauth.value));
         let callers = (known, &federated, takes_certificates);
         let oauth = oauth.map(|oauth| self.oauth(oauth.value, state, callers));
         self.issuer_uses(&issuers, &federated);

@@ -37,6 +37,7 @@ mod secrets;
 mod shared;
 mod state_files;
 mod static_tokens;
+mod stored_clients;
 mod targets;
 mod transport;
 mod upgrades;
@@ -91,6 +92,8 @@ pub(super) struct Resolver<'a> {
     pub(super) has_shared_store: bool,
     /// The fields of `issuers.NAME.token_header`, known before routes are resolved.
     pub(super) token_fields: Vec<HeaderName>,
+    /// `shared.postgres.stale`, known before the clients are resolved. `None` without `shared.postgres`.
+    pub(super) postgres_stale: Option<Duration>,
     pub(super) named: NamedContent,
     pub(super) needs: Needs,
     /// Whether secrets may be written in the file.
@@ -132,6 +135,7 @@ impl Resolver<'_> {
         let known = names.issuers_of_callers();
         self.unlimited_audiences(&raw.issuers, &raw.routes);
         self.one_introspection(&raw.issuers, &raw.routes);
+        self.postgres_stale = raw.shared.postgres.as_ref().map(|postgres| postgres.value.stale.value.get());
         let (oauth, issuers) = self.token_issuers((raw.oauth, state), raw.issuers, (&known, takes_certificates));
         let (static_tokens, static_token_failures) = self.static_tokens(raw.static_tokens);
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::decode::{Named, OneOrMore, Required};
 use super::super::raw::RawConfig;
+use super::super::raw::oauth::{ClientsIn, RawOauth};
 use super::super::raw::resource::RawResource;
 use super::super::raw::route::RawRule;
 use super::super::source::{At, Span};
@@ -48,7 +49,7 @@ impl Names {
             issuers_complete: issuers.complete,
             federation_only: federation_only(issuers),
             clients: Arc::new(clients.unwrap_or_default()),
-            clients_complete: oauth.is_none_or(|oauth| oauth.value.clients.complete),
+            clients_complete: oauth.is_none_or(|oauth| knows_all_clients(&oauth.value)),
             static_tokens: static_tokens.names().map(str::to_owned).collect(),
             static_tokens_complete: static_tokens.complete,
             upstreams: upstreams.names().map(str::to_owned).collect(),
@@ -71,6 +72,11 @@ impl Names {
         let of_resources = self.resources.iter().map(|(_, resource)| resource.place.as_str());
         self.endpoints.iter().flat_map(Endpoints::paths).chain(of_resources)
     }
+}
+
+/// False if a name could not be read, or if a database may have more.
+fn knows_all_clients(oauth: &RawOauth) -> bool {
+    oauth.clients.complete && oauth.clients_in.value == ClientsIn::File
 }
 
 const AUTHENTICATES_NOTHING: &str = "this issuer has no `audiences`, so that its tokens authenticate clients and no requests: remove \

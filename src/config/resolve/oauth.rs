@@ -10,13 +10,14 @@ use super::super::lint::Lint;
 use super::super::origin::IssuerUrl;
 use super::super::raw::RawConfig;
 use super::super::raw::claim::RawClaim;
-use super::super::raw::oauth::{RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
+use super::super::raw::oauth::{ClientsIn, RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
 use super::super::source::At;
 use super::super::suggest;
 use super::super::types::{Listener, Oauth};
 use super::super::values::Period;
 use super::federation::{FederatedIssuers, subject_places};
 use super::rate_limits::CountedAt;
+use super::stored_clients::ClientEntryRules;
 use super::{Resolved, Resolver};
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::{self, Client};
@@ -63,6 +64,9 @@ impl Resolver<'_> {
         let known = audiences.as_deref().unwrap_or_default();
         let known = (known, audiences.is_ok());
         let client_names: Vec<String> = raw.clients.entries.iter().map(|(name, _)| name.value.clone()).collect();
+        let clients_in = raw.clients_in;
+        let entries = ClientEntryRules::new(known.0, ttl, (issuers, federated));
+        let stored = self.stored_clients(&clients_in, state_directory, entries);
         let (clients, client_limits) = self.clients(raw.clients, known, ttl, (issuers, federated));
         let longest_ttl = clients.iter().map(|client| client.token_ttl).max().unwrap_or(ttl).max(ttl);
         let ring = self.ring(&raw.signing_keys, state_directory, longest_ttl);
@@ -84,9 +88,10 @@ impl Resolver<'_> {
             allow_scopes: None,
             profile: Profile::Own,
         };
-        let introspecting = self.own_introspection(raw.introspection.as_ref(), &client_names);
+        let introspecting =
+            self.own_introspection(raw.introspection.as_ref(), (&client_names, clients_in.value == ClientsIn::File));
         let server = ServerSettings { endpoints, json_requests, introspecting };
-        Ok(Oauth { server, trust, ring, clients, token_limits, client_limits })
+        Ok(Oauth { server, trust, ring, clients, stored, token_limits, client_limits })
     }
 
     /// The signing keys alone.
@@ -233,7 +238,7 @@ impl Resolver<'_> {
         self.rate_limits(&list.value, CountedAt::TokenEndpoint)
     }
 
-    fn clients(
+    pub(super) fn clients(
         &mut self,
         raw: Named<RawClient>,
         (known, all_known): (&[String], bool),

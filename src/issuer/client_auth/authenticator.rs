@@ -16,8 +16,9 @@ use super::{
     PresentedCredentials,
 };
 use crate::clock::{self, UnixTime};
-use crate::issuer::client::{Client, Clients};
+use crate::issuer::client::{Client, Clients, FoundClient};
 use crate::issuer::offload::{Busy, Offload};
+use crate::issuer::stored_clients::{ClientStoreUnavailable, StoredClients};
 use crate::network::{SourceAddress, counted_network};
 use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
@@ -34,7 +35,7 @@ pub(crate) struct ClientAuthenticator {
 /// An authenticated client.
 #[derive(Clone, Debug)]
 pub(crate) struct Authenticated<'c> {
-    pub(crate) client: &'c Client,
+    pub(crate) client: FoundClient<'c>,
     pub(crate) method: ClientAuthMethod,
     pub(crate) credential: Credential,
     /// The client must not be served before this is [redeemed](ClientAuthenticator::redeem).
@@ -47,6 +48,11 @@ pub(crate) enum ClientRefusal {
     /// Too many comparisons are waiting.
     Busy(Busy),
     ReplayUnavailable,
+    /// The database of the clients cannot be asked, and the client is not held.
+    StoreUnavailable {
+        /// As the request names it; not verified.
+        client: Option<Identity>,
+    },
     /// The keys of the client cannot be fetched now.
     KeysUnavailable {
         /// As the request names it; not verified.
@@ -68,9 +74,9 @@ impl ClientAuthenticator {
     }
 
     /// The same for other clients. Failures that were counted stay counted.
-    pub(crate) fn following(&self, clients: Vec<Client>) -> Self {
+    pub(crate) fn following(&self, clients: Vec<Client>, stored: Option<Arc<StoredClients>>) -> Self {
         Self {
-            clients: Arc::new(self.clients.followed_by(clients)),
+            clients: Arc::new(self.clients.followed_by(clients).with_stored(stored)),
             verifier: Arc::clone(&self.verifier),
             back_off: Arc::clone(&self.back_off),
             replay: self.replay.clone(),
@@ -100,7 +106,9 @@ impl ClientAuthenticator {
         let basic = method == ClientAuthMethod::SecretBasic;
         let (id, other_id) = presented.ids();
         let wrong = ClientFault::WrongCredentials { client: id.to_owned(), basic };
-        let known = self.clients.get(id).or_else(|| self.clients.get(other_id?));
+        let known = self.named(id, other_id).await;
+        let known = known.map_err(|_| ClientRefusal::StoreUnavailable { client: wrong.client() })?;
+        let known = known.as_ref();
         // Also looked up for known clients, so that they do not take less time.
         let stand_in = self.clients.stand_in(id);
         let id = id.to_owned();
@@ -122,7 +130,7 @@ impl ClientAuthenticator {
         let fault = match (found, known, standing) {
             (Ok(MatchedCredential { credential, once }), Some(client), Standing::Good) => {
                 self.back_off.succeeded(pair, clock::instant());
-                return Ok(Authenticated { client, method, credential, once });
+                return Ok(Authenticated { client: client.clone(), method, credential, once });
             }
             (Err(Mismatch::Busy(busy)), ..) => return Err(ClientRefusal::Busy(busy)),
             (Err(Mismatch::KeysUnavailable(values)), ..) => {
@@ -142,6 +150,14 @@ impl ClientAuthenticator {
             self.back_off.failed(pair, clock::instant());
         }
         Err(ClientRefusal::Fault(fault))
+    }
+
+    /// The client with one of these ids, the first before the other.
+    async fn named(&self, id: &str, other: Option<&str>) -> Result<Option<FoundClient<'_>>, ClientStoreUnavailable> {
+        match (self.clients.find(id).await?, other) {
+            (None, Some(other)) if other != id => self.clients.find(other).await,
+            (found, _) => Ok(found),
+        }
     }
 
     /// Records the use of a credential that counts once. To be done last, before the client is served.

@@ -236,6 +236,7 @@ impl Rejection {
             | Self::Token(
                 TokenRefusal::Clock
                 | TokenRefusal::KeysUnavailable { .. }
+                | TokenRefusal::StoreUnavailable { .. }
                 | TokenRefusal::NotRevoked(NotRevoked::Full | NotRevoked::ShareFull | NotRevoked::Broken),
             ) => Some(LATER),
             Self::Unauthenticated(
@@ -265,7 +266,9 @@ impl Rejection {
                 refused.claimed.clone().map(RecordedIdentity::Claimed)
             }
             Self::Token(
-                TokenRefusal::TooManyFailures { client, .. } | TokenRefusal::KeysUnavailable { client, .. },
+                TokenRefusal::TooManyFailures { client, .. }
+                | TokenRefusal::KeysUnavailable { client, .. }
+                | TokenRefusal::StoreUnavailable { client },
             ) => Some(RecordedIdentity::claimed_client(client.clone())),
             Self::Token(TokenRefusal::Fault(fault)) => fault.client().map(|client| {
                 if fault.is_authenticated() {
@@ -357,7 +360,9 @@ impl Public<'_> {
             TokenRefusal::Busy(_) => unavailable("too many tokens are being issued"),
             TokenRefusal::Clock => unavailable("tokens can't be issued just now"),
             TokenRefusal::ReplayUnavailable => unavailable("the use of an assertion can't be recorded just now"),
-            TokenRefusal::KeysUnavailable { .. } => unavailable("the client can't be authenticated just now"),
+            TokenRefusal::KeysUnavailable { .. } | TokenRefusal::StoreUnavailable { .. } => {
+                unavailable("the client can't be authenticated just now")
+            }
             TokenRefusal::NotRevoked(_) => unavailable("the token can't be revoked just now"),
             TokenRefusal::Broken => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the token could not be signed")

@@ -83,6 +83,7 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
         TokenRefusal::TooManyFailures { .. } => Reason::TooManyFailures,
         TokenRefusal::Broken | TokenRefusal::Clock | TokenRefusal::NotRevoked(NotRevoked::Broken) => Reason::Internal,
         TokenRefusal::ReplayUnavailable => Reason::ReplayUnavailable,
+        TokenRefusal::StoreUnavailable { .. } => Reason::StoreUnavailable,
         TokenRefusal::KeysUnavailable { .. } => Reason::KeysUnavailable,
         TokenRefusal::Fault(fault) => match fault {
             GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,

@@ -5,6 +5,7 @@
 //! only in the field of its issuer.
 
 pub(crate) mod anew;
+pub(crate) mod own_client;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::trust::introspection::places::Asker;
 use crate::trust::passed_check::{self, report};
 use crate::trust::token_fields::TokenFields;
 use crate::trust::verify::{Expectations, Verified};
+use own_client::check_client;
 
 #[derive(Debug)]
 pub(crate) enum AuthenticateError {
@@ -111,7 +113,11 @@ async fn find_caller(
         observer.observe(|| Observation::noted(Room::Authenticate, "token", "verified before"));
         let checked = verified.check_field(field);
         let checked = checked.and_then(|()| verified.revalidate(expected, now, tokio::time::Instant::now()));
-        return match checked.and_then(|()| check_client(&verified, snapshot)) {
+        let checked = match checked {
+            Ok(()) => check_client(&verified, snapshot).await,
+            refused @ Err(_) => refused,
+        };
+        return match checked {
             Ok(()) => Ok(verified),
             Err(check) => {
                 if is_final(check.reason) {
@@ -152,15 +158,6 @@ fn current_caller(
         return None;
     }
     Some(verified)
-}
-
-/// One of our own tokens is valid only as long as its client is configured.
-pub(crate) fn check_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), FailedCheck> {
-    let is_known = || snapshot.oauth.as_ref().is_some_and(|oauth| oauth.server.client_of(verified).is_some());
-    if verified.is_own() && !is_known() {
-        return Err(FailedCheck::unknown_client(verified.caller.client.as_ref()));
-    }
-    Ok(())
 }
 
 /// True if the token will never be valid again, at any route.
@@ -255,14 +252,12 @@ async fn verify(
         let name = field.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
         Discrepancy::new(format!("a token in {name}"), format!("a token in {name}"))
     });
-    let checked = in_field.and_then(|()| {
-        let known = check_client(&verified, snapshot);
-        if !verified.is_own() {
-            return known;
-        }
-        let values = || *FailedCheck::unknown_client(verified.caller.client.as_ref()).values;
-        report(observer, "client", known, |()| values())
-    });
+    let mut checked = in_field;
+    if checked.is_ok() && verified.is_own() {
+        let known = check_client(&verified, snapshot).await;
+        let values = |_: &()| *FailedCheck::unknown_client(verified.caller.client.as_ref()).values;
+        checked = report(observer, "client", known, values);
+    }
     checked.map_err(|check| AuthenticateError::Refused(verified.refused(check)))?;
     Ok(verified)
 }

@@ -8,6 +8,7 @@ use super::authenticate::AuthenticateError;
 use super::possession::ProvenCaller;
 use crate::clock::UnixTime;
 use crate::issuer::authorization_server::AuthorizationServer;
+use crate::issuer::client::ClientOfToken;
 use crate::oauth::observer::{Observer, Room};
 use crate::pipeline::routing::access::{Access, AccessRule, AddressList, Forbidden};
 use crate::pipeline::routing::pattern::HostPattern;
@@ -69,10 +70,10 @@ pub(crate) fn authorize<'r>(
     let Admitted { route, from } = *admitted;
     if caller.is_own() {
         // Authentication, too, refuses one of our own tokens whose client is not known.
-        let client = ours.and_then(|ours| ours.client_of(&caller));
-        let client = client.ok_or_else(|| Forbidden::unknown_client(&caller.caller))?;
+        let client = ours.map_or(ClientOfToken::Unknown, |ours| ours.authenticated_client_of(&caller));
+        let may_call = client.may_call(from).ok_or_else(|| Forbidden::unknown_client(&caller.caller))?;
         let not_allowed = || Forbidden::AddressNotAllowed { from, list: AddressList::AllowedByClient };
-        let allowed = if client.may_call(from) { Ok(()) } else { Err(not_allowed()) };
+        let allowed = if may_call { Ok(()) } else { Err(not_allowed()) };
         observer.report(Room::Authorize, "address of the client", allowed, |_| not_allowed().discrepancy())?;
     }
     rule.check(&caller, observer)?;

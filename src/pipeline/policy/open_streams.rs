@@ -16,7 +16,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use http::{HeaderMap, Method};
 use tokio::task::yield_now;
 
-use super::authenticate::check_client;
+use super::authenticate::own_client::check_held_client;
 use super::authorize::{Admitted, admit, authorize};
 use super::current_snapshot::CurrentSnapshot;
 use super::possession::ProvenCaller;
@@ -198,7 +198,7 @@ impl StreamRequest {
 
     fn judge_caller(&self, admitted: &Admitted<'_>, rule: &AccessRule, snapshot: &Snapshot) -> Result<(), StreamEnd> {
         let caller = self.caller.as_ref().ok_or(StreamEnd::Unauthenticated)?;
-        let checked = caller.recheck(rule.expectations()).and_then(|()| check_client(caller, snapshot));
+        let checked = caller.recheck(rule.expectations()).and_then(|()| check_held_client(caller, snapshot));
         if !snapshot.trust.knows(caller) || checked.is_err() {
             return Err(StreamEnd::Unauthenticated);
         }

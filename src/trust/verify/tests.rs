@@ -188,6 +188,7 @@ impl Verified {
             revocations: Arc::default(),
             passed: Cell::new(0),
             client_entry: Cell::new(None),
+            stored_client: Default::default(),
             known_proof: Default::default(),
         };
         Self::new(caller, Proof::Token(token))

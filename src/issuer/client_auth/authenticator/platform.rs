@@ -3,17 +3,23 @@
 //! The token is verified before its client is looked up, so that a forged token does not tell by the time it takes which
 //! subjects the configuration has. Every refusal has the same answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Authenticated, ClientAuthenticator, ClientRefusal};
 use crate::clock::{self, UnixTime};
+use crate::issuer::client::FoundClient;
 use crate::issuer::client_auth::assertion::PresentedAssertion;
 use crate::issuer::client_auth::claim::{AssertionCause, ClientFault, RefusedAssertion};
+use crate::issuer::client_auth::federation::index::{FederationIndex, NoSingleClient};
 use crate::issuer::client_auth::single_use::SingleUse;
 use crate::issuer::client_auth::{ClientAuthMethod, ComparedByPlatform, Credential, PlatformIdentity};
+use crate::issuer::stored_clients::held::StoredClient;
+use crate::issuer::stored_clients::subjects::NoCandidates;
 use crate::network::{SourceAddress, counted_network};
 use crate::oauth::discrepancy::{Discrepancy, short};
 use crate::oauth::identity::Identity;
+use crate::store::client_table::MOST_CANDIDATES;
 use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
 use crate::trust::platform_credential::{CredentialExpectations, PlatformCredential};
 
@@ -23,7 +29,7 @@ const LONGEST_ONCE: Duration = Duration::from_secs(24 * 3600);
 impl ClientAuthenticator {
     /// Whether any client may authenticate by platform tokens.
     pub(crate) fn has_federation(&self) -> bool {
-        !self.clients.federation().is_empty()
+        !self.clients.federation().is_empty() || self.clients.stored().is_some()
     }
 
     pub(crate) async fn authenticate_by_platform(
@@ -47,6 +53,7 @@ impl ClientAuthenticator {
                 | ClientRefusal::Busy(_)
                 | ClientRefusal::TooManyFailures { .. }
                 | ClientRefusal::KeysUnavailable { .. }
+                | ClientRefusal::StoreUnavailable { .. }
                 | ClientRefusal::ReplayUnavailable,
             ) => {}
         }
@@ -64,13 +71,14 @@ impl ClientAuthenticator {
         let refuse = |refused: RefusedAssertion| refusal(client_id.clone(), refused.signed());
         let claimed = claimed_text(token.claims.issuer.as_deref(), token.claims.subject.as_deref());
         let federation = self.clients.federation();
-        let expected = CredentialExpectations { is_federated: &|issuer| federation.names(issuer), audience };
+        let any = self.clients.stored().is_some();
+        let expected = CredentialExpectations { is_federated: &|issuer| any || federation.names(issuer), audience };
         let verified = trust.verify_credential(token, expected, now).await;
         let credential = verified.map_err(|refused| refused_token(client_id.clone(), refused, &claimed))?;
-        let found = federation.find(&credential).map_err(|none| refuse(none.into()))?;
-        // The index is made of these clients.
-        let unknown = || RefusedAssertion::new(AssertionCause::UnknownClient, found.client.as_str(), "a client");
-        let client = self.clients.get(found.client.as_str()).ok_or_else(|| refuse(unknown()))?;
+        let (client, is_once) = self.federated(&credential).await.map_err(|none| match none {
+            NoFederated::Client(none) => refuse(none.into()),
+            NoFederated::Unavailable => ClientRefusal::StoreUnavailable { client: None },
+        })?;
         if let Some(other) = client_id.as_deref().filter(|id| *id != client.id.as_str()) {
             let values = (format!("client_id={}", short(other)), format!("client_id={}", short(client.id.as_str())));
             return Err(refuse(RefusedAssertion::new(AssertionCause::NoFederatedClient, values.0, values.1)));
@@ -78,10 +86,61 @@ impl ClientAuthenticator {
         if !client.may_call(from.certain()) {
             return Err(ClientRefusal::Fault(ClientFault::Elsewhere { client: client.id.clone(), basic: false }));
         }
-        let once = if found.once { Some(single_use(&credential, now).map_err(refuse)?) } else { None };
+        let once = if is_once { Some(single_use(&credential, now).map_err(refuse)?) } else { None };
         let PlatformCredential { issuer, tenant, subject, .. } = credential;
         let credential = Credential::Platform(Box::new(PlatformIdentity { issuer, tenant, subject }));
         Ok(Authenticated { client, method: ClientAuthMethod::PrivateKeyJwt, credential, once })
+    }
+}
+
+/// Why no client is authenticated by a verified credential.
+enum NoFederated {
+    Client(NoSingleClient),
+    Unavailable,
+}
+
+impl ClientAuthenticator {
+    /// The client of a verified credential, and whether the credential counts once. Clients of the configuration come
+    /// first: the database is asked only if there is none.
+    async fn federated(&self, credential: &PlatformCredential) -> Result<(FoundClient<'_>, bool), NoFederated> {
+        let of_file = self.clients.federation().find(credential);
+        let (none, stored) = match (of_file, self.clients.stored()) {
+            (Ok(found), _) => {
+                // The index is made of these clients.
+                let client = self.clients.get(found.client.as_str()).ok_or(NoFederated::Unavailable)?;
+                return Ok((FoundClient::Configured(client), found.once));
+            }
+            (Err(none @ NoSingleClient::None(_)), Some(stored)) => (none, stored),
+            (Err(none), _) => return Err(NoFederated::Client(none)),
+        };
+        let candidates = match stored.candidates(credential).await {
+            Ok(candidates) => candidates,
+            Err(NoCandidates::Unavailable) => return Err(NoFederated::Unavailable),
+            Err(NoCandidates::TooMany) => {
+                let values = Discrepancy::new(
+                    format!("more than {MOST_CANDIDATES} clients whose entries begin like the subject"),
+                    "entries with more of the subject before the first `*`",
+                );
+                return Err(NoFederated::Client(NoSingleClient::Several(Box::new(values))));
+            }
+        };
+        // A client of the configuration hides one of the database with its id.
+        let visible: Vec<_> = candidates
+            .into_iter()
+            .filter(|candidate| self.clients.get(candidate.client.id.as_str()).is_none())
+            .collect();
+        let of =
+            |stored: &'_ Arc<StoredClient>| (stored.client.id.clone(), stored.client.credentials.federation.clone());
+        let entries: Vec<_> = visible.iter().map(of).collect();
+        let index = FederationIndex::new(entries.iter().map(|(id, federation)| (id, &**federation)));
+        let found = match index.find(credential) {
+            Ok(found) => found,
+            Err(NoSingleClient::None(_)) if entries.is_empty() => return Err(NoFederated::Client(none)),
+            Err(none) => return Err(NoFederated::Client(none)),
+        };
+        let client = visible.iter().find(|candidate| candidate.client.id == *found.client);
+        let client = client.map(|client| FoundClient::Stored(Arc::clone(client)));
+        Ok((client.ok_or(NoFederated::Unavailable)?, found.once))
     }
 }
 

@@ -1,0 +1,33 @@
+//! Opens the database of the clients, and keeps those up to date that are held.
+
+use std::sync::Arc;
+
+use super::process_parts::ProcessParts;
+use super::start_error::StartError;
+use super::tasks::{Task, TaskSubject};
+use crate::issuer::authorization_server::AuthorizationServer;
+use crate::issuer::stored_clients::{ClientDatabase, StoredClientSettings, StoredClients};
+use crate::store::client_table::ClientTable;
+use crate::store::database::Database;
+use crate::store::sqlite::SqliteStore;
+
+/// Those of the configuration before live on if they are in the same database.
+pub(super) fn open(
+    settings: StoredClientSettings,
+    before: Option<&Arc<StoredClients>>,
+    parts: &ProcessParts,
+) -> Result<Arc<StoredClients>, StartError> {
+    if let Some(before) = before.filter(|before| *before.place() == settings.place) {
+        return Ok(Arc::new(before.following(settings)));
+    }
+    let database = match &settings.place {
+        ClientDatabase::Sqlite(file) => Database::Sqlite(SqliteStore::open(file)?),
+        ClientDatabase::Postgres => parts.shared.database.clone().ok_or(StartError::NoPostgres)?,
+    };
+    Ok(Arc::new(StoredClients::new(settings, ClientTable::new(database), parts.control.clone())))
+}
+
+pub(super) fn task(server: &AuthorizationServer) -> Option<Task> {
+    let stored = server.stored_clients()?;
+    Some(Task::new(TaskSubject::StoredClients(stored.number), Arc::clone(stored).keep()))
+}
