@@ -97,6 +97,7 @@ mod shutdown;
 mod smuggling;
 mod state_files;
 mod static_tokens;
+mod stored_clients;
 mod tls;
 mod token_get;
 mod token_header;
