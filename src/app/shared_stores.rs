@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::start_error::StartError;
-use crate::store::database::{Database, DatabaseError};
+use crate::store::database::Database;
 use crate::store::leases::lease_store::LeaseStore;
 use crate::store::postgres::PostgresStore;
 use crate::store::redis_store::RedisStore;
@@ -52,16 +52,8 @@ impl SharedStores {
     }
 }
 
-/// Waits for the first contact a short time only: a database that is out of reach has a defined state.
+/// Fails if the tables are not those of this gateway. A database that is out of reach has a defined state.
 fn database(settings: &PostgresSettings, control: &Runtime) -> Result<Database, StartError> {
-    let store = PostgresStore::start(settings, control.handle())?;
-    if control.block_on(store.reached_within(FIRST_CONTACT)) {
-        match control.block_on(store.check_version()) {
-            Ok(()) | Err(DatabaseError::Unavailable) => {}
-            Err(fault @ (DatabaseError::Refused(_) | DatabaseError::NotMigrated | DatabaseError::Version { .. })) => {
-                return Err(StartError::Database(fault));
-            }
-        }
-    }
+    let store = control.block_on(PostgresStore::open(settings, control.handle()))?;
     Ok(Database::Postgres(store))
 }

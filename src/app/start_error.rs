@@ -9,7 +9,7 @@ use crate::jose::signing::SigningKeyFault;
 use crate::server::inherited_sockets::InheritError;
 use crate::server::listener::ListenError;
 use crate::store::database::DatabaseError;
-use crate::store::postgres::PostgresSetupError;
+use crate::store::postgres::PostgresOpenError;
 use crate::store::redis_store::RedisSetupError;
 use crate::store::sqlite::SqliteOpenError;
 use crate::trust::replay_store::ReplayStoreError;
@@ -39,8 +39,8 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Redis(#[from] RedisSetupError),
     #[error(transparent)]
-    Postgres(#[from] PostgresSetupError),
-    #[error("cannot use the database of `shared.postgres`")]
+    Postgres(#[from] PostgresOpenError),
+    #[error("cannot use the signing keys of the database")]
     Database(#[from] DatabaseError),
     #[error("cannot use the database of the clients")]
     Sqlite(#[from] SqliteOpenError),

@@ -33,6 +33,7 @@ mod schema;
 mod start;
 mod static_token;
 mod stdin;
+mod store;
 mod terminal;
 mod test;
 mod token;
@@ -91,6 +92,9 @@ enum Verb {
     /// List, rotate and retire the keys that sign our tokens
     #[command(subcommand)]
     Keys(keys::KeysVerb),
+    /// Make the tables of the database, and show their version
+    #[command(subcommand)]
+    Store(store::StoreVerb),
     /// Verify and read the audit log
     #[command(subcommand)]
     Audit(audit::AuditVerb),
@@ -174,6 +178,7 @@ pub fn main() -> ExitCode {
         Verb::Demo(args) => demo::demo(&args),
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),
+        Verb::Store(verb) => store::store(&verb),
         Verb::Audit(verb) => audit::audit(&verb),
         Verb::Report(args) => audit::report::report(&args),
         Verb::Token(verb) => token::token(&verb),

@@ -53,6 +53,13 @@ impl CertificateFacts {
     }
 }
 
+/// The object id of the algorithm by which a certificate was signed.
+pub(crate) fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
+    let mut fields = DerReader::new(certificate).enter(SEQUENCE)?;
+    fields.content(SEQUENCE)?;
+    fields.enter(SEQUENCE)?.content(OBJECT_ID)
+}
+
 /// Always in UTC and to the second.
 fn time(tag: u8, text: &[u8]) -> Option<UnixTime> {
     let digits = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;

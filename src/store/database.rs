@@ -28,6 +28,15 @@ pub(crate) struct Statement {
     pub(crate) values: Vec<SqlValue>,
 }
 
+impl SqlValue {
+    pub(crate) fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(*number),
+            Self::Text(_) | Self::Bytes(_) | Self::Null => None,
+        }
+    }
+}
+
 pub(crate) type SqlRow = Vec<SqlValue>;
 
 /// What another process has changed.
@@ -53,6 +62,14 @@ pub(crate) enum DatabaseError {
 }
 
 impl Database {
+    /// Whether statements fail at once, because the database does not answer.
+    pub(crate) fn is_away(&self) -> bool {
+        match self {
+            Self::Postgres(store) => !*store.reachable().borrow(),
+            Self::Sqlite(_) => false,
+        }
+    }
+
     /// The changes from now on, by this process and by others.
     pub(crate) fn changes(&self) -> broadcast::Receiver<DatabaseChange> {
         match self {

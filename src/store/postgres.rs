@@ -1,384 +1,272 @@
-//! The connection to PostgreSQL: one, in the control plane, which is made anew when it is lost.
+//! The database in PostgreSQL.
 //!
-//! Every statement has a deadline. Changes by other processes come as notifications. A heartbeat shows that they do
-//! come: without one for [`SILENT_FOR`] the connection is given up.
+//! One connection in the control plane carries all reads and the notifications of changes. Each transaction has a
+//! connection of its own for its time: they are rare. A call waits [`STATEMENT_TIMEOUT`] at most. A server that does not
+//! answer in time counts as away: all calls fail at once until there is a new connection.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
-use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row, Socket};
-use tracing::{info, warn};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tracing::warn;
 
-use super::database::{DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
-use super::migrations::{MIGRATIONS, VERSION};
-use super::postgres_tls::{PostgresStream, PostgresTls};
+use super::database::{DatabaseChange, DatabaseError, SqlRow, Statement};
+use super::postgres_address::{PostgresAddress, PostgresUrlFault};
+use super::postgres_connection::{PostgresConnection, PostgresFault, within};
+use super::postgres_keeper::PostgresKeeper;
 use super::settings::PostgresSettings;
 use crate::telemetry::error_chain::ErrorChain;
 
 #[derive(Clone)]
 pub(crate) struct PostgresStore {
-    parts: Arc<PostgresParts>,
+    pub(super) parts: Arc<PostgresParts>,
 }
 
-struct PostgresParts {
-    config: Config,
-    tls: PostgresTls,
+pub(super) struct PostgresParts {
+    pub(super) address: PostgresAddress,
     control: Handle,
-    /// `None` while the database is away.
-    client: ArcSwapOption<Client>,
+    connection: ArcSwapOption<PostgresConnection>,
+    reachable: watch::Sender<bool>,
     changes: broadcast::Sender<DatabaseChange>,
-    /// Statements under way.
-    room: Semaphore,
-    /// Wakes the keeper when a statement has shown that the connection is lost.
-    lost: Notify,
+    /// Wakes the keeper when a call has failed.
+    pub(super) lost: Notify,
+    calls: Arc<Semaphore>,
 }
 
-/// `shared.postgres` cannot be used.
+/// Why the database cannot be used at the start.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PostgresSetupError {
-    #[error("`shared.postgres.url` cannot be used: {0}")]
-    Url(#[from] UrlFault),
-    #[error("`shared.postgres.ca` cannot be used")]
-    Tls(#[from] rustls::Error),
+pub(crate) enum PostgresOpenError {
+    #[error("`shared.postgres.url` cannot be used")]
+    Url(#[from] PostgresUrlFault),
+    #[error("cannot reach the database: {0}")]
+    Unreachable(String),
+    #[error(transparent)]
+    Tables(DatabaseError),
 }
 
-/// Why a URL of a database cannot be used. Shows nothing of it, as it may have a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum UrlFault {
-    #[error("expected a URL such as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`")]
-    Form,
-    #[error("`sslmode` is one of `disable`, `require` and `verify-full`; all but the first verify the server")]
-    TlsMode,
-    #[error("it names no host")]
-    NoHost,
+/// Held until the end of a transaction, by one process at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdvisoryLock {
+    Migration,
+    SigningKeys,
 }
 
-type PostgresConnection = Connection<Socket, PostgresStream>;
+/// Rolled back unless it is committed.
+pub(crate) struct PostgresTransaction {
+    connection: Arc<PostgresConnection>,
+    control: Handle,
+}
 
-/// The channel of all notifications.
-const CHANNEL: &str = "portcullis";
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const BEAT_EVERY: Duration = Duration::from_secs(5);
-const SILENT_FOR: Duration = Duration::from_secs(15);
-const CONNECT_AGAIN_AFTER: Duration = Duration::from_secs(1);
-const MOST_STATEMENTS: usize = 256;
+/// For all of a transaction but its statements: to connect, begin, and wait for a lock.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A migration may change large tables.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(600);
+/// Calls under way. More fail at once.
+const MOST_CALLS: usize = 1024;
 /// Changes that are told before a receiver has to read everything again.
 const TOLD_CHANGES: usize = 4096;
 
 impl PostgresStore {
-    /// Starts to connect. It does not wait: a database that is out of reach has a defined state.
-    pub(crate) fn start(settings: &PostgresSettings, control: &Handle) -> Result<Self, PostgresSetupError> {
-        let parts = PostgresParts {
-            config: parse_url(settings.url.expose())?,
-            tls: PostgresTls::new(settings.ca.as_deref())?,
-            control: control.clone(),
-            client: ArcSwapOption::empty(),
-            changes: broadcast::Sender::new(TOLD_CHANGES),
-            room: Semaphore::new(MOST_STATEMENTS),
-            lost: Notify::new(),
-        };
-        let store = Self { parts: Arc::new(parts) };
-        control.spawn(Arc::clone(&store.parts).keep());
+    /// Tries to connect once. A database that is out of reach is no error: the task goes on trying.
+    pub(crate) async fn open(settings: &PostgresSettings, control: &Handle) -> Result<Self, PostgresOpenError> {
+        let store = Self::new(settings, control)?;
+        let mut keeper = PostgresKeeper::new(store.clone());
+        let connected = control.spawn(async move {
+            let connected = keeper.connect().await;
+            (keeper, connected)
+        });
+        let Ok((keeper, connected)) = connected.await else { return Ok(store) };
+        match connected {
+            Err(PostgresFault::Tables(error)) => return Err(PostgresOpenError::Tables(error)),
+            Ok(()) | Err(_) => drop(control.spawn(keeper.keep())),
+        }
         Ok(store)
+    }
+
+    /// Like [`PostgresStore::open`], for a command: a database that is out of reach is an error.
+    pub(crate) async fn open_now(settings: &PostgresSettings, control: &Handle) -> Result<Self, PostgresOpenError> {
+        let store = Self::new(settings, control)?;
+        let mut keeper = PostgresKeeper::new(store.clone());
+        keeper.connect().await.map_err(|fault| match fault {
+            PostgresFault::Tables(error) => PostgresOpenError::Tables(error),
+            other => PostgresOpenError::Unreachable(ErrorChain(&other).to_string()),
+        })?;
+        drop(control.spawn(keeper.keep()));
+        Ok(store)
+    }
+
+    /// Without a connection: [`PostgresStore::begin`] makes its own.
+    pub(crate) fn new(settings: &PostgresSettings, control: &Handle) -> Result<Self, PostgresUrlFault> {
+        let parts = PostgresParts {
+            address: PostgresAddress::new(settings)?,
+            control: control.clone(),
+            connection: ArcSwapOption::empty(),
+            reachable: watch::Sender::new(false),
+            changes: broadcast::Sender::new(TOLD_CHANGES),
+            lost: Notify::new(),
+            calls: Arc::new(Semaphore::new(MOST_CALLS)),
+        };
+        Ok(Self { parts: Arc::new(parts) })
+    }
+
+    /// Whether the database answers, and its changes.
+    pub(crate) fn reachable(&self) -> watch::Receiver<bool> {
+        self.parts.reachable.subscribe()
     }
 
     pub(super) fn changes(&self) -> broadcast::Receiver<DatabaseChange> {
         self.parts.changes.subscribe()
     }
 
-    pub(crate) fn is_away(&self) -> bool {
-        self.parts.client.load().is_none()
-    }
-
-    /// Until the database is reached for the first time, or for this time at most.
-    pub(crate) async fn reached_within(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        while self.is_away() && Instant::now() < deadline {
-            sleep(Duration::from_millis(10)).await;
-        }
-        !self.is_away()
-    }
-
+    /// Ends also if the future is dropped.
     pub(super) async fn rows(&self, statement: Statement) -> Result<Vec<SqlRow>, DatabaseError> {
-        let Some(client) = self.parts.client.load_full() else { return Err(DatabaseError::Unavailable) };
-        let Ok(_place) = self.parts.room.try_acquire() else { return Err(DatabaseError::Unavailable) };
-        let parameters = typed(&statement.values);
-        match timeout(STATEMENT_TIMEOUT, client.query_typed(statement.text, &parameters)).await {
-            Ok(Ok(rows)) => Ok(rows.iter().map(sql_row).collect()),
-            Ok(Err(error)) => Err(self.parts.failed(&client, &error)),
-            Err(_) => {
-                self.parts.lose(&client, &"a statement had no answer within 2 s");
-                Err(DatabaseError::Unavailable)
-            }
-        }
-    }
-
-    /// Over a connection of its own, so that no other statement becomes a part of it.
-    pub(super) async fn transaction(&self, statements: Vec<Statement>) -> Result<Vec<u64>, DatabaseError> {
+        let Some(connection) = self.parts.connection.load_full() else { return Err(DatabaseError::Unavailable) };
+        let Ok(permit) = Arc::clone(&self.parts.calls).try_acquire_owned() else {
+            return Err(DatabaseError::Unavailable);
+        };
         let parts = Arc::clone(&self.parts);
-        let transacted = self.parts.control.spawn(async move {
-            timeout(CONNECT_TIMEOUT, parts.transact(&statements)).await.map_err(|_| DatabaseError::Unavailable)?
+        let called = self.parts.control.spawn(async move {
+            let _permit = permit;
+            let rows = within(STATEMENT_TIMEOUT, connection.rows(&statement)).await;
+            rows.map_err(|fault| {
+                if !fault.is_refusal() {
+                    parts.lose(&connection, &fault);
+                }
+                fault.into_error()
+            })
         });
-        transacted.await.map_err(|_| DatabaseError::Unavailable)?
+        called.await.unwrap_or(Err(DatabaseError::Unavailable))
     }
 
-    /// The version of the tables: 0 if there are none.
-    pub(crate) async fn version(&self) -> Result<i64, DatabaseError> {
-        let text = "SELECT CAST(count(*) AS BIGINT) FROM information_schema.tables \
-                    WHERE table_schema = current_schema() AND table_name = 'portcullis_version'";
-        let exists = self.rows(Statement { text, values: Vec::new() }).await?;
-        if !matches!(exists.first().map(|row| &row[..]), Some([SqlValue::Integer(1..)])) {
-            return Ok(0);
+    pub(super) async fn transaction(&self, statements: Vec<Statement>) -> Result<Vec<u64>, DatabaseError> {
+        let store = self.clone();
+        let done = self.parts.control.spawn(async move {
+            let transaction = store.begin(None).await?;
+            let mut counts = Vec::with_capacity(statements.len());
+            for statement in &statements {
+                counts.push(transaction.execute(statement).await?);
+            }
+            transaction.commit().await?;
+            Ok(counts)
+        });
+        done.await.unwrap_or(Err(DatabaseError::Unavailable))
+    }
+
+    /// Begins a transaction, and waits for a lock that ends with it.
+    pub(crate) async fn begin(&self, lock: Option<AdvisoryLock>) -> Result<PostgresTransaction, DatabaseError> {
+        let (parts, control) = (Arc::clone(&self.parts), self.parts.control.clone());
+        let begun = self.parts.control.spawn(async move {
+            let begin = async {
+                let (connection, mut messages) = PostgresConnection::connect(&parts.address).await?;
+                // Ends when the connection is dropped.
+                drop(parts.control.spawn(async move { while messages.notification().await.is_ok() {} }));
+                connection.batch("SET lock_timeout = '8s'; SET idle_in_transaction_session_timeout = '30s'; BEGIN").await?;
+                if let Some(lock) = lock {
+                    connection.batch(lock.take()).await?;
+                }
+                Ok::<_, PostgresFault>(connection)
+            };
+            within(BEGIN_TIMEOUT, begin).await
+        });
+        match begun.await {
+            Ok(Ok(connection)) => Ok(PostgresTransaction { connection: Arc::new(connection), control }),
+            Ok(Err(fault)) => {
+                warn!(error = %ErrorChain(&fault), "cannot begin a transaction of the database");
+                Err(fault.into_error())
+            }
+            Err(_) => Err(DatabaseError::Unavailable),
         }
-        let text = "SELECT version FROM portcullis_version";
-        let rows = self.rows(Statement { text, values: Vec::new() }).await?;
-        match rows.first().map(|row| &row[..]) {
-            Some([SqlValue::Integer(version)]) => Ok(*version),
-            Some(_) | None => Ok(0),
-        }
     }
 
-    /// Checks that the tables are those that this program knows.
-    pub(crate) async fn check_version(&self) -> Result<(), DatabaseError> {
-        match self.version().await? {
-            0 => Err(DatabaseError::NotMigrated),
-            VERSION => Ok(()),
-            found => Err(version_fault(found)),
-        }
+    /// Calls go over this connection from now on.
+    pub(super) fn use_connection(&self, connection: Arc<PostgresConnection>) {
+        self.parts.connection.store(Some(connection));
+        self.parts.reachable.send_replace(true);
+        self.tell(DatabaseChange::Anything);
     }
 
-    /// Brings the tables to the version of this program. Gives the version that they had.
-    pub(crate) async fn migrate(&self) -> Result<i64, DatabaseError> {
-        let parts = Arc::clone(&self.parts);
-        let migrated = self.parts.control.spawn(async move { parts.migrate().await });
-        migrated.await.map_err(|_| DatabaseError::Unavailable)?
+    pub(super) fn tell(&self, change: DatabaseChange) {
+        // Nothing may listen.
+        let _ = self.parts.changes.send(change);
     }
-}
-
-fn version_fault(found: i64) -> DatabaseError {
-    let remedy =
-        if found > VERSION { "use a gateway that is as new as the tables" } else { "run `portcullis store migrate`" };
-    DatabaseError::Version { found, known: VERSION, remedy }
 }
 
 impl PostgresParts {
-    /// Connects, and connects again. Runs as long as the process.
-    async fn keep(self: Arc<Self>) {
-        let mut is_failing = false;
-        loop {
-            match self.connect().await {
-                Ok((client, connection)) => {
-                    if std::mem::replace(&mut is_failing, false) {
-                        info!("the database is reached again");
-                    }
-                    self.serve(Arc::new(client), connection).await;
-                }
-                Err(error) => {
-                    if !std::mem::replace(&mut is_failing, true) {
-                        warn!(error = %ErrorChain(&*error), "the database cannot be reached; trying again every second");
-                    }
-                }
-            }
-            is_failing |= self.client.swap(None).is_some();
-            sleep(CONNECT_AGAIN_AFTER).await;
-        }
+    pub(super) fn is_in_use(&self, connection: &Arc<PostgresConnection>) -> bool {
+        self.connection.load().as_ref().is_some_and(|known| Arc::ptr_eq(known, connection))
     }
 
-    /// Uses a connection until it is lost.
-    async fn serve(&self, client: Arc<Client>, mut connection: PostgresConnection) {
-        let (sender, mut messages) = mpsc::unbounded_channel();
-        let driver = self.control.spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notification(notification) = message {
-                    let _ = sender.send(notification.payload().to_owned());
-                }
-            }
-        });
-        let listens = timeout(STATEMENT_TIMEOUT, client.batch_execute("LISTEN portcullis")).await;
-        if matches!(listens, Ok(Ok(()))) {
-            self.client.store(Some(Arc::clone(&client)));
-            // Those that were told without a listener.
-            let _ = self.changes.send(DatabaseChange::Anything);
-            let mut heard = Instant::now();
-            loop {
-                tokio::select! {
-                    message = messages.recv() => match message {
-                        Some(payload) => {
-                            heard = Instant::now();
-                            self.tell(&payload);
-                        }
-                        None => break,
-                    },
-                    () = sleep(BEAT_EVERY) => {
-                        let beat = async { client.batch_execute("NOTIFY portcullis, 'heartbeat'").await };
-                        // Its answer, and the notification itself, come by the driver.
-                        let _ = timeout(STATEMENT_TIMEOUT, beat).await;
-                    }
-                    () = self.lost.notified() => break,
-                }
-                if heard.elapsed() > SILENT_FOR {
-                    warn!("the database is lost: no heartbeat for 15 s");
-                    break;
-                }
-            }
+    /// Ends a connection that does not answer.
+    pub(super) fn lose(&self, connection: &Arc<PostgresConnection>, fault: &PostgresFault) {
+        let is_same = |known: &Arc<PostgresConnection>| Arc::ptr_eq(known, connection);
+        let before = self.connection.rcu(|known| known.clone().filter(|known| !is_same(known)));
+        if !before.is_some_and(|before| is_same(&before)) {
+            return;
         }
-        self.client.store(None);
-        driver.abort();
+        self.reachable.send_replace(false);
+        warn!(
+            error = %ErrorChain(fault),
+            "the database is lost: known clients and signing keys stay in use until it is back"
+        );
+        self.lost.notify_one();
+    }
+}
+
+impl PostgresTransaction {
+    pub(crate) async fn rows(&self, statement: &Statement) -> Result<Vec<SqlRow>, DatabaseError> {
+        let (connection, statement) = (Arc::clone(&self.connection), statement.clone());
+        self.run(async move { within(STATEMENT_TIMEOUT, connection.rows(&statement)).await }).await
     }
 
-    fn tell(&self, payload: &str) {
-        let change = match payload.split_once(':') {
-            Some(("client", id)) => DatabaseChange::Client(id.to_owned()),
-            None if payload == "signing_keys" => DatabaseChange::SigningKeys,
-            None if payload == "heartbeat" => return,
-            Some(_) | None => DatabaseChange::Anything,
-        };
-        // Fails if nobody listens.
-        let _ = self.changes.send(change);
+    pub(crate) async fn execute(&self, statement: &Statement) -> Result<u64, DatabaseError> {
+        let (connection, statement) = (Arc::clone(&self.connection), statement.clone());
+        self.run(async move { within(STATEMENT_TIMEOUT, connection.execute(&statement)).await }).await
     }
 
-    async fn connect(&self) -> Result<(Client, PostgresConnection), ConnectFault> {
-        match timeout(CONNECT_TIMEOUT, self.config.connect(self.tls.clone())).await {
-            Ok(connected) => Ok(connected.map_err(|error| error.to_string())?),
-            Err(_) => Err("no connection within 5 s".into()),
-        }
+    /// Statements without parameters.
+    pub(super) async fn batch(&self, text: &'static str) -> Result<(), DatabaseError> {
+        let connection = Arc::clone(&self.connection);
+        self.run(async move { within(BATCH_TIMEOUT, connection.batch(text)).await }).await
     }
 
-    async fn transact(&self, statements: &[Statement]) -> Result<Vec<u64>, DatabaseError> {
-        let (mut client, connection) = self.connect().await.map_err(|_| DatabaseError::Unavailable)?;
-        // It ends with the client.
-        self.control.spawn(connection);
-        let transaction = client.transaction().await.map_err(refused)?;
-        let mut counts = Vec::new();
-        for statement in statements {
-            let parameters = typed(&statement.values);
-            counts.push(transaction.execute_typed(statement.text, &parameters).await.map_err(refused)?);
-        }
-        transaction.commit().await.map_err(refused)?;
-        Ok(counts)
+    pub(crate) async fn commit(self) -> Result<(), DatabaseError> {
+        self.batch("COMMIT").await
     }
 
-    async fn migrate(&self) -> Result<i64, DatabaseError> {
-        let (mut client, connection) =
-            self.connect().await.map_err(|error| DatabaseError::Refused(error.to_string()))?;
-        self.control.spawn(connection);
-        let transaction = client.transaction().await.map_err(refused)?;
-        let begin = "SELECT pg_advisory_xact_lock(7205759403);
-             CREATE TABLE IF NOT EXISTS portcullis_version (version BIGINT NOT NULL)";
-        transaction.batch_execute(begin).await.map_err(refused)?;
-        let found =
-            transaction.query_typed_opt("SELECT version FROM portcullis_version", &[]).await.map_err(refused)?;
-        let found: i64 = found.map_or(0, |row| row.get(0));
-        if found > VERSION {
-            return Err(version_fault(found));
-        }
-        for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or_default()) {
-            transaction.batch_execute(migration).await.map_err(refused)?;
-        }
-        let end = format!("DELETE FROM portcullis_version; INSERT INTO portcullis_version VALUES ({VERSION})");
-        transaction.batch_execute(&end).await.map_err(refused)?;
-        transaction.commit().await.map_err(refused)?;
-        Ok(found)
-    }
-
-    fn failed(&self, client: &Arc<Client>, error: &tokio_postgres::Error) -> DatabaseError {
-        // The server ends a connection with an error too, such as 57P01.
-        let is_answer = error.as_db_error().is_some_and(|error| !error.code().code().starts_with("57P"));
-        if is_answer && !client.is_closed() {
-            return DatabaseError::Refused(ErrorChain(error).to_string());
-        }
-        self.lose(client, &ErrorChain(error));
-        DatabaseError::Unavailable
-    }
-
-    fn lose(&self, client: &Arc<Client>, why: &dyn fmt::Display) {
-        let is_same = |known: &Arc<Client>| Arc::ptr_eq(known, client);
-        let before = self.client.rcu(|known| known.clone().filter(|known| !is_same(known)));
-        if before.is_some_and(|before| is_same(&before)) {
-            warn!(error = %why, "the database is lost: known clients and keys go on");
-            self.lost.notify_one();
+    /// In the control plane, which has the connection.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, PostgresFault>> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        match self.control.spawn(work).await {
+            Ok(done) => done.map_err(PostgresFault::into_error),
+            Err(_) => Err(DatabaseError::Unavailable),
         }
     }
 }
 
-type ConnectFault = Box<dyn std::error::Error + Send + Sync>;
-
-fn refused(error: tokio_postgres::Error) -> DatabaseError {
-    if error.as_db_error().is_some() {
-        DatabaseError::Refused(ErrorChain(&error).to_string())
-    } else {
-        DatabaseError::Unavailable
-    }
-}
-
-type TypedValue<'v> = (&'v (dyn ToSql + Sync), Type);
-
-fn typed(values: &[SqlValue]) -> Vec<TypedValue<'_>> {
-    const NULL: Option<&str> = None;
-    fn one(value: &SqlValue) -> TypedValue<'_> {
-        match value {
-            SqlValue::Text(text) => (text, Type::TEXT),
-            SqlValue::Integer(number) => (number, Type::INT8),
-            SqlValue::Bytes(bytes) => (bytes, Type::BYTEA),
-            SqlValue::Null => (&NULL, Type::UNKNOWN),
+impl AdvisoryLock {
+    /// The first number is `port` in ASCII, so that our locks meet no others by chance.
+    const fn take(self) -> &'static str {
+        match self {
+            Self::Migration => "SELECT pg_advisory_xact_lock(1886351988, 1)",
+            Self::SigningKeys => "SELECT pg_advisory_xact_lock(1886351988, 2)",
         }
     }
-    values.iter().map(one).collect()
-}
-
-/// Columns of other types than ours are null.
-fn sql_row(row: &Row) -> SqlRow {
-    let value = |(at, column): (usize, &tokio_postgres::Column)| match *column.type_() {
-        Type::TEXT | Type::VARCHAR | Type::NAME => {
-            row.try_get::<_, Option<String>>(at).ok().flatten().map(SqlValue::Text)
-        }
-        Type::INT8 => row.try_get::<_, Option<i64>>(at).ok().flatten().map(SqlValue::Integer),
-        Type::INT4 => row.try_get::<_, Option<i32>>(at).ok().flatten().map(|number| SqlValue::Integer(number.into())),
-        Type::BYTEA => row.try_get::<_, Option<Vec<u8>>>(at).ok().flatten().map(SqlValue::Bytes),
-        _ => None,
-    };
-    row.columns().iter().enumerate().map(|column| value(column).unwrap_or(SqlValue::Null)).collect()
-}
-
-/// Without `sslmode` a server on another machine is reached by TLS only. TLS always verifies the server.
-pub(crate) fn parse_url(url: &str) -> Result<Config, UrlFault> {
-    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-        return Err(UrlFault::Form);
-    }
-    let says_mode = url.contains("sslmode=");
-    if ["sslmode=prefer", "sslmode=allow"].iter().any(|mode| url.contains(mode)) {
-        return Err(UrlFault::TlsMode);
-    }
-    let plain = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
-    let mut config: Config = plain.parse().map_err(|_| UrlFault::Form)?;
-    if config.get_hosts().is_empty() {
-        return Err(UrlFault::NoHost);
-    }
-    let is_here = |host: &Host| match host {
-        Host::Unix(_) => true,
-        Host::Tcp(name) => {
-            name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-        }
-    };
-    if !says_mode {
-        let is_local = config.get_hosts().iter().all(is_here);
-        config.ssl_mode(if is_local { SslMode::Disable } else { SslMode::Require });
-    }
-    config.application_name(CHANNEL).connect_timeout(CONNECT_TIMEOUT);
-    Ok(config)
 }
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PostgresStore(..)")
+    }
+}
+
+impl fmt::Debug for PostgresTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PostgresTransaction(..)")
     }
 }

@@ -1,94 +1,102 @@
-//! TLS of the connection to PostgreSQL, by our rustls. The server's certificate and name are always verified.
+//! TLS under the connection to PostgreSQL, by our own TLS library.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512, digest};
+use rustls::ClientConfig;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_postgres::Socket;
-use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::TlsConnector;
 
-#[derive(Clone)]
-pub(super) struct PostgresTls(TlsConnector);
+use crate::jose::certificate_facts;
 
-pub(super) struct NamedConnector {
-    connector: TlsConnector,
+#[derive(Clone)]
+pub(super) struct PostgresTls(pub(super) Arc<ClientConfig>);
+
+pub(super) struct PostgresTlsTo {
+    config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
-pub(super) struct PostgresStream(tokio_rustls::client::TlsStream<Socket>);
+/// A connection after its handshake.
+pub(super) struct PostgresTlsStream<S>(TlsStream<S>);
 
-impl PostgresTls {
-    /// `ca` are certificates in PEM. `None`: those of the system.
-    pub(super) fn new(ca: Option<&[u8]>) -> Result<Self, rustls::Error> {
-        let mut roots = RootCertStore::empty();
-        match ca {
-            Some(pem) => {
-                for certificate in CertificateDer::pem_slice_iter(pem).filter_map(Result::ok) {
-                    roots.add(certificate)?;
-                }
-            }
-            // On some systems a few certificates are unreadable or outdated.
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Ok(Self(TlsConnector::from(Arc::new(config))))
-    }
-}
+/// RFC 5929 §4.1 with the algorithms of today: SHA-384 and SHA-512 by the end of their object ids.
+const ECDSA_OR_RSA_384: [&[u8]; 2] = [b"\x2a\x86\x48\xce\x3d\x04\x03\x03", b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c"];
+const ECDSA_OR_RSA_512: [&[u8]; 2] = [b"\x2a\x86\x48\xce\x3d\x04\x03\x04", b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d"];
+const ECDSA_OR_RSA_256: [&[u8]; 4] = [
+    b"\x2a\x86\x48\xce\x3d\x04\x03\x02",
+    b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b",
+    // SHA-1, for which SHA-256 is used.
+    b"\x2a\x86\x48\xce\x3d\x04\x01",
+    b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05",
+];
 
-impl MakeTlsConnect<Socket> for PostgresTls {
-    type Stream = PostgresStream;
-    type TlsConnect = NamedConnector;
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for PostgresTls {
+    type Stream = PostgresTlsStream<S>;
+    type TlsConnect = PostgresTlsTo;
     type Error = InvalidDnsNameError;
 
-    fn make_tls_connect(&mut self, domain: &str) -> Result<NamedConnector, InvalidDnsNameError> {
-        let name = ServerName::try_from(domain.to_owned())?;
-        Ok(NamedConnector { connector: self.0.clone(), name })
+    fn make_tls_connect(&mut self, host: &str) -> Result<PostgresTlsTo, InvalidDnsNameError> {
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
+        Ok(PostgresTlsTo { config: Arc::clone(&self.0), name })
     }
 }
 
-impl TlsConnect<Socket> for NamedConnector {
-    type Stream = PostgresStream;
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for PostgresTlsTo {
+    type Stream = PostgresTlsStream<S>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<PostgresStream>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<PostgresTlsStream<S>>> + Send>>;
 
-    fn connect(self, stream: Socket) -> Self::Future {
-        let Self { connector, name } = self;
-        Box::pin(async move { connector.connect(name, stream).await.map(PostgresStream) })
+    fn connect(self, stream: S) -> Self::Future {
+        let Self { config, name } = self;
+        Box::pin(async move { Ok(PostgresTlsStream(TlsConnector::from(config).connect(name, stream).await?)) })
     }
 }
 
-impl TlsStream for PostgresStream {
+impl<S: AsyncRead + AsyncWrite + Unpin> tokio_postgres::tls::TlsStream for PostgresTlsStream<S> {
+    /// The digest of the server's certificate, so that a password proves itself to this server only.
     fn channel_binding(&self) -> ChannelBinding {
-        // The certificate is verified, so that nobody stands between.
-        ChannelBinding::none()
+        let certificates = self.0.get_ref().1.peer_certificates();
+        let bound = certificates.and_then(<[_]>::first).and_then(|certificate| {
+            let algorithm = binding_digest(certificate_facts::signature_algorithm(certificate)?)?;
+            Some(digest(algorithm, certificate).as_ref().to_vec())
+        });
+        bound.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
     }
 }
 
-impl AsyncRead for PostgresStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+/// `None`: no digest is defined, as for Ed25519.
+fn binding_digest(signature_algorithm: &[u8]) -> Option<&'static digest::Algorithm> {
+    match signature_algorithm {
+        id if ECDSA_OR_RSA_256.contains(&id) => Some(&SHA256),
+        id if ECDSA_OR_RSA_384.contains(&id) => Some(&SHA384),
+        id if ECDSA_OR_RSA_512.contains(&id) => Some(&SHA512),
+        _ => None,
     }
 }
 
-impl AsyncWrite for PostgresStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PostgresTlsStream<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, to)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for PostgresTlsStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, from)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }

@@ -99,12 +99,8 @@ impl OpenStore {
             ClientDatabase::Sqlite(file) => Database::Sqlite(SqliteStore::open(file).map_err(|error| failed(&error))?),
             ClientDatabase::Postgres => {
                 let postgres = loaded.shared.postgres.as_ref().ok_or_else(none)?;
-                let store = PostgresStore::start(postgres, runtime.handle()).map_err(|error| failed(&error))?;
-                if !runtime.block_on(store.reached_within(CONNECT)) {
-                    return Err(error_text("the database of `shared.postgres` cannot be reached within 5 s"));
-                }
-                runtime.block_on(store.check_version()).map_err(|error| failed(&error))?;
-                Database::Postgres(store)
+                let store = runtime.block_on(PostgresStore::open_now(postgres, runtime.handle()));
+                Database::Postgres(store.map_err(|error| failed(&error))?)
             }
         };
         let configured = oauth.clients.iter().map(|client| client.id.as_str().to_owned()).collect();

@@ -9,7 +9,7 @@ use super::super::raw::oauth::Secret;
 use super::super::raw::shared::{RawInstance, RawPostgres, RawRedis, RawShared};
 use super::super::source::At;
 use super::Resolver;
-use crate::store::postgres::parse_url;
+use crate::store::postgres_address::has_password;
 use crate::store::settings::{
     InstanceSettings, PostgresSettings, RedisSettings, SharedSettings, StoreSecret, StoreTls,
 };
@@ -87,9 +87,9 @@ impl Resolver<'_> {
         if url.value.is_absent() {
             return;
         }
-        match parse_url(url.value.expose()) {
-            Ok(parsed) if parsed.get_password().is_some() => self.must_be_kept_apart(url, url.value.is_literal()),
-            Ok(_) => {}
+        match has_password(url.value.expose()) {
+            Ok(true) => self.must_be_kept_apart(url, url.value.is_literal()),
+            Ok(false) => {}
             Err(fault) => {
                 self.faults.at(url.span, fault.to_string());
             }

@@ -1,0 +1,93 @@
+//! `portcullis store`: makes the tables of `shared.postgres`, and shows their version.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
+
+use super::terminal::{bad_config, failed, note, out};
+use super::{ConfigPath, FINDINGS, Format, USAGE};
+use crate::config;
+use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
+use crate::store::migrations::{self, Migration};
+use crate::store::postgres::PostgresStore;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StoreVerb {
+    /// Make the tables of this version, or bring older ones to it
+    #[command(after_help = MIGRATE_HELP)]
+    Migrate(ConfigPath),
+    /// Show the version of the tables
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// The form of the output: text for people, JSON for programs
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+const MIGRATE_HELP: &str = "\
+Example:
+  portcullis store migrate --config gateway.yaml
+
+Needs `shared.postgres`, whose user must be allowed to create tables and functions. All steps are made, or none. Versions go \
+forward only: back up the database before, and stop older gateways, which refuse newer tables.";
+
+const STATUS_HELP: &str = "\
+Exit code 1 if the tables are not of the version of this program.";
+
+pub(super) fn store(verb: &StoreVerb) -> ExitCode {
+    let (StoreVerb::Migrate(config) | StoreVerb::Status(StatusArgs { config, .. })) = verb;
+    let (store, runtime) = match open(config) {
+        Ok(opened) => opened,
+        Err(code) => return code,
+    };
+    match verb {
+        StoreVerb::Migrate(_) => migrate(&store, &runtime),
+        StoreVerb::Status(args) => status(&store, &runtime, args.format),
+    }
+}
+
+fn migrate(store: &PostgresStore, runtime: &Runtime) -> ExitCode {
+    match runtime.block_on(migrations::migrate(store)) {
+        Ok(Migration { from, to }) if from == to => out(format_args!("the tables are of version {to} already")),
+        Ok(Migration { from: 0, to }) => out(format_args!("made the tables of version {to}")),
+        Ok(Migration { from, to }) => out(format_args!("brought the tables from version {from} to {to}")),
+        Err(error) => return failed(&error),
+    }
+    ExitCode::SUCCESS
+}
+
+fn status(store: &PostgresStore, runtime: &Runtime, format: Format) -> ExitCode {
+    let found = match runtime.block_on(migrations::found(store)) {
+        Ok(found) => found,
+        Err(error) => return failed(&error),
+    };
+    let known = migrations::VERSION;
+    match (format, found) {
+        (Format::Json, _) => out(json!({ "tables": found, "program": known })),
+        (Format::Text, 0) => out("there are no tables: run `portcullis store migrate`"),
+        (Format::Text, _) => out(format_args!("the tables are of version {found}, this program of version {known}")),
+    }
+    if found == known { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
+}
+
+fn open(config: &ConfigPath) -> Result<(PostgresStore, Runtime), ExitCode> {
+    let loaded = config::load_part(&config.config, Needs::STORES, &Surroundings::process());
+    let loaded = loaded.map_err(|errors| bad_config(&errors))?;
+    let Some(settings) = loaded.shared.postgres else {
+        note(format_args!("{} has no database: set `shared.postgres`", config.config.display()));
+        return Err(ExitCode::from(USAGE));
+    };
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| failed(&error))?;
+    let store = PostgresStore::new(&settings, runtime.handle()).map_err(|error| failed(&error))?;
+    Ok((store, runtime))
+}

@@ -1,0 +1,151 @@
+//! Where PostgreSQL is, and how the connection to it is protected.
+//!
+//! A server on another host is verified by its certificate unless the URL has `sslmode=disable`. The weaker modes of
+//! libpq are refused, except `require`, which verifies here too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+use url::Url;
+
+use super::settings::PostgresSettings;
+
+/// A server of PostgreSQL, with user and password.
+#[derive(Clone)]
+pub(super) struct PostgresAddress {
+    pub(super) config: Config,
+    /// `None`: in clear text.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+}
+
+/// Why a URL names no database. Shows nothing of the URL.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PostgresUrlFault {
+    #[error("expected a URL such as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`")]
+    Form,
+    #[error("expected `sslmode=verify-full` or `sslmode=disable`, since the other modes do not verify the server")]
+    Mode,
+    #[error("`shared.postgres.ca` has no usable certificate of an authority")]
+    Authorities,
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protection {
+    ClearText,
+    Verified,
+}
+
+/// For a new connection, with its handshakes. No request waits for it.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const SSL_MODE: &str = "sslmode";
+
+impl PostgresAddress {
+    pub(super) fn new(settings: &PostgresSettings) -> Result<Self, PostgresUrlFault> {
+        let (mut config, protection) = parse(settings.url.expose())?;
+        config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(Duration::from_secs(10));
+        config.keepalives_idle(Duration::from_secs(30));
+        if config.get_application_name().is_none() {
+            config.application_name("portcullis");
+        }
+        let tls = match protection {
+            Protection::ClearText => None,
+            Protection::Verified => Some(Arc::new(client_config(settings.ca.as_deref())?)),
+        };
+        config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
+        Ok(Self { config, tls })
+    }
+}
+
+/// Whether a URL, which can be used, has a password.
+pub(crate) fn has_password(url: &str) -> Result<bool, PostgresUrlFault> {
+    parse(url).map(|(config, _)| config.get_password().is_some())
+}
+
+fn parse(url: &str) -> Result<(Config, Protection), PostgresUrlFault> {
+    let mut parsed = Url::parse(url).map_err(|_| PostgresUrlFault::Form)?;
+    if !matches!(parsed.scheme(), "postgres" | "postgresql") || !parsed.has_host() {
+        return Err(PostgresUrlFault::Form);
+    }
+    // The library knows other modes than ours.
+    let (modes, others): (Vec<_>, Vec<_>) =
+        parsed.query_pairs().into_owned().partition(|(name, _)| name == SSL_MODE);
+    parsed.set_query(None);
+    if !others.is_empty() {
+        parsed.query_pairs_mut().extend_pairs(others);
+    }
+    let config: Config = parsed.as_str().parse().map_err(|_| PostgresUrlFault::Form)?;
+    let protection = match modes.last().map(|(_, mode)| mode.as_str()) {
+        Some("disable") => Protection::ClearText,
+        Some("require" | "verify-full") => Protection::Verified,
+        Some(_) => return Err(PostgresUrlFault::Mode),
+        None if config.get_hosts().iter().all(is_this_machine) => Protection::ClearText,
+        None => Protection::Verified,
+    };
+    Ok((config, protection))
+}
+
+fn is_this_machine(host: &Host) -> bool {
+    match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
+    }
+}
+
+fn client_config(ca: Option<&[u8]>) -> Result<ClientConfig, PostgresUrlFault> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate = certificate.map_err(|_| PostgresUrlFault::Authorities)?;
+                roots.add(certificate).map_err(|_| PostgresUrlFault::Authorities)?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err(PostgresUrlFault::Authorities);
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13, &TLS12])?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn protection(url: &str) -> Option<bool> {
+        parse(url).ok().map(|(_, protection)| protection == Protection::Verified)
+    }
+
+    #[test]
+    fn another_host_is_verified_unless_the_url_says_otherwise() {
+        assert_eq!(protection("postgres://a:b@db.example/x"), Some(true));
+        assert_eq!(protection("postgresql://db.example/x?sslmode=require"), Some(true));
+        assert_eq!(protection("postgres://db.example/x?sslmode=disable&application_name=y"), Some(false));
+        assert_eq!(protection("postgres://127.0.0.1:5433/x"), Some(false));
+        assert_eq!(protection("postgres://a@%2Frun%2Fpostgresql/x"), Some(false));
+        assert_eq!(protection("postgres://localhost/x?sslmode=verify-full"), Some(true));
+    }
+
+    #[test]
+    fn modes_that_do_not_verify_are_refused() {
+        for mode in ["prefer", "allow", "verify-ca", "x"] {
+            assert!(matches!(parse(&format!("postgres://h/x?sslmode={mode}")), Err(PostgresUrlFault::Mode)), "{mode}");
+        }
+        for url in ["http://h/x", "postgres:///x", "x", "postgres://h/x?unknown=1"] {
+            assert!(matches!(parse(url), Err(PostgresUrlFault::Form)), "{url}");
+        }
+    }
+}

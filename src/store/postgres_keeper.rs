@@ -1,0 +1,171 @@
+//! Keeps the connection to PostgreSQL: makes it again, hears of changes, and notices a server that has fallen silent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::database::{DatabaseChange, Statement};
+use super::migrations;
+use super::postgres::PostgresStore;
+use super::postgres_connection::{ConnectionMessages, PostgresConnection, PostgresFault, within};
+use crate::telemetry::error_chain::ErrorChain;
+
+pub(super) struct PostgresKeeper {
+    store: PostgresStore,
+    /// A connection that was made, and not kept yet.
+    made: Option<KeptConnection>,
+    is_failing: bool,
+}
+
+struct KeptConnection {
+    connection: Arc<PostgresConnection>,
+    messages: ConnectionMessages,
+    /// Heard by this connection only: it shows that notifications arrive.
+    own_channel: String,
+}
+
+/// Told by the triggers of the tables.
+const CHANNEL: &str = "portcullis";
+const CLIENT: &str = "client:";
+const SIGNING_KEYS: &str = "signing-keys";
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Without a notification of its own for this time, a connection is made again.
+const SILENCE: Duration = Duration::from_secs(15);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// For the statements after the handshake.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(3);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+impl PostgresKeeper {
+    pub(super) fn new(store: PostgresStore) -> Self {
+        Self { store, made: None, is_failing: false }
+    }
+
+    /// Makes a connection. Calls go over it from now on.
+    pub(super) async fn connect(&mut self) -> Result<(), PostgresFault> {
+        match KeptConnection::make(&self.store).await {
+            Ok(made) => {
+                if std::mem::replace(&mut self.is_failing, false) {
+                    info!("the database is reached");
+                }
+                self.store.use_connection(Arc::clone(&made.connection));
+                self.made = Some(made);
+                Ok(())
+            }
+            Err(fault) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    warn!(error = %ErrorChain(&fault), "the database cannot be used; trying again every few seconds");
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn keep(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(made) = self.made.take() {
+                let connection = Arc::clone(&made.connection);
+                let fault = made.use_up(&self.store).await;
+                self.store.parts.lose(&connection, &fault);
+                self.is_failing = true;
+                pause = FIRST_PAUSE;
+            } else if self.connect().await.is_err() {
+                // At random, so that replicas do not return all at once.
+                sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+impl KeptConnection {
+    async fn make(store: &PostgresStore) -> Result<Self, PostgresFault> {
+        let (connection, mut messages) = PostgresConnection::connect(&store.parts.address).await?;
+        let own_channel = format!("portcullis_{:016x}", fastrand::u64(..));
+        let set_up = async {
+            connection.batch("SET statement_timeout = '2s'").await?;
+            connection.batch(&format!("LISTEN {CHANNEL}; LISTEN {own_channel}")).await?;
+            check_tables(&connection).await
+        };
+        tokio::select! {
+            set_up = within(SETUP_TIMEOUT, set_up) => set_up?,
+            // What is told before the connection is in use is read anyway.
+            fault = end_of(&mut messages) => return Err(fault),
+        }
+        Ok(Self { connection: Arc::new(connection), messages, own_channel })
+    }
+
+    /// Tells the changes until the connection is lost.
+    async fn use_up(mut self, store: &PostgresStore) -> PostgresFault {
+        let own = Notify::new();
+        let hear = async {
+            loop {
+                match self.messages.notification().await {
+                    Ok((channel, _)) if channel == self.own_channel => own.notify_one(),
+                    Ok((_, payload)) => store.tell(change(&payload)),
+                    Err(fault) => return fault,
+                }
+            }
+        };
+        let beat = async {
+            loop {
+                sleep(HEARTBEAT).await;
+                let notify = format!("NOTIFY {}", self.own_channel);
+                if let Err(fault) = within(ANSWER_TIMEOUT, self.connection.batch(&notify)).await {
+                    return fault;
+                }
+            }
+        };
+        let be_heard = async {
+            while timeout(SILENCE, own.notified()).await.is_ok() {}
+            PostgresFault::NoNotifications
+        };
+        let is_lost = async {
+            while store.parts.is_in_use(&self.connection) {
+                store.parts.lost.notified().await;
+            }
+        };
+        tokio::select! {
+            fault = hear => fault,
+            fault = beat => fault,
+            fault = be_heard => fault,
+            // The failed call has logged its fault.
+            () = is_lost => PostgresFault::Closed,
+        }
+    }
+}
+
+async fn end_of(messages: &mut ConnectionMessages) -> PostgresFault {
+    loop {
+        if let Err(fault) = messages.notification().await {
+            return fault;
+        }
+    }
+}
+
+fn change(payload: &str) -> DatabaseChange {
+    match payload {
+        SIGNING_KEYS => DatabaseChange::SigningKeys,
+        other => match other.strip_prefix(CLIENT) {
+            Some(id) => DatabaseChange::Client(id.to_owned()),
+            None => DatabaseChange::Anything,
+        },
+    }
+}
+
+/// The tables have the version of this gateway.
+async fn check_tables(connection: &PostgresConnection) -> Result<(), PostgresFault> {
+    let statement = Statement { text: migrations::READ_VERSION, values: Vec::new() };
+    let rows = match connection.rows(&statement).await {
+        Err(fault) if fault.is_refusal() => return Err(PostgresFault::Tables(fault.into_error())),
+        rows => rows?,
+    };
+    let found = rows.first().and_then(|row| row.first()?.integer());
+    migrations::check(found.unwrap_or_default()).map_err(PostgresFault::Tables)
+}
