@@ -134,11 +134,12 @@ async fn a_rotated_secret_works_beside_the_old_one_for_a_time() {
     let new = world.does(&["rotate", "billing", "--overlap", "1h"])["secret"].as_str().unwrap().to_owned();
     world.until_granted("billing", &new, 200).await;
     assert_eq!(world.status("billing", &old).await, 200);
-    let newest = world.does(&["rotate", "billing", "--overlap", "0s"])["secret"].as_str().unwrap().to_owned();
+    let newest = world.does(&["rotate", "billing", "--overlap", "1s"])["secret"].as_str().unwrap().to_owned();
     world.until_granted("billing", &newest, 200).await;
     for ended in [&old, &new] {
-        assert_eq!(world.status("billing", ended).await, 401);
+        world.until_granted("billing", ended, 401).await;
     }
+    assert_eq!(world.status("billing", &newest).await, 200);
 }
 
 #[tokio::test]
@@ -160,7 +161,12 @@ async fn without_the_database_held_clients_go_on_and_others_get_503() {
     let world = World { folder: world.folder, gateway, client, upstream: world.upstream };
     world.until_granted("held", &held, 200).await;
     world.move_database(&state, &aside);
-    world.until_granted("never-seen", SECRET, 503).await;
+    // An unknown id is remembered, so that each is asked for once.
+    let mut number = 0;
+    while world.status(&format!("never-seen-{number}"), SECRET).await != 503 {
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!(world.status("held", &held).await, 200);
     assert_eq!(world.client.get_with("/data", &token).await.status, 200);
     assert_eq!(world.status("app", SECRET).await, 200, "a client of the file");
@@ -168,7 +174,7 @@ async fn without_the_database_held_clients_go_on_and_others_get_503() {
     assert_eq!((answer.status, &answer.json()["error"]), (503, &json!("temporarily_unavailable")));
     assert_eq!(world.gateway.audit_of(answer.request_id())["gateway.reason"], "store_unavailable");
     let answer = world.client.get_with("/data", &other_token).await;
-    assert_eq!((answer.status, answer.header("www-authenticate")), (503, ""));
+    assert_eq!((answer.status, answer.headers.contains_key("www-authenticate")), (503, false));
     assert_eq!(world.gateway.audit_of(answer.request_id())["gateway.reason"], "store_unavailable");
     world.move_database(&aside, &state);
     world.until_granted("other-one", &other, 200).await;
