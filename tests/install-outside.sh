@@ -14,6 +14,7 @@ main() {
     command -v npm >/dev/null || install_packages npm
     ruby -rjwt -e '' 2>/dev/null || install_packages ruby ruby-jwt
     perl -MCrypt::JWT -e '' 2>/dev/null || install_packages libcrypt-jwt-perl
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || install_packages postgresql
     command -v wrk >/dev/null || install_packages wrk
     command -v h2load >/dev/null || install_packages nghttp2-client
     command -v ab >/dev/null || install_packages apache2-utils

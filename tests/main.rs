@@ -95,6 +95,7 @@ mod service_manager;
 mod service_credentials;
 mod shutdown;
 mod smuggling;
+mod stores;
 mod state_files;
 mod static_tokens;
 mod stored_clients;

@@ -89,5 +89,6 @@ fn open(config: &ConfigPath) -> Result<(PostgresStore, Runtime), ExitCode> {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| failed(&error))?;
     let store = PostgresStore::new(&settings, runtime.handle()).map_err(|error| failed(&error))?;
+    runtime.block_on(store.probe()).map_err(|error| failed(&error))?;
     Ok((store, runtime))
 }

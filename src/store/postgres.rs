@@ -99,6 +99,12 @@ impl PostgresStore {
         Ok(store)
     }
 
+    /// Whether a connection can be made.
+    pub(crate) async fn probe(&self) -> Result<(), PostgresOpenError> {
+        let connected = PostgresConnection::connect(&self.parts.address).await;
+        connected.map(drop).map_err(|fault| PostgresOpenError::Unreachable(ErrorChain(&fault).to_string()))
+    }
+
     /// Without a connection: [`PostgresStore::begin`] makes its own.
     pub(crate) fn new(settings: &PostgresSettings, control: &Handle) -> Result<Self, PostgresUrlFault> {
         let parts = PostgresParts {

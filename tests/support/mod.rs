@@ -11,6 +11,7 @@ pub(crate) mod introspector;
 pub(crate) mod issuer;
 pub(crate) mod pages;
 pub(crate) mod port;
+pub(crate) mod postgres;
 pub(crate) mod proof;
 pub(crate) mod schema;
 pub(crate) mod secure;
