@@ -100,6 +100,7 @@ mod smuggling;
 mod stores;
 mod state_files;
 mod static_tokens;
+mod stored_clients;
 mod tls;
 mod token_get;
 mod token_header;

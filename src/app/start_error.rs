@@ -8,7 +8,6 @@ use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
 use crate::server::inherited_sockets::InheritError;
 use crate::server::listener::ListenError;
-use crate::store::database::DatabaseError;
 use crate::store::postgres::PostgresOpenError;
 use crate::store::redis_store::RedisSetupError;
 use crate::store::sqlite::SqliteOpenError;
@@ -40,8 +39,6 @@ pub(crate) enum StartError {
     Redis(#[from] RedisSetupError),
     #[error(transparent)]
     Postgres(#[from] PostgresOpenError),
-    #[error("cannot use the signing keys of the database")]
-    Database(#[from] DatabaseError),
     #[error("cannot use the database of the clients")]
     Sqlite(#[from] SqliteOpenError),
     #[error("`shared.postgres` is new: restart the gateway to use it")]

@@ -8,7 +8,6 @@ pub(super) mod rotate;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -50,7 +49,6 @@ struct OpenStore {
     runtime: Runtime,
 }
 
-const CONNECT: Duration = Duration::from_secs(5);
 /// Ids near a misspelt one that are looked at.
 const NEIGHBOURS: u32 = 200;
 

@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn old_secrets_end_after_the_overlap_or_earlier() {
-        let at = |seconds| UnixTime::from_seconds(1_800_000_000 + seconds);
+        let at = |seconds: u64| UnixTime::from_seconds(1_800_000_000 + seconds);
         let text = |seconds| at(seconds).to_the_second();
         let old = json!([
             {"hash": "ended", "expires_at": text(0)},
