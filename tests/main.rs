@@ -94,6 +94,7 @@ mod servers;
 mod service_manager;
 mod service_credentials;
 mod shared_limits;
+mod shared_store;
 mod shared_trust;
 mod shutdown;
 mod smuggling;

@@ -21,17 +21,23 @@ pub(crate) struct Redis {
 impl Redis {
     /// `None`: it is not installed, and the test is left out.
     pub(crate) fn start(test: &str) -> Option<Self> {
-        Self::with(test, &[])
+        Self::with(test, &[], &["--port"])
     }
 
-    /// With these options besides, such as `--requirepass`.
-    pub(crate) fn with(test: &str, options: &[&str]) -> Option<Self> {
+    /// With these options besides, and by TLS alone.
+    pub(crate) fn with_tls(test: &str, options: &[&str]) -> Option<Self> {
+        Self::with(test, options, &["--port", "0", "--tls-port"])
+    }
+
+    fn with(test: &str, options: &[&str], port_option: &[&str]) -> Option<Self> {
         if !installed(test, "redis-server", runs("redis-server", &["--version"])) {
             return None;
         }
         let (folder, port) = (folder(), free_port());
-        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let child = Self::spawn(&folder, port, &options);
+        let number = port.to_string();
+        let options: Vec<String> =
+            port_option.iter().chain([&number.as_str()]).chain(options).map(|option| (*option).to_owned()).collect();
+        let child = Self::spawn(&folder, &options);
         let server = Self { child, port, folder, options };
         server.wait();
         Some(server)
@@ -50,7 +56,7 @@ impl Redis {
 
     /// Starts it again, empty.
     pub(crate) fn start_again(&mut self) {
-        self.child = Self::spawn(&self.folder, self.port, &self.options);
+        self.child = Self::spawn(&self.folder, &self.options);
         self.wait();
     }
 
@@ -67,9 +73,9 @@ impl Redis {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    fn spawn(folder: &PathBuf, port: u16, options: &[String]) -> Child {
+    fn spawn(folder: &PathBuf, options: &[String]) -> Child {
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(folder);
+        command.args(["--bind", "127.0.0.1", "--save", "", "--dir"]).arg(folder);
         command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
