@@ -11,8 +11,9 @@ use crate::store::database::Database;
 use crate::store::leases::lease_store::LeaseStore;
 use crate::store::postgres::PostgresStore;
 use crate::store::redis_store::RedisStore;
-use crate::store::replicas::{self, ReplicaCounts, ReplicaKeeper, SharedState};
+use crate::store::replicas::{self, ReplicaKeeper};
 use crate::store::settings::{OnLoss, PostgresSettings, SharedSettings};
+use crate::store::shared_state::{ReplicaCounts, SharedState};
 use crate::telemetry::shared_metrics::SharedStoreStatus;
 use crate::trust::revocation_outbox::RevocationOutbox;
 
