@@ -16,8 +16,8 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::{SigningKey, SigningKeyFault};
 
-/// The own signing keys. Never empty.
-#[derive(Clone, Debug)]
+/// The own signing keys.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ring {
     keys: Vec<RingKey>,
     records: Vec<KeyRecord>,
@@ -41,11 +41,10 @@ impl Ring {
         Self { keys: vec![key], records: vec![record] }
     }
 
-    /// The key that signs at `now`.
-    pub(crate) fn signer(&self, now: UnixTime) -> &Arc<SigningKey> {
-        let signer = rotation::signer(&self.records, now).map(|record| record.key_id.as_str());
-        let found = self.keys.iter().find(|key| Some(key.key.key_id()) == signer);
-        &found.unwrap_or(&self.keys[0]).key
+    /// The key that signs at `now`. `None` if no key may sign.
+    pub(crate) fn signer(&self, now: UnixTime) -> Option<&Arc<SigningKey>> {
+        let signer = &*rotation::signer(&self.records, now)?.key_id;
+        self.keys.iter().find(|key| key.key.key_id() == signer).map(|key| &key.key)
     }
 
     pub(crate) fn records(&self) -> &[KeyRecord] {

@@ -6,6 +6,7 @@
 
 pub(crate) mod client_table;
 pub(crate) mod database;
+pub(crate) mod key_table;
 pub(crate) mod leases;
 pub(crate) mod migrations;
 pub(crate) mod postgres;
