@@ -4,11 +4,11 @@ use std::io;
 
 use super::certificates::RenewalError;
 use crate::audit::target::OpenError;
+use crate::issuer::ring_database::DatabaseRingError;
 use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
 use crate::server::inherited_sockets::InheritError;
 use crate::server::listener::ListenError;
-use crate::store::database::DatabaseError;
 use crate::store::postgres::PostgresOpenError;
 use crate::store::redis_store::RedisSetupError;
 use crate::store::sqlite::SqliteOpenError;
@@ -41,7 +41,7 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Postgres(#[from] PostgresOpenError),
     #[error("cannot use the signing keys of the database")]
-    Database(#[from] DatabaseError),
+    DatabaseRing(#[from] DatabaseRingError),
     #[error("cannot use the database of the clients")]
     Sqlite(#[from] SqliteOpenError),
     #[error("`shared.postgres` is new: restart the gateway to use it")]

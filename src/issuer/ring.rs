@@ -47,6 +47,11 @@ impl Ring {
         self.keys.iter().find(|key| key.key.key_id() == signer).map(|key| &key.key)
     }
 
+    /// Whether a key has no certificate.
+    pub(crate) fn lacks_certificate(&self) -> bool {
+        self.keys.iter().any(|key| key.certificate.is_none())
+    }
+
     pub(crate) fn records(&self) -> &[KeyRecord] {
         &self.records
     }
@@ -76,6 +81,14 @@ impl Ring {
             Ok(Arc::new(verifying))
         });
         Ok(KeySet::from_keys(keys.collect::<Result<_, _>>()?))
+    }
+}
+
+/// The same keys have the same ids.
+impl PartialEq for Ring {
+    fn eq(&self, other: &Self) -> bool {
+        let certificates = |ring: &Self| ring.keys.iter().map(|key| key.certificate.clone()).collect::<Vec<_>>();
+        self.records == other.records && certificates(self) == certificates(other)
     }
 }
 

@@ -37,8 +37,11 @@ pub(crate) enum DatabaseRingError {
 const LAST_SECOND: u64 = 1 << 40;
 
 /// Reads the ring. Changes nothing.
-pub(crate) async fn read(database: &Database, keys: &WrappingKeys) -> Result<Ring, DatabaseRingError> {
-    load(key_table::read(database).await?, keys)
+pub(crate) async fn read(
+    database: &Database,
+    ring: (&RingSettings, &WrappingKeys),
+) -> Result<Ring, DatabaseRingError> {
+    load(key_table::read(database).await?, ring)
 }
 
 /// Takes the steps that are due, and makes the first key if there is none. The rings before and after.
@@ -58,7 +61,7 @@ pub(crate) async fn change(
     now: UnixTime,
 ) -> Result<(Ring, Ring), DatabaseRingError> {
     let table = key_table::change(database).await?;
-    let before = load(table.read().await?, keys)?;
+    let before = load(table.read().await?, (settings, keys))?;
     let mut after = before.records().to_vec();
     let mut made = Vec::new();
     let mut make = |signs_from| {
@@ -88,7 +91,7 @@ pub(crate) async fn change(
     }
     rotation::take_due_steps(&mut after, &settings.rules, now, make)?;
     write(&table, (before.records(), &after), (&made, keys), settings.x5c).await?;
-    let ring = load(table.read().await?, keys)?;
+    let ring = load(table.read().await?, (settings, keys))?;
     table.commit().await?;
     Ok((before, ring))
 }
@@ -126,14 +129,17 @@ async fn write(
     Ok(())
 }
 
-fn load(rows: Vec<KeyRow>, wrapping: &WrappingKeys) -> Result<Ring, DatabaseRingError> {
+fn load(
+    rows: Vec<KeyRow>,
+    (settings, wrapping): (&RingSettings, &WrappingKeys),
+) -> Result<Ring, DatabaseRingError> {
     let (mut keys, mut records) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
     for row in rows {
         let (record, pkcs8) = opened(&row, wrapping)?;
         let key = SigningKey::from_pkcs8(record.algorithm, &pkcs8).ok();
         let key = key.filter(|key| key.thumbprint() == record.key_id);
         let key = Arc::new(key.ok_or(DatabaseRingError::Row(row.key_id))?);
-        keys.push(RingKey { key, certificate: row.certificate });
+        keys.push(RingKey { key, certificate: row.certificate.filter(|_| settings.x5c) });
         records.push(record);
     }
     Ok(Ring::new(keys, records).unwrap_or_default())
