@@ -15,12 +15,12 @@ use super::client_auth::federation::index::FederationIndex;
 use super::client_auth::secret::hash::{ClientSecret, SecretHash};
 use super::client_auth::secret::kept_secret::{KeptSecret, Validity};
 use super::client_auth::{ClientAuthMethod, KeptCredentials};
+use super::stored_clients::held::StoredClient;
+use super::stored_clients::{ClientStoreUnavailable, StoredClients};
 use crate::network::Networks;
 use crate::oauth::bound::TokenBinding;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
-use super::stored_clients::held::StoredClient;
-use super::stored_clients::{ClientStoreUnavailable, StoredClients};
 use crate::trust::token_client::{ClientEntry, TokenClient};
 use crate::trust::verify::Verified;
 

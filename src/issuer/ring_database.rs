@@ -18,7 +18,8 @@ use super::wrapping_key::{WrappedKey, WrappingFault, WrappingKeys};
 use crate::clock::UnixTime;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
-use crate::store::database::{Database, DatabaseError};
+use crate::store::database::Database;
+use crate::store::sql::DatabaseError;
 use crate::store::key_table::{self, KeyRow, KeyTableChange};
 
 #[derive(Debug, thiserror::Error)]

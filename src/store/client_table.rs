@@ -5,7 +5,8 @@
 
 use tokio::sync::broadcast;
 
-use super::database::{Database, DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
+use super::database::Database;
+use super::sql::{DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
 use crate::clock::UnixTime;
 
 #[derive(Clone, Debug)]
@@ -141,7 +142,7 @@ fn federation_values(FederationRow { issuer, tenant, prefix }: &FederationRow) -
 fn client_row(row: SqlRow) -> Result<ClientRow, DatabaseError> {
     let mut values = row.into_iter();
     let (id, entry) = (text_of(values.next())?, text_of(values.next())?);
-    let [disabled, changed_at] = [integer_of(values.next())?, integer_of(values.next())?];
+    let [disabled, changed_at] = [integer_of(values.next().as_ref())?, integer_of(values.next().as_ref())?];
     Ok(ClientRow { id, entry, disabled: disabled != 0, changed_at: u64::try_from(changed_at).unwrap_or_default() })
 }
 
@@ -152,11 +153,8 @@ fn text_of(value: Option<SqlValue>) -> Result<String, DatabaseError> {
     }
 }
 
-fn integer_of(value: Option<SqlValue>) -> Result<i64, DatabaseError> {
-    match value {
-        Some(SqlValue::Integer(number)) => Ok(number),
-        Some(SqlValue::Text(_) | SqlValue::Bytes(_) | SqlValue::Null) | None => Err(unexpected()),
-    }
+fn integer_of(value: Option<&SqlValue>) -> Result<i64, DatabaseError> {
+    value.and_then(SqlValue::integer).ok_or_else(unexpected)
 }
 
 fn unexpected() -> DatabaseError {

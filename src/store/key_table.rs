@@ -1,6 +1,7 @@
 //! The table of signing keys. Nothing here can read a key.
 
-use super::database::{Database, DatabaseError, SqlRow, SqlValue, Statement};
+use super::database::Database;
+use super::sql::{DatabaseError, SqlRow, SqlValue, Statement};
 use super::postgres::{AdvisoryLock, PostgresTransaction};
 
 /// A row. Times are in seconds since 1970.

@@ -76,7 +76,8 @@ impl ReplicaKeeper {
     /// One heartbeat. Connects before if there is no connection.
     pub(crate) async fn beat(&mut self) {
         // What was spent without the store is not known there.
-        self.was_apart |= self.epoch.is_some() && self.store.current().is_none();
+        let was_lost = self.epoch.is_some() && self.store.current().is_none();
+        self.was_apart |= was_lost;
         let beaten = match self.store.current() {
             Some(connection) => self.beat_on(&connection).await.map_err(|fault| self.store.lose(&connection, &fault)),
             None => match self.connect_and_beat().await {
@@ -96,7 +97,7 @@ impl ReplicaKeeper {
             self.was_apart = true;
             return;
         }
-        if std::mem::replace(&mut self.is_failing, false) {
+        if std::mem::replace(&mut self.is_failing, false) || was_lost {
             info!("the shared store is reached");
         }
         self.was_apart = false;

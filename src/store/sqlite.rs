@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{broadcast, oneshot};
 use tracing::{info, warn};
 
-use super::database::{DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
+use super::sql::{DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
 
 #[derive(Clone, Debug)]
 pub(crate) struct SqliteStore {
@@ -140,10 +140,6 @@ impl SqliteThread {
     fn carry_out(&mut self, job: Job) {
         // An asker that has stopped waiting needs no answer.
         match job {
-            Job::Rows(..) | Job::Transaction(..) if self.opened.is_none() => match job {
-                Job::Rows(_, reply) => drop(reply.send(Err(DatabaseError::Unavailable))),
-                Job::Transaction(_, reply) => drop(reply.send(Err(DatabaseError::Unavailable))),
-            },
             Job::Rows(statement, reply) => {
                 let rows = self.with(|opened| opened.rows(&statement));
                 let _ = reply.send(rows);
@@ -158,7 +154,7 @@ impl SqliteThread {
 
     fn with<T>(&mut self, work: impl FnOnce(&mut OpenedFile) -> rusqlite::Result<T>) -> Result<T, DatabaseError> {
         match &mut self.opened {
-            Some(opened) => work(opened).map_err(database_error),
+            Some(opened) => work(opened).map_err(|error| database_error(&error)),
             None => Err(DatabaseError::Unavailable),
         }
     }
@@ -337,7 +333,7 @@ fn sql_value(value: ValueRef<'_>) -> SqlValue {
 }
 
 /// A statement that breaks a rule of a table was refused. Everything else may pass.
-fn database_error(error: rusqlite::Error) -> DatabaseError {
+fn database_error(error: &rusqlite::Error) -> DatabaseError {
     match error.sqlite_error_code() {
         Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {
             DatabaseError::Refused(error.to_string())

@@ -12,7 +12,8 @@ use crate::issuer::ring::Ring;
 use crate::issuer::ring_database::{self, DatabaseRingError};
 use crate::issuer::ring_store::RingSettings;
 use crate::issuer::rotation;
-use crate::store::database::{Database, DatabaseChange};
+use crate::store::database::Database;
+use crate::store::sql::DatabaseChange;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::key_cache::KeyCache;
 

@@ -8,7 +8,6 @@ pub(super) mod rotate;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -23,7 +22,8 @@ use crate::config::needs::Needs;
 use crate::config::suggest;
 use crate::issuer::stored_clients::{ClientDatabase, ClientReader};
 use crate::store::client_table::ClientTable;
-use crate::store::database::{Database, DatabaseError};
+use crate::store::database::Database;
+use crate::store::sql::DatabaseError;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 
@@ -50,7 +50,6 @@ struct OpenStore {
     runtime: Runtime,
 }
 
-const CONNECT: Duration = Duration::from_secs(5);
 /// Ids near a misspelt one that are looked at.
 const NEIGHBOURS: u32 = 200;
 

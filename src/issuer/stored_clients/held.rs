@@ -34,8 +34,8 @@ pub(super) struct HeldClients {
 }
 
 const MOST_CLIENTS: usize = 10_000;
-/// Some 40 MiB at most.
-const MOST_WEIGHT: u64 = 40 << 20;
+/// Some 16 MiB at most.
+const MOST_WEIGHT: u64 = 16 << 20;
 const MOST_ABSENT: usize = 10_000;
 /// How long an unknown id is not looked up again.
 const ABSENT_FOR: Duration = Duration::from_secs(10);
@@ -43,7 +43,13 @@ const ABSENT_FOR: Duration = Duration::from_secs(10);
 impl StoredClient {
     pub(super) fn new(client: Client, entry: &str, table: u64, confirmed: Instant) -> Arc<Self> {
         let token_client = Arc::new(TokenClient::new(table, client.allow_from.clone()));
-        Arc::new(Self { client, token_client, entry: entry.into(), confirmed: Mutex::new(confirmed), is_due: AtomicBool::new(false) })
+        Arc::new(Self {
+            client,
+            token_client,
+            entry: entry.into(),
+            confirmed: Mutex::new(confirmed),
+            is_due: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn id(&self) -> &str {

@@ -1,4 +1,5 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde_json::Map;
 
@@ -71,7 +72,7 @@ impl World {
     }
 
     /// Moves the file away, and waits until this is noticed.
-    async fn away(&self) -> std::path::PathBuf {
+    async fn away(&self) -> PathBuf {
         let aside = self.folder.path().join("aside");
         std::fs::create_dir(&aside).unwrap();
         move_all(self.folder.path(), &aside);
@@ -165,7 +166,7 @@ async fn held_clients_go_on_without_the_database_and_others_do_not() {
     table.set_disabled("app", true, NOW).await.unwrap();
     drop(table);
     move_all(&aside, world.folder.path());
-    while world.clients.find("app").await != Ok(None) {
+    while !matches!(world.clients.find("app").await, Ok(None)) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(world.clients.find("other").await.unwrap().is_some());
@@ -216,9 +217,9 @@ fn a_client_is_due_after_a_change_and_after_a_time() {
         clients.update(id, Some(held(id, "a", confirmed)), confirmed);
     }
     let now = begun + after;
-    assert_eq!(clients.due(now, after), ["old".into()]);
+    assert_eq!(clients.due(now, after), ["old"].map(Box::from));
     clients.mark_due("new");
-    assert_eq!(clients.due(now, after), ["old".into(), "new".into()]);
+    assert_eq!(clients.due(now, after), ["old", "new"].map(Box::from));
     clients.update("new", clients.peek("new"), now);
     clients.update("old", clients.peek("old"), now);
     assert!(clients.due(now, after).is_empty());
@@ -232,7 +233,7 @@ fn a_client_that_is_pushed_out_is_retired() {
         clients.update(client.id(), Some(Arc::clone(client)), begun);
     }
     let held: Vec<_> = all.iter().filter(|client| clients.peek(client.id()).is_some()).collect();
-    assert!(held.len() < 45_000, "{}", held.len());
+    assert!(held.len() < 20_000, "{}", held.len());
     let current = all.iter().filter(|client| client.token_client.is_current()).count();
     assert_eq!(current, held.len());
 }

@@ -334,6 +334,9 @@ impl Public<'_> {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "tokens can't be verified just now")
             }
             AuthenticateError::TooManyFailures { .. } => TOO_MANY_FAILURES,
+            AuthenticateError::Refused(refused) if refused.reason == TokenError::StoreUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the token can't be checked just now")
+            }
             AuthenticateError::Refused(refused) if refused.reason.is_outage() => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "temporarily_unavailable",
