@@ -155,7 +155,7 @@ pub(crate) enum TokenRefusal {
     },
     /// It cannot be recorded that an assertion was used.
     ReplayUnavailable,
-    /// The database of the clients cannot be asked, and the client is not held.
+    /// The database cannot be asked, and the client is not held or no known key may sign.
     StoreUnavailable {
         /// As the request names it; not verified.
         client: Option<Identity>,
@@ -321,7 +321,9 @@ impl AuthorizationServer {
         let token_id = token_id()?;
         let issuer = &self.settings.endpoints.issuer;
         let claims = Value::Object(grant.claims((issuer, &client), &confirmation, now, &token_id)).to_string();
-        let key = self.keys.signer(now);
+        let Some(key) = self.keys.signer(now) else {
+            return Err(TokenRefusal::StoreUnavailable { client: Some(client.id.clone()) });
+        };
         let key_id = key.key_id().to_owned();
         let signed = self.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
         let token = signed.map_err(|fault| {

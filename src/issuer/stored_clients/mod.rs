@@ -29,7 +29,7 @@ use self::subjects::HeldSubjects;
 use super::client::Client;
 use crate::clock;
 use crate::store::client_table::{ClientRow, ClientTable};
-use crate::store::database::DatabaseError;
+use crate::store::sql::DatabaseError;
 
 /// Makes a client of its id and its entry, by the rules for entries of the configuration file.
 #[derive(Clone)]
