@@ -39,7 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_saphyr::", &["src/config/"]),
     ("annotate_snippets::", &["src/config/"]),
     ("strsim::", &["src/config/"]),
-    ("governor::", &["src/pipeline/routing/limit_store.rs"]),
+    ("governor::", &["src/pipeline/routing/limit_store.rs", "src/pipeline/routing/bounded_store.rs"]),
     ("clap::", &["src/cli/"]),
     ("clap_complete::", &["src/cli/completions.rs"]),
     ("clap_mangen::", &["src/cli/man.rs"]),

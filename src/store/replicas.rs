@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use base64::Engine as _;
+use redis::Script;
 use redis::aio::MultiplexedConnection;
-use redis::{RedisError, Script};
 use std::sync::Arc;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};

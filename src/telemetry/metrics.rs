@@ -19,7 +19,7 @@ use super::metric_labels::{
 };
 use super::process_usage::ProcessUsage;
 use super::reload_counts::ReloadCounts;
-use super::shared_metrics::SharedStoreStatus;
+use super::shared_status::SharedStoreStatus;
 use super::static_token_times::StaticTokenTimes;
 
 /// Counters of one worker, or of all workers together.
@@ -57,6 +57,7 @@ pub(crate) struct Process {
     pub(crate) accept_failures: u64,
     pub(crate) limit_keys: u64,
     pub(crate) shared_store: Option<SharedStoreStatus>,
+    pub(crate) database_reachable: Option<bool>,
     pub(crate) audit_lines: u64,
     pub(crate) audit_dropped: u64,
     pub(crate) audit_folded: u64,

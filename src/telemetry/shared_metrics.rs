@@ -5,21 +5,13 @@ use std::fmt;
 use super::metric_labels::{LimitModeLabels, ReplicaLabels};
 use super::metrics::{MetricsWriter, Process};
 
-/// The store of rate limits, revocations and uses.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SharedStoreStatus {
-    pub(crate) is_reachable: bool,
-    pub(crate) failures: u64,
-    pub(crate) alive: u64,
-    pub(crate) known: u64,
-    pub(crate) pending_revocations: u64,
-    /// How the limits that are counted over replicas are counted now.
-    pub(crate) limit_mode: &'static str,
-}
-
 impl MetricsWriter<'_, '_> {
     pub(super) fn limits(&mut self, process: &Process) -> fmt::Result {
         self.gauge("portcullis_ratelimit_keys", "Keys counted by rate limits", process.limit_keys as f64)?;
+        if let Some(is_reachable) = process.database_reachable {
+            let reachable = f64::from(u8::from(is_reachable));
+            self.gauge("portcullis_database_reachable", "0 while the database is away", reachable)?;
+        }
         let Some(store) = &process.shared_store else { return Ok(()) };
         let mode = LimitModeLabels { mode: store.limit_mode };
         self.gauges("portcullis_ratelimit_mode", "How shared limits are counted; always 1", None, [(&mode, &1.0)])?;

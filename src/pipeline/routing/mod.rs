@@ -10,6 +10,8 @@ pub(crate) mod method_set;
 pub(crate) mod access;
 // Rate limits as configured.
 pub(crate) mod rate_limit;
+// The keys of one limit, up to a cap.
+mod bounded_store;
 // Where rate limits are counted: token buckets by key.
 pub(crate) mod limit_store;
 // Rewrites of the path.

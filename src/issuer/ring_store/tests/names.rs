@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::jose::algorithm::Algorithm::{Ps256, Rs256};
+use crate::jose::signing::SigningKey;
 use crate::jose::token::Unverified;
 
 /// A folder with one key file of this name, and nothing else. Also gives the thumbprint of the key.
@@ -49,9 +50,10 @@ fn tokens_that_a_named_key_signed_by_thumbprint_stay_valid() {
     for ring in [opened(&folder, NOW), opened(&folder, NOW.plus(HOUR))] {
         assert_eq!(published(&ring), ["2026-11", key.key_id()]);
         let keys = ring.verifying_keys().unwrap();
-        for token in
-            [&old, &ring.signer(NOW).unwrap().sign("at+jwt", br#"{"iss":"i","sub":"s","aud":"a","exp":2000000000}"#).unwrap()]
-        {
+        for token in [
+            &old,
+            &ring.signer(NOW).unwrap().sign("at+jwt", br#"{"iss":"i","sub":"s","aud":"a","exp":2000000000}"#).unwrap(),
+        ] {
             let token = Unverified::parse(token).unwrap();
             let found = keys.find(token.header.key(), token.header.algorithm).unwrap();
             assert!(token.is_signed_by(found));
