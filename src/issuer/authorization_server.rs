@@ -12,7 +12,8 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use tracing::error;
 
-use super::client::{Client, ClientOfToken, Clients};
+use super::client::Client;
+use super::clients::{ClientOfToken, Clients};
 use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
 use super::client_auth::claim::ClientFault;
 use super::client_auth::{ClientAuthMethod, Credential};

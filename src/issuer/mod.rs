@@ -7,6 +7,7 @@
 pub(crate) mod authorization_server;
 pub(crate) mod client;
 pub(crate) mod client_auth;
+pub(crate) mod clients;
 pub(crate) mod endpoints;
 pub(crate) mod grant;
 pub(crate) mod introspection;

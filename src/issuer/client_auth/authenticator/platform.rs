@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Authenticated, ClientAuthenticator, ClientRefusal};
 use crate::clock::{self, UnixTime};
-use crate::issuer::client::FoundClient;
+use crate::issuer::clients::FoundClient;
 use crate::issuer::client_auth::assertion::PresentedAssertion;
 use crate::issuer::client_auth::claim::{AssertionCause, ClientFault, RefusedAssertion};
 use crate::issuer::client_auth::federation::index::{FederationIndex, NoSingleClient};
