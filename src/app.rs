@@ -173,10 +173,12 @@ impl App {
         }
         let (mut keeper, revoker, had_file) = revocation::open(&config)?;
         let (replay_keeper, replay) = ReplayKeeper::open(&config.state_directory)?;
-        let shared = SharedStores::open(&config.shared, &control)?;
+        let mut shared = SharedStores::open(&config.shared, &control)?;
         if let Some(store) = &shared.redis {
             let store = (store, config.shared.instance.heartbeat);
-            control.spawn(revocation::exchange(&mut keeper, &revoker, store, had_file).run());
+            let exchange = revocation::exchange(&mut keeper, &revoker, store, had_file);
+            shared.outbox = Some(Arc::clone(exchange.outbox()));
+            control.spawn(exchange.run());
         }
         let replay = replay.over_replicas(shared.redis.clone());
         let workers = config.workers;
@@ -258,7 +260,8 @@ impl App {
         let (listeners, changes) = std::mem::take(&mut next.listeners).serve(self.workers);
         let (workers, handles) = start_workers(changes, plan, &manager, &control)?;
         control.spawn(refusals::log(Arc::clone(&parts.limiter), Arc::clone(&published)));
-        let status = Arc::new(ReloadStatus::new(next.snapshot.config.clone(), clock::now()));
+        let status =
+            Arc::new(ReloadStatus::new(next.snapshot.config.clone(), parts.shared.instance.clone(), clock::now()));
         let sources = ScrapeSources::of(&parts, (&health, &published, &status));
         let reports = handles.iter().map(|worker| worker.reports.clone()).collect();
         let probes = probes::probes(drain.clone(), sources, reports);

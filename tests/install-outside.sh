@@ -17,6 +17,7 @@ main() {
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || install_packages postgresql
     command -v wrk >/dev/null || install_packages wrk
     command -v h2load >/dev/null || install_packages nghttp2-client
+    command -v redis-server >/dev/null || install_packages redis-server
     command -v ab >/dev/null || install_packages apache2-utils
     [ -x /usr/sbin/apache2 ] || install_packages apache2-bin
     [ -x /usr/sbin/nginx ] || install_packages nginx

@@ -219,7 +219,8 @@ async fn a_platform_token_finds_its_client_in_the_database() {
     assert_eq!(world.gateway.audit_of(answer.request_id())["oauth.client_id"], "deploy");
     assert_eq!(world.client.send(asked("repo:acme/api:ref:refs/heads/other", "4")).await.status, 401);
     // A second client whose entry fits the same token makes it nobody's.
-    let made = run_with(program(&world.folder).args(verb.map(|word| if word == "deploy" { "twin" } else { word })), &entry);
+    let made =
+        run_with(program(&world.folder).args(verb.map(|word| if word == "deploy" { "twin" } else { word })), &entry);
     assert_eq!(made.code, Some(0), "{made:?}");
     while world.client.send(asked(subject, "5")).await.status != 401 {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -228,8 +229,7 @@ async fn a_platform_token_finds_its_client_in_the_database() {
 
 fn by_assertion(token: &str) -> Request<Full<Bytes>> {
     let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-    let fields =
-        [("grant_type", "client_credentials"), ("client_assertion_type", kind), ("client_assertion", token)];
+    let fields = [("grant_type", "client_credentials"), ("client_assertion_type", kind), ("client_assertion", token)];
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
     with_body(with_header(request("POST", "/oauth/token"), "content-type", "application/x-www-form-urlencoded"), body)
 }

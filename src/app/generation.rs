@@ -224,7 +224,12 @@ impl OwnParts {
         let stored = stored.map(|stored| stored_clients::open(stored, of_stored, parts)).transpose()?;
         let server = match of_before {
             Some(before) => before.server.following(server, clients, stored),
-            None => keys.server(server, Clients::new(clients).with_stored(stored), parts.offloads.clone(), parts.replay.clone()),
+            None => keys.server(
+                server,
+                Clients::new(clients).with_stored(stored),
+                parts.offloads.clone(),
+                parts.replay.clone(),
+            ),
         };
         let own = known.as_ref().and_then(|(before, _)| before.snapshot.trust.issuers().first());
         let trusted = match own.filter(|own| own.settings == trust) {

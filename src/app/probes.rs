@@ -13,6 +13,7 @@ use super::certificates::{CertificateState, Certificates};
 use super::process_parts::ProcessParts;
 use super::process_usage::usage;
 use super::reload_status::ReloadStatus;
+use super::shared_stores::SharedStores;
 use crate::audit::health::Health;
 use crate::clock::{self, UnixTime};
 use crate::issuer::client::Client;
@@ -47,6 +48,7 @@ pub(super) struct ScrapeSources {
     snapshot: Arc<ArcSwap<Snapshot>>,
     certificates: Certificates,
     reloads: Arc<ReloadStatus>,
+    shared: SharedStores,
 }
 
 impl ScrapeSources {
@@ -60,6 +62,7 @@ impl ScrapeSources {
             snapshot: Arc::clone(snapshot),
             certificates: parts.certificates.clone(),
             reloads: Arc::clone(reloads),
+            shared: parts.shared.clone(),
         }
     }
 }
@@ -67,12 +70,13 @@ impl ScrapeSources {
 pub(super) fn probes(drain: Drain, sources: ScrapeSources, workers: Vec<mpsc::Sender<ReportRequest>>) -> Probes {
     let ready = {
         let (health, snapshot) = (Arc::clone(&sources.health), Arc::clone(&sources.snapshot));
+        let shared = sources.shared.clone();
         move || match drain.stage() {
             Stage::Serving if health.is_broken() => Err("the audit log cannot be written"),
             Stage::Serving if !snapshot.load().trust.revocations().are_complete() => {
                 Err("the revocations of the other replicas are not known yet")
             }
-            Stage::Serving => Ok(out_of_reach(&snapshot.load())),
+            Stage::Serving => Ok(out_of_reach(&snapshot.load()) + shared.remark()),
             Stage::Unready | Stage::Draining | Stage::Cut => Err("shutting down"),
         }
     };
@@ -143,7 +147,7 @@ async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Worker
 }
 
 fn process(sources: &ScrapeSources) -> Process {
-    let ScrapeSources { health, limiter, snapshot, certificates, reloads } = sources;
+    let ScrapeSources { health, limiter, snapshot, certificates, reloads, shared } = sources;
     let snapshot = snapshot.load();
     let (now, connections) = (Instant::now(), limiter.counts());
     let (certificate_expiry, certificate_current) = certificate_metrics(&certificates.states());
@@ -183,6 +187,7 @@ fn process(sources: &ScrapeSources) -> Process {
         connections_refused: [(ConnectionLimitLabels { limit: "connections_per_address" }, connections.refused)].into(),
         accept_failures: connections.shortages,
         limit_keys: snapshot.limit_store.keys() as u64,
+        shared_store: shared.status(),
         audit_lines: health.written.load(Ordering::Relaxed),
         audit_dropped: health.dropped.load(Ordering::Relaxed),
         audit_folded: health.aggregated.load(Ordering::Relaxed),

@@ -8,7 +8,11 @@ use crate::clock::UnixTime;
 use crate::telemetry::reload_counts::ReloadCounts;
 
 #[derive(Debug)]
-pub(super) struct ReloadStatus(Mutex<ReloadState>);
+pub(super) struct ReloadStatus {
+    state: Mutex<ReloadState>,
+    /// The name of this gateway.
+    instance: String,
+}
 
 #[derive(Debug)]
 struct ReloadState {
@@ -33,8 +37,9 @@ struct ReloadAttempt {
 const MAX_ERRORS: usize = 100;
 
 impl ReloadStatus {
-    pub(super) fn new(revision: String, now: UnixTime) -> Self {
-        Self(Mutex::new(ReloadState { revision, since: now, last: None, succeeded: 0, refused: 0 }))
+    pub(super) fn new(revision: String, instance: String, now: UnixTime) -> Self {
+        let state = ReloadState { revision, since: now, last: None, succeeded: 0, refused: 0 };
+        Self { state: Mutex::new(state), instance }
     }
 
     pub(super) fn succeeded(&self, revision: &str, now: UnixTime) {
@@ -75,7 +80,7 @@ impl ReloadStatus {
                 let result = if last.errors.is_empty() { "ok" } else { "refused" };
                 json!({ "time": last.at.to_string(), "result": result, "config": last.revision, "errors": last.errors })
             });
-            let page = json!({ "config": state.revision, "since": state.since.to_string(), "last_reload": last });
+            let page = json!({ "config": state.revision, "instance": self.instance, "since": state.since.to_string(), "last_reload": last });
             format!("{page}\n")
         })
     }
@@ -86,11 +91,13 @@ impl ReloadStatus {
             refused: state.refused,
             is_last_refused: state.last.as_ref().is_some_and(|last| !last.errors.is_empty()),
             last_success: state.since.seconds(),
+            revision: state.revision.clone(),
+            instance: self.instance.clone(),
         })
     }
 
     fn with<T>(&self, access: impl FnOnce(&mut ReloadState) -> T) -> T {
-        access(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        access(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -100,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_refused_reload_is_shown_beside_the_revision_that_stays() {
-        let status = ReloadStatus::new("a".to_owned(), UnixTime::from_seconds(1));
+        let status = ReloadStatus::new("a".to_owned(), "i".to_owned(), UnixTime::from_seconds(1));
         status.refused(Some("b".to_owned()), vec!["gateway.yaml:1:2: no".to_owned()], UnixTime::from_seconds(2));
         let page: serde_json::Value = serde_json::from_str(&status.page()).unwrap();
         assert_eq!((&page["config"], &page["since"]), (&json!("a"), &json!("1970-01-01T00:00:01.000Z")));

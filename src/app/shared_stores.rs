@@ -12,7 +12,10 @@ use crate::store::leases::lease_store::LeaseStore;
 use crate::store::postgres::PostgresStore;
 use crate::store::redis_store::RedisStore;
 use crate::store::replicas::{self, ReplicaKeeper};
-use crate::store::settings::{PostgresSettings, SharedSettings};
+use crate::store::settings::{OnLoss, PostgresSettings, SharedSettings};
+use crate::store::shared_state::{ReplicaCounts, SharedState};
+use crate::telemetry::shared_metrics::SharedStoreStatus;
+use crate::trust::revocation_outbox::RevocationOutbox;
 
 /// The stores in use. They outlast every configuration.
 #[derive(Clone, Debug)]
@@ -21,6 +24,10 @@ pub(super) struct SharedStores {
     pub(super) database: Option<Database>,
     /// The rate limits that are counted over replicas.
     pub(super) leases: Option<Arc<LeaseStore>>,
+    /// The revocations that the other replicas do not know yet.
+    pub(super) outbox: Option<Arc<RevocationOutbox>>,
+    /// The name of this gateway.
+    pub(super) instance: String,
     /// The id of this replica in the store.
     replica: String,
 }
@@ -32,8 +39,9 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 impl SharedStores {
     pub(super) fn open(settings: &SharedSettings, control: &Runtime) -> Result<Self, StartError> {
         let database = settings.postgres.as_ref().map(|postgres| database(postgres, control)).transpose()?;
+        let (outbox, instance) = (None, settings.instance.name.clone());
         let Some(redis) = &settings.redis else {
-            return Ok(Self { redis: None, database, leases: None, replica: String::new() });
+            return Ok(Self { redis: None, database, leases: None, outbox, instance, replica: String::new() });
         };
         let store = RedisStore::new(redis, control.handle())?;
         let mut keeper = ReplicaKeeper::new(store.clone(), settings.instance.clone());
@@ -41,7 +49,41 @@ impl SharedStores {
         let _ = control.block_on(async { timeout(FIRST_CONTACT, keeper.beat()).await });
         control.spawn(keeper.keep());
         let leases = LeaseStore::start(store.clone(), settings.instance.clone(), settings.on_loss);
-        Ok(Self { redis: Some(store), database, leases: Some(leases), replica })
+        Ok(Self { redis: Some(store), database, leases: Some(leases), outbox, instance, replica })
+    }
+
+    /// For the metrics. `None` without a shared store.
+    pub(super) fn status(&self) -> Option<SharedStoreStatus> {
+        let (store, leases) = (self.redis.as_ref()?, self.leases.as_ref()?);
+        let state = store.state().borrow().clone();
+        let (is_reachable, replicas) = match state {
+            SharedState::Reached { replicas, .. } => (true, replicas),
+            SharedState::Lost { replicas } => (false, replicas),
+            SharedState::Unknown => (false, ReplicaCounts { alive: 0, known: 0 }),
+        };
+        let on_loss = match leases.on_loss() {
+            OnLoss::Share => "share",
+            OnLoss::Local => "local",
+            OnLoss::Deny => "deny",
+        };
+        Some(SharedStoreStatus {
+            is_reachable,
+            failures: store.failures(),
+            alive: if is_reachable { replicas.alive.into() } else { 0 },
+            known: replicas.known.into(),
+            pending_revocations: self.outbox.as_ref().map_or(0, |outbox| outbox.len() as u64),
+            limit_mode: if is_reachable { "leases" } else { on_loss },
+        })
+    }
+
+    /// For the page of readiness: a lost store does not make the gateway unready, but the operator sees it.
+    pub(super) fn remark(&self) -> &'static str {
+        match &self.redis {
+            Some(store) if !store.is_reached() => {
+                "the shared store is away: limits, revocations and uses go on as `shared` says\n"
+            }
+            Some(_) | None => "",
+        }
     }
 
     /// Tells the other replicas that this one ends.

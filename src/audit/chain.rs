@@ -58,8 +58,15 @@ impl Link {
     /// Before the first line of all.
     pub(crate) const GENESIS: Self = Self { sequence: 0, head: LineHash::GENESIS };
 
-    /// Appends the next line to `out`. `members` is a line as [`super::line::LineBuilder`] leaves it.
-    pub(super) fn seal(&mut self, members: &[u8], begins_file: bool, hasher: &mut Hasher, out: &mut Vec<u8>) {
+    /// Appends the next line to `out`. The second of `members` is a line as [`super::line::LineBuilder`] leaves it; the
+    /// first stands in all lines.
+    pub(super) fn seal(
+        &mut self,
+        [common, members]: [&[u8]; 2],
+        begins_file: bool,
+        hasher: &mut Hasher,
+        out: &mut Vec<u8>,
+    ) {
         self.sequence += 1;
         let previous = self.head;
         self.head = hasher.hash(&previous, |body| {
@@ -70,6 +77,7 @@ impl Link {
                 body.extend_from_slice(&previous.0);
                 body.push(b'"');
             }
+            body.extend_from_slice(common);
             body.extend_from_slice(members.strip_suffix(b"}\n").unwrap_or(members));
         });
         out.extend_from_slice(hasher.body());
@@ -154,7 +162,7 @@ mod tests {
     fn sealed(lines: &[&str]) -> Vec<u8> {
         let (mut link, mut out) = (Link::GENESIS, Vec::new());
         for (index, line) in lines.iter().enumerate() {
-            link.seal(format!(",{line}}}\n").as_bytes(), index == 0, &mut Hasher::default(), &mut out);
+            link.seal([b"", format!(",{line}}}\n").as_bytes()], index == 0, &mut Hasher::default(), &mut out);
         }
         out
     }

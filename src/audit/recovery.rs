@@ -141,7 +141,7 @@ mod tests {
         let (mut link, mut out, mut starts) = (Link::GENESIS, Vec::new(), [0; 3]);
         for (index, start) in starts.iter_mut().enumerate() {
             *start = out.len();
-            link.seal(b",\"time\":\"x\"}\n", index == 0, &mut Hasher::default(), &mut out);
+            link.seal([b"", b",\"time\":\"x\"}\n"], index == 0, &mut Hasher::default(), &mut out);
         }
         (out, starts, link)
     }

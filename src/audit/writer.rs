@@ -40,6 +40,8 @@ use crate::clock::{self, UnixTime};
 #[derive(Clone, Debug)]
 pub(crate) struct WriterSettings {
     pub(crate) target: AuditTarget,
+    /// Names this gateway in every line.
+    pub(crate) instance: String,
     /// The folder of the key for checkpoints.
     pub(crate) state_directory: PathBuf,
     pub(crate) changing: Arc<ArcSwap<ChangingSettings>>,

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigPath, Format, USAGE, client_store};
 use super::client_entry::{Given, print_entry};
 use super::client_key::{made_key, public_key};
 use super::client_secret::{generate, quoted};
 use super::terminal::{DIM, failed, note, out, styled};
+use super::{ConfigPath, Format, USAGE, client_store};
 use crate::issuer::client::parse_id;
 use crate::issuer::client_auth::secret::hash::SecretHash;
 use crate::jose::algorithm::Algorithm;

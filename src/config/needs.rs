@@ -19,8 +19,13 @@ impl Needs {
     pub(crate) const OAUTH: Self = Self(Some(&["oauth"]));
     /// The clients in a database, and where it is.
     pub(crate) const CLIENTS: Self = Self(Some(&["oauth", "issuers", "shared", "state_directory"]));
-    pub(crate) const SIGNING_KEYS: Self =
-        Self(Some(&["oauth.signing_keys", "oauth.token_ttl", "oauth.clients.*.token_ttl", "state_directory", "shared"]));
+    pub(crate) const SIGNING_KEYS: Self = Self(Some(&[
+        "oauth.signing_keys",
+        "oauth.token_ttl",
+        "oauth.clients.*.token_ttl",
+        "state_directory",
+        "shared",
+    ]));
     pub(crate) const ISSUERS: Self =
         Self(Some(&["oauth.issuer", "oauth.signing_keys", "issuers", "admin", "state_directory"]));
     pub(crate) const REVOCATIONS: Self = Self(Some(&["oauth.issuer", "issuers", "state_directory"]));

@@ -19,6 +19,7 @@ use super::raw::config_test::RawTest;
 use super::raw::issuer::RawIssuer;
 use super::raw::key_source::RawFetch;
 use super::raw::oauth::{RawClient, RawOauth};
+use super::raw::shared::RawShared;
 use super::source::{At, Span, has_credentials, mentions_secrets};
 use super::suggest;
 use super::tree::{YamlNode, YamlTree};
@@ -130,6 +131,10 @@ enum SecrecyRule {
     /// The credential of an upstream: only its keys and the name of its header are shown.
     Authorization,
     HeaderName,
+    /// `shared`: the stores of several replicas.
+    Shared,
+    /// The database: its URL may have a password.
+    SharedDatabase,
     /// Tests of the configuration.
     Tests,
     /// Requests of a test, which are keys too.
@@ -168,6 +173,10 @@ impl SecrecyRule {
                 Self::Authorization
             }
             Self::Requests => Self::Requests,
+            Self::Shared if suggest::closest(key, RawShared::KEYS) == Some("postgres") => Self::SharedDatabase,
+            Self::Shared => Self::Open.below(key),
+            Self::SharedDatabase if ["ca", "stale"].contains(&key) => Self::Open,
+            Self::SharedDatabase => Self::Secret,
             _ if suggests_secret(key) => Self::Secret,
             Self::Tests => match suggest::closest(key, RawTest::KEYS) {
                 Some("headers") => Self::HeaderValues,
@@ -179,6 +188,7 @@ impl SecrecyRule {
                 Some("oauth") => Self::Oauth,
                 Some("issuers") => Self::Issuers,
                 Some("tests") => Self::Tests,
+                Some("shared") => Self::Shared,
                 Some(_) => Self::Open,
                 None => Self::Secret,
             },
@@ -207,6 +217,8 @@ impl SecrecyRule {
         match self {
             Self::Open | Self::Issuers | Self::Issuer | Self::Jwks | Self::Tests | Self::Requests => true,
             Self::Root
+            | Self::Shared
+            | Self::SharedDatabase
             | Self::Fetch
             | Self::Introspection
             | Self::Proxy
@@ -259,6 +271,8 @@ fn may_be_shown(key: &str, rule: SecrecyRule) -> bool {
         SecrecyRule::Authorization => is_credential_key(key),
         SecrecyRule::Root
         | SecrecyRule::Oauth
+        | SecrecyRule::Shared
+        | SecrecyRule::SharedDatabase
         | SecrecyRule::Issuer
         | SecrecyRule::Fetch
         | SecrecyRule::Introspection
@@ -324,7 +338,7 @@ fn is_harmless(section: &str) -> bool {
     let suspicious = |line: &str| {
         mentions_secrets(line)
             || line.trim_end().ends_with("clients:")
-            || ["headers:", "fetch:", "introspection:"].iter().any(|key| line.contains(key))
+            || ["headers:", "fetch:", "introspection:", "postgres:"].iter().any(|key| line.contains(key))
     };
     RawConfig::KEYS.contains(&name) && name != "oauth" && !section.lines().any(suspicious)
 }

@@ -200,6 +200,7 @@ impl Config {
     pub(crate) fn audit_settings(&self) -> WriterSettings {
         WriterSettings {
             target: self.audit.target.clone(),
+            instance: self.shared.instance.name.clone(),
             state_directory: self.state_directory.clone(),
             changing: Arc::new(ArcSwap::from_pointee(self.changing_audit_settings())),
         }

@@ -194,7 +194,12 @@ impl AuthorizationServer {
         clients: Vec<Client>,
         stored: Option<Arc<StoredClients>>,
     ) -> Self {
-        Self::with(settings, self.authenticator.following(clients, stored), Arc::clone(&self.keys), self.signatures.clone())
+        Self::with(
+            settings,
+            self.authenticator.following(clients, stored),
+            Arc::clone(&self.keys),
+            self.signatures.clone(),
+        )
     }
 
     fn with(

@@ -48,9 +48,10 @@ impl AuthorizationServer {
         let verified = trust.verify(token.expose(), expected, now, &mut Unobserved).await.ok();
         // A token of a client that was removed is not active.
         let has_client = match &verified {
-            Some(verified) => self.has_client_of(verified).await.map_err(|_| {
-                TokenRefusal::StoreUnavailable { client: Some(client.clone()) }
-            })?,
+            Some(verified) => self
+                .has_client_of(verified)
+                .await
+                .map_err(|_| TokenRefusal::StoreUnavailable { client: Some(client.clone()) })?,
             None => false,
         };
         let active = verified.filter(|_| has_client);

@@ -18,4 +18,5 @@ pub(crate) mod redis_store;
 pub(crate) mod redis_uses;
 pub(crate) mod replicas;
 pub(crate) mod settings;
+pub(crate) mod shared_state;
 pub(crate) mod sqlite;

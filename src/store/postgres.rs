@@ -170,7 +170,9 @@ impl PostgresStore {
                 let (connection, mut messages) = PostgresConnection::connect(&parts.address).await?;
                 // Ends when the connection is dropped.
                 drop(parts.control.spawn(async move { while messages.notification().await.is_ok() {} }));
-                connection.batch("SET lock_timeout = '8s'; SET idle_in_transaction_session_timeout = '30s'; BEGIN").await?;
+                connection
+                    .batch("SET lock_timeout = '8s'; SET idle_in_transaction_session_timeout = '30s'; BEGIN")
+                    .await?;
                 if let Some(lock) = lock {
                     connection.batch(lock.take()).await?;
                 }

@@ -76,8 +76,7 @@ fn parse(url: &str) -> Result<(Config, Protection), PostgresUrlFault> {
         return Err(PostgresUrlFault::Form);
     }
     // The library knows other modes than ours.
-    let (modes, others): (Vec<_>, Vec<_>) =
-        parsed.query_pairs().into_owned().partition(|(name, _)| name == SSL_MODE);
+    let (modes, others): (Vec<_>, Vec<_>) = parsed.query_pairs().into_owned().partition(|(name, _)| name == SSL_MODE);
     parsed.set_query(None);
     if !others.is_empty() {
         parsed.query_pairs_mut().extend_pairs(others);

@@ -20,8 +20,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::replicas::SharedState;
 use super::settings::{RedisSettings, StoreTls};
+use super::shared_state::SharedState;
 use crate::telemetry::error_chain::ErrorChain;
 
 #[derive(Clone)]

@@ -18,28 +18,9 @@ use tracing::{error, info, warn};
 
 use super::redis_store::{CallFault, RedisStore, invoke_on, within};
 use super::settings::InstanceSettings;
+use super::shared_state::{ReplicaCounts, SharedState};
 use crate::jose::BASE64URL;
 use crate::telemetry::error_chain::ErrorChain;
-
-/// The replicas as this one knows them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ReplicaCounts {
-    /// Heard of within a heartbeat; this one counts always.
-    pub(crate) alive: u32,
-    /// Heard of within 10 minutes and not ended in order; at least `alive`.
-    pub(crate) known: u32,
-}
-
-/// The state of the store of rate limits, revocations and uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SharedState {
-    /// It was not reached since the start.
-    Unknown,
-    /// An empty or replaced store has another epoch.
-    Reached { epoch: String, replicas: ReplicaCounts },
-    /// It was reached before.
-    Lost { replicas: ReplicaCounts },
-}
 
 /// Keeps the connection, and this replica's place among the others.
 #[derive(Debug)]
@@ -76,7 +57,8 @@ impl ReplicaKeeper {
     /// One heartbeat. Connects before if there is no connection.
     pub(crate) async fn beat(&mut self) {
         // What was spent without the store is not known there.
-        self.was_apart |= self.epoch.is_some() && self.store.current().is_none();
+        let was_lost = self.epoch.is_some() && self.store.current().is_none();
+        self.was_apart |= was_lost;
         let beaten = match self.store.current() {
             Some(connection) => self.beat_on(&connection).await.map_err(|fault| self.store.lose(&connection, &fault)),
             None => match self.connect_and_beat().await {
@@ -96,7 +78,7 @@ impl ReplicaKeeper {
             self.was_apart = true;
             return;
         }
-        if std::mem::replace(&mut self.is_failing, false) {
+        if std::mem::replace(&mut self.is_failing, false) || was_lost {
             info!("the shared store is reached");
         }
         self.was_apart = false;

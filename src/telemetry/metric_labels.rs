@@ -93,6 +93,22 @@ pub(crate) struct BuildLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct ConfigLabels {
+    pub(crate) revision: String,
+    pub(crate) instance: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct ReplicaLabels {
+    pub(crate) state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct LimitModeLabels {
+    pub(crate) mode: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct FetchLabels {
     pub(crate) issuer: String,
     pub(crate) result: &'static str,

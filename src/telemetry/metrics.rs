@@ -19,6 +19,7 @@ use super::metric_labels::{
 };
 use super::process_usage::ProcessUsage;
 use super::reload_counts::ReloadCounts;
+use super::shared_metrics::SharedStoreStatus;
 use super::static_token_times::StaticTokenTimes;
 
 /// Counters of one worker, or of all workers together.
@@ -55,6 +56,7 @@ pub(crate) struct Process {
     pub(crate) connections_refused: BTreeMap<ConnectionLimitLabels, u64>,
     pub(crate) accept_failures: u64,
     pub(crate) limit_keys: u64,
+    pub(crate) shared_store: Option<SharedStoreStatus>,
     pub(crate) audit_lines: u64,
     pub(crate) audit_dropped: u64,
     pub(crate) audit_folded: u64,
@@ -245,14 +247,11 @@ impl Collector for Page {
         page.levels("portcullis_worker_connections", "Connections of each worker", &process.worker_connections)?;
         let refused = &process.connections_refused;
         page.counters("portcullis_connections_refused", "Connections refused by a limit", refused)?;
-        page.counter(
-            "portcullis_accept_failures",
-            "Connections not accepted for lack of descriptors or memory",
-            process.accept_failures,
-        )?;
-        page.gauge("portcullis_ratelimit_keys", "Keys counted by rate limits", process.limit_keys as f64)?;
+        let help = "Connections not accepted for lack of descriptors or memory";
+        page.counter("portcullis_accept_failures", help, process.accept_failures)?;
+        page.limits(process)?;
         page.audit_log(process)?;
-        page.reloads(process.reloads)?;
+        page.reloads(&process.reloads)?;
         page.certificates(process)?;
         page.trust(process)?;
         page.process(&process.usage)

@@ -9,6 +9,7 @@ pub(crate) mod metrics;
 mod process_metrics;
 pub(crate) mod process_usage;
 pub(crate) mod reload_counts;
+pub(crate) mod shared_metrics;
 mod reload_metrics;
 mod static_token_metrics;
 pub(crate) mod static_token_times;

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::store::redis_store::RedisStore;
-use crate::store::replicas::SharedState;
+use crate::store::shared_state::SharedState;
 
 pub(crate) struct ProofNonces {
     own: NonceSource,

@@ -17,7 +17,7 @@ use super::revoker::{NotRevoked, Revoker};
 use crate::clock;
 use crate::store::redis_revocations::{PAGE, RevocationAnswer, RevocationQuestion, SharedRevocation};
 use crate::store::redis_store::RedisStore;
-use crate::store::replicas::SharedState;
+use crate::store::shared_state::SharedState;
 
 /// The task that exchanges.
 #[derive(Debug)]

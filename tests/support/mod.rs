@@ -13,6 +13,7 @@ pub(crate) mod pages;
 pub(crate) mod port;
 pub(crate) mod postgres;
 pub(crate) mod proof;
+pub(crate) mod redis;
 pub(crate) mod schema;
 pub(crate) mod secure;
 pub(crate) mod upstream;

@@ -59,7 +59,8 @@ impl Postgres {
                 fs::set_permissions(data.join(name), fs::Permissions::from_mode(0o600)).unwrap();
                 give(&data.join(name));
             }
-            fs::write(data.join("pg_hba.conf"), "hostssl all all all scram-sha-256\nlocal all all scram-sha-256\n").unwrap();
+            fs::write(data.join("pg_hba.conf"), "hostssl all all all scram-sha-256\nlocal all all scram-sha-256\n")
+                .unwrap();
         }
         let mut postgres = Self { folder, port: free_port(), server: None, is_encrypted };
         postgres.start_again();

@@ -42,7 +42,7 @@ impl Log {
             let (first, mut text) = (link.sequence + 1, Vec::new());
             for index in 0..*lines {
                 let member = members[usize::try_from(index).unwrap() % members.len()];
-                link.seal(format!(",\"m\":\"{member}\"}}\n").as_bytes(), index == 0, &mut hasher, &mut text);
+                link.seal([b"", format!(",\"m\":\"{member}\"}}\n").as_bytes()], index == 0, &mut hasher, &mut text);
             }
             let path = folder.join(format!("audit.jsonl.{first:012}-{:012}", link.sequence));
             fs::write(&path, text).unwrap();
@@ -188,7 +188,7 @@ fn a_removed_line_counts_only_if_its_writers_checkpoint_covers() {
     // Appended after the last checkpoint.
     let mut log = Log::by(&[2, 3, 1], &["member"]);
     let (mut link, mut forged) = (last_link(&log.text(2)).unwrap(), Vec::new());
-    link.seal(format!(",\"m\":\"{}\"}}\n", removed(2)).as_bytes(), false, &mut Hasher::default(), &mut forged);
+    link.seal([b"", format!(",\"m\":\"{}\"}}\n", removed(2)).as_bytes()], false, &mut Hasher::default(), &mut forged);
     fs::write(&log.files[2], [log.text(2), forged].concat()).unwrap();
     without_first(&mut log);
     is_ignored(&log, 7, 2);

@@ -2,6 +2,7 @@
 
 use crate::audit::batch::Batch;
 use crate::audit::chain::{Hasher, Link};
+use crate::audit::line::LineBuilder;
 
 #[derive(Debug, Default)]
 pub(super) struct Group {
@@ -16,9 +17,20 @@ pub(super) struct Group {
     links: Vec<Link>,
     /// How much of `pending` is written.
     done: usize,
+    /// The member of all lines that names the instance.
+    instance: Vec<u8>,
 }
 
+/// The number of a line and its hash, about.
+const SEAL_BYTES: usize = 64;
+
 impl Group {
+    pub(super) fn of_instance(name: &str) -> Self {
+        let mut instance = Vec::new();
+        LineBuilder::open(&mut instance).text("gateway.instance", name);
+        Self { instance, ..Self::default() }
+    }
+
     pub(super) fn begin(&mut self, own_lines: Batch, batches: Vec<Batch>) {
         self.batches.push(own_lines);
         self.batches.extend(batches);
@@ -26,8 +38,8 @@ impl Group {
 
     /// About the size after sealing.
     pub(super) fn bytes(&self) -> u64 {
-        const ADDED_TO_A_LINE: usize = 64;
-        self.batches.iter().map(|batch| (batch.bytes.len() + batch.ends.len() * ADDED_TO_A_LINE) as u64).sum()
+        let added = SEAL_BYTES + self.instance.len();
+        self.batches.iter().map(|batch| (batch.bytes.len() + batch.ends.len() * added) as u64).sum()
     }
 
     /// Ends an incomplete line that the file ends with.
@@ -39,7 +51,7 @@ impl Group {
     pub(super) fn seal(&mut self, link: &mut Link, mut begins_file: bool, hasher: &mut Hasher) -> bool {
         self.links.push(*link);
         for line in self.batches.iter().flat_map(Batch::lines).skip(self.in_earlier_file) {
-            link.seal(line, begins_file, hasher, &mut self.pending);
+            link.seal([&self.instance, line], begins_file, hasher, &mut self.pending);
             begins_file = false;
             self.ends.push(self.pending.len());
             self.links.push(*link);

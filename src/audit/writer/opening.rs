@@ -41,7 +41,7 @@ impl AuditWriter {
             next_rotation: clock::instant(),
             surplus: Vec::new(),
             signer: None,
-            group: Group::default(),
+            group: Group::of_instance(&settings.instance),
             own_lines: Batch::default(),
             hasher: Hasher::default(),
             settings,

@@ -39,7 +39,12 @@ impl Home {
     fn settings(&self, rotation: Rotation) -> WriterSettings {
         let (target, state_directory) = (AuditTarget::File(self.log()), self.0.join("state"));
         let changing = ChangingSettings { rotation, config: "c".to_owned() };
-        WriterSettings { target, state_directory, changing: Arc::new(ArcSwap::from_pointee(changing)) }
+        WriterSettings {
+            target,
+            instance: "i".to_owned(),
+            state_directory,
+            changing: Arc::new(ArcSwap::from_pointee(changing)),
+        }
     }
 
     fn writer(&self) -> AuditWriter {

@@ -99,8 +99,9 @@ fn cells<const N: usize>(cells: [(Style, String); N]) -> String {
 
 /// The members of an event.
 fn details(line: &Value) -> String {
-    const SHOWN_BEFORE: [&str; 6] = ["seq", "time", "gateway.event", "gateway.config", "hash", "prev_hash"];
-    let members = line.as_object().into_iter().flatten().filter(|(name, _)| !SHOWN_BEFORE.contains(&name.as_str()));
+    const NOT_AGAIN: [&str; 7] =
+        ["seq", "time", "gateway.instance", "gateway.event", "gateway.config", "hash", "prev_hash"];
+    let members = line.as_object().into_iter().flatten().filter(|(name, _)| !NOT_AGAIN.contains(&name.as_str()));
     let details = members.map(|(name, value)| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         format!("  {}={}", name.trim_start_matches("gateway."), shown(&value))

@@ -69,9 +69,7 @@ fn line(row: &ClientRow, format: Format) -> String {
         other => other.as_str().into_iter().collect::<Vec<_>>(),
     };
     match format {
-        Format::Json => {
-            json!({"client": row.id, "state": state, "changed_at": changed, "scopes": scopes}).to_string()
-        }
+        Format::Json => json!({"client": row.id, "state": state, "changed_at": changed, "scopes": scopes}).to_string(),
         Format::Text => {
             let id = styled(NAME, row.id.escape_debug());
             format!("{id}  {state}  {changed}  {}", scopes.join(" ").escape_debug())

@@ -121,7 +121,10 @@ fn print(args: &NewClientArgs, credential: NewCredential) {
         }
         NewCredential::None => {}
     }
-    note(styled(DIM, format_args!("\nClient `{}` is in the database, and can get tokens now.", args.id.escape_debug())));
+    note(styled(
+        DIM,
+        format_args!("\nClient `{}` is in the database, and can get tokens now.", args.id.escape_debug()),
+    ));
 }
 
 impl OpenStore {

@@ -21,7 +21,8 @@ fn rotated(args: &RotateArgs) -> Result<ExitCode, ExitCode> {
     let row = store.runtime.block_on(store.table.get(&args.id)).map_err(|error| failed(&error))?;
     let Some(row) = row else { return Err(store.unknown(&args.id)) };
     let unusable = |fault: &str| error_text(format_args!("the entry of the client cannot be used: {fault}"));
-    let mut entry: Map<String, Value> = serde_json::from_str(&row.entry).map_err(|fault| unusable(&fault.to_string()))?;
+    let mut entry: Map<String, Value> =
+        serde_json::from_str(&row.entry).map_err(|fault| unusable(&fault.to_string()))?;
     let secret = generate().map_err(|error| failed(&error))?;
     let now = clock::now();
     let until = now.plus(args.overlap.get());
@@ -42,7 +43,10 @@ fn rotated(args: &RotateArgs) -> Result<ExitCode, ExitCode> {
         Format::Text => {
             note(styled(DIM, "The new secret, shown only once. Give it to the client and store it nowhere else:"));
             out(secret.expose());
-            note(styled(DIM, format_args!("\nIt is valid now. The old secrets end at {end}, or earlier if they did so before.")));
+            note(styled(
+                DIM,
+                format_args!("\nIt is valid now. The old secrets end at {end}, or earlier if they did so before."),
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -16,6 +16,7 @@ mirror! {
         redis: Option<At<RawRedis>>,
         /// Clients and signing keys.
         postgres: Option<At<RawPostgres>>,
+        /// This gateway among its replicas.
         instance: RawInstance,
         /// What rate limits do without their store.
         on_loss: At<OnLoss> = OnLoss::Share,

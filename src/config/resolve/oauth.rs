@@ -88,7 +88,8 @@ impl Resolver<'_> {
             allow_scopes: None,
             profile: Profile::Own,
         };
-        let introspecting = self.own_introspection(raw.introspection.as_ref(), (&client_names, clients_in.value == ClientsIn::File));
+        let introspecting =
+            self.own_introspection(raw.introspection.as_ref(), (&client_names, clients_in.value == ClientsIn::File));
         let server = ServerSettings { endpoints, json_requests, introspecting };
         Ok(Oauth { server, trust, ring, clients, stored, token_limits, client_limits })
     }

@@ -76,19 +76,15 @@ impl ClientEntryRules {
         token_ttl: Duration,
         (issuers, federated): (&[String], &FederatedIssuers),
     ) -> Self {
-        Self {
-            audiences: audiences.to_owned(),
-            token_ttl,
-            issuers: issuers.to_owned(),
-            federated: federated.clone(),
-        }
+        Self { audiences: audiences.to_owned(), token_ttl, issuers: issuers.to_owned(), federated: federated.clone() }
     }
 
     fn client(&self, id: &str, entry: &str) -> Result<Client, String> {
         if entry.len() > LONGEST_ENTRY {
             return Err(format!("the entry is longer than {LONGEST_ENTRY} bytes"));
         }
-        let entry: Map<String, Value> = serde_json::from_str(entry).map_err(|fault| format!("no JSON object: {fault}"))?;
+        let entry: Map<String, Value> =
+            serde_json::from_str(entry).map_err(|fault| format!("no JSON object: {fault}"))?;
         // As a part of a file, so that secrets are hidden in messages by the same rules.
         let source = Source::new(Path::new("entry"), json!({"oauth": {"clients": {id: entry}}}).to_string());
         let tree = tree::read(source.text()).map_err(|fault| fault.message)?;
@@ -115,7 +111,8 @@ impl ClientEntryRules {
             named: &mut named,
         };
         let raw = Named::<RawClient>::given(clients, &mut reader);
-        let refused = raw.entries.iter().filter_map(|(_, client)| client.as_ref().ok()).find_map(|raw| refused(&raw.value));
+        let refused =
+            raw.entries.iter().filter_map(|(_, client)| client.as_ref().ok()).find_map(|raw| refused(&raw.value));
         if let Some(refused) = refused {
             return Err(refused.to_owned());
         }
@@ -144,7 +141,9 @@ fn refused(client: &RawClient) -> Option<&'static str> {
         return Some("a secret in a database is a `hash`, never a `value`");
     }
     if !client.rate_limits.is_empty() {
-        return Some("`rate_limits` of a client is for the configuration file: limit by `client` in `rate_limits` of routes");
+        return Some(
+            "`rate_limits` of a client is for the configuration file: limit by `client` in `rate_limits` of routes",
+        );
     }
     None
 }

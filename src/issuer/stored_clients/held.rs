@@ -43,7 +43,13 @@ const ABSENT_FOR: Duration = Duration::from_secs(10);
 impl StoredClient {
     pub(super) fn new(client: Client, entry: &str, table: u64, confirmed: Instant) -> Arc<Self> {
         let token_client = Arc::new(TokenClient::new(table, client.allow_from.clone()));
-        Arc::new(Self { client, token_client, entry: entry.into(), confirmed: Mutex::new(confirmed), is_due: AtomicBool::new(false) })
+        Arc::new(Self {
+            client,
+            token_client,
+            entry: entry.into(),
+            confirmed: Mutex::new(confirmed),
+            is_due: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn id(&self) -> &str {

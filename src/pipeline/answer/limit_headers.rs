@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::pipeline::routing::rate_limit::{LimitCount, RateLimit, seconds};
+use crate::pipeline::routing::rate_limit::{CountedBy, LimitCount, RateLimit, seconds};
 
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -11,7 +11,7 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Limits with their counts, by place.
 pub(crate) type CountedLimits<'c> = (&'c [RateLimit], &'c [Option<LimitCount>]);
 
-/// Adds the quota and window of every limit, and the remaining quota of those that were counted: the limits of the rule
+/// Adds the quota and window of every limit, of which a replica without the shared store has a share, and the remaining quota of those that were counted: the limits of the rule
 /// and those of the client.
 pub(crate) fn add_limit_headers(of_rule: CountedLimits<'_>, of_client: CountedLimits<'_>, headers: &mut HeaderMap) {
     if of_rule.0.is_empty() && of_client.0.is_empty() {
@@ -19,8 +19,13 @@ pub(crate) fn add_limit_headers(of_rule: CountedLimits<'_>, of_client: CountedLi
     }
     let (mut policy, mut left) = (List::default(), List::default());
     for (limits, counts) in [of_rule, of_client] {
-        for limit in limits {
-            policy.item(&limit.name, [(";q=", limit.rate.burst.get().into()), (";w=", limit.window)]);
+        for (index, limit) in limits.iter().enumerate() {
+            let by = counts.get(index).copied().flatten().map_or(CountedBy::Process, |count| count.by);
+            let (quota, window) = limit.quota(by);
+            policy.item(&limit.name, [(";q=", quota), (";w=", window)]);
+            if let CountedBy::Share { replicas } = by {
+                policy.parameter(";share=", replicas.into());
+            }
         }
         for (limit, count) in limits.iter().zip(counts) {
             if let Some(count) = count {
@@ -46,9 +51,14 @@ impl List {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'"');
         for (name, value) in parameters {
-            self.0.extend_from_slice(name.as_bytes());
-            self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+            self.parameter(name, value);
         }
+    }
+
+    /// A parameter of the last item.
+    fn parameter(&mut self, name: &str, value: u64) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
     /// Names of limits are printable ASCII, so that the fallback is never taken.

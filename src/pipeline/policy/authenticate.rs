@@ -160,7 +160,6 @@ fn current_caller(
     Some(verified)
 }
 
-
 /// True if the token will never be valid again, at any route.
 fn is_final(reason: TokenError) -> bool {
     match reason {

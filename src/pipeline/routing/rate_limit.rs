@@ -99,6 +99,20 @@ impl RateLimit {
         Self { name, rate, per, window, place, shared: None }
     }
 
+    /// The requests at once, and the seconds in which an empty bucket fills.
+    pub(crate) fn quota(&self, by: CountedBy) -> (u64, u64) {
+        let LimitRate { amount, period, burst, over_replicas: _ } = self.rate;
+        match by {
+            CountedBy::Process | CountedBy::Store => (burst.get().into(), self.window),
+            CountedBy::Share { replicas } => {
+                let of_each = (burst.get() / replicas.max(1)).max(1);
+                let fills = period.as_secs_f64() * f64::from(replicas) * f64::from(of_each) / f64::from(amount.get());
+                (of_each.into(), (fills.ceil() as u64).max(1))
+            }
+            CountedBy::Nothing => (0, self.window),
+        }
+    }
+
     /// Equal on all replicas, and in all versions.
     pub(crate) fn rate_text(&self) -> String {
         let LimitRate { amount, period, burst, over_replicas } = self.rate;

@@ -12,8 +12,8 @@ use super::key_lease::{Granted, Loss};
 use crate::clock;
 use crate::oauth::caller::Digest;
 use crate::store::redis_store::RedisStore;
-use crate::store::replicas::{ReplicaCounts, SharedState};
 use crate::store::settings::{InstanceSettings, OnLoss};
+use crate::store::shared_state::{ReplicaCounts, SharedState};
 
 /// The store of all limits of this process.
 #[derive(Debug)]

@@ -129,7 +129,8 @@ impl ClientAuthenticator {
             .into_iter()
             .filter(|candidate| self.clients.get(candidate.client.id.as_str()).is_none())
             .collect();
-        let of = |stored: &'_ Arc<StoredClient>| (stored.client.id.clone(), stored.client.credentials.federation.clone());
+        let of =
+            |stored: &'_ Arc<StoredClient>| (stored.client.id.clone(), stored.client.credentials.federation.clone());
         let entries: Vec<_> = visible.iter().map(of).collect();
         let index = FederationIndex::new(entries.iter().map(|(id, federation)| (id, &**federation)));
         let found = match index.find(credential) {

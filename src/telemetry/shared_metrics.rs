@@ -1,0 +1,35 @@
+//! The metrics of rate limits, and of the stores that replicas share.
+
+use std::fmt;
+
+use super::metric_labels::{LimitModeLabels, ReplicaLabels};
+use super::metrics::{MetricsWriter, Process};
+
+/// The store of rate limits, revocations and uses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedStoreStatus {
+    pub(crate) is_reachable: bool,
+    pub(crate) failures: u64,
+    pub(crate) alive: u64,
+    pub(crate) known: u64,
+    pub(crate) pending_revocations: u64,
+    /// How the limits that are counted over replicas are counted now.
+    pub(crate) limit_mode: &'static str,
+}
+
+impl MetricsWriter<'_, '_> {
+    pub(super) fn limits(&mut self, process: &Process) -> fmt::Result {
+        self.gauge("portcullis_ratelimit_keys", "Keys counted by rate limits", process.limit_keys as f64)?;
+        let Some(store) = &process.shared_store else { return Ok(()) };
+        let mode = LimitModeLabels { mode: store.limit_mode };
+        self.gauges("portcullis_ratelimit_mode", "How shared limits are counted; always 1", None, [(&mode, &1.0)])?;
+        let reachable = f64::from(u8::from(store.is_reachable));
+        self.gauge("portcullis_shared_store_reachable", "0 while the shared store is away", reachable)?;
+        self.counter("portcullis_shared_store_failures", "Calls of the shared store that failed", store.failures)?;
+        let [alive, known] = ["alive", "known"].map(|state| ReplicaLabels { state });
+        let replicas = [(&alive, &(store.alive as f64)), (&known, &(store.known as f64))];
+        self.gauges("portcullis_replicas", "Replicas of the shared store", None, replicas)?;
+        let pending = store.pending_revocations as f64;
+        self.gauge("portcullis_revocations_pending", "Revocations that the other replicas do not know yet", pending)
+    }
+}

@@ -1,0 +1,92 @@
+//! The shared store as operators run it: by TLS, and for a user with the rights that the documentation names.
+
+use std::fs;
+
+use crate::support::authority::Authority;
+use crate::support::client::request;
+use crate::support::gateway::folder;
+use crate::support::redis::Redis;
+use crate::support::world::config;
+use crate::support::{Answer, Client, Gateway, Upstream};
+
+const PAGE: &str = include_str!("../docs/how-to/run-many-replicas.md");
+
+fn text(answer: Answer) -> String {
+    String::from_utf8(answer.body.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough_over_tls() {
+    let test = "the_documented_rights_are_enough_over_tls";
+    let (place, authority) = (folder(), Authority::new());
+    let issued = authority.issue(&["localhost"]);
+    let rights = PAGE.lines().map(str::trim).find(|line| line.starts_with("user portcullis on ")).unwrap();
+    let rights = format!("user default off\n{}\n", rights.replace("PASSWORD", "geheimnis-von-redis"));
+    for (name, content) in [
+        ("ca.pem", &authority.certificate),
+        ("tls.pem", &issued.certificate),
+        ("tls.key", &issued.key),
+        ("acl", &rights),
+    ] {
+        fs::write(place.join(name), content).unwrap();
+    }
+    let path = |name: &str| place.join(name).display().to_string();
+    let (certificate, key, acl) = (path("tls.pem"), path("tls.key"), path("acl"));
+    let options =
+        ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-auth-clients", "no", "--aclfile", &acl];
+    let Some(redis) = Redis::with_tls(test, &options) else { return };
+    let shared = |password: &str| {
+        format!(
+            "shared: {{redis: {{url: \"rediss://localhost:{}\", ca: {}, username: portcullis, password: {password}, timeout: 2s}}}}",
+            redis.port,
+            path("ca.pem")
+        )
+    };
+    let upstream = Upstream::start().await;
+    let route = "path: /x, name: x, access: public, rate_limits: [{rate: 3/h, per: route}]";
+    let gateway = Gateway::start(&config(upstream.address, &[route], &shared("geheimnis-von-redis")));
+    gateway.log_line("the revocations of all replicas are known");
+    let client = Client::new(&gateway);
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(client.send(request("GET", "/x")).await.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    let stranger = Gateway::start(&config(upstream.address, &[route], &shared("ein-anderes-geheimnis")));
+    let line = stranger.log_line("the shared store cannot be reached");
+    assert!(line.contains("Password authentication failed") && !line.contains("geheimnis"), "{line}");
+    fs::remove_dir_all(place).unwrap();
+}
+
+#[tokio::test]
+async fn metrics_and_probes_show_the_store_and_the_replicas() {
+    let test = "metrics_and_probes_show_the_store_and_the_replicas";
+    let Some(mut redis) = Redis::start(test) else { return };
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::open(upstream.address, &redis.section().replace("instance: {", "instance: {name: east-1, "));
+    gateway.log_line("the revocations of all replicas are known");
+    let admin = Client::plain(gateway.admin.unwrap());
+    let page = text(admin.get("/metrics").await);
+    for line in [
+        "portcullis_shared_store_reachable 1",
+        "portcullis_ratelimit_mode{mode=\"leases\"} 1",
+        "portcullis_replicas{state=\"alive\"} 1",
+        "portcullis_revocations_pending 0",
+    ] {
+        assert!(page.contains(line), "{line}\n{page}");
+    }
+    let config = admin.get("/config").await.json();
+    let info = format!("portcullis_config_info{{revision={},instance=\"east-1\"}} 1", config["config"]);
+    assert!(page.contains(&info), "{info}\n{page}");
+    assert_eq!(config["instance"], "east-1");
+    assert_eq!(gateway.audit_line(|line| line["gateway.event"] == "start")["gateway.instance"], "east-1");
+    redis.kill();
+    gateway.log_line("the shared store is lost");
+    let page = text(admin.get("/metrics").await);
+    assert!(page.contains("portcullis_shared_store_reachable 0"), "{page}");
+    assert!(page.contains("portcullis_ratelimit_mode{mode=\"share\"} 1"), "{page}");
+    let ready = admin.get("/readyz").await;
+    assert_eq!(ready.status, 200);
+    let page = text(ready);
+    assert!(page.contains("the shared store is away"), "{page}");
+}
