@@ -91,6 +91,7 @@ mod routing;
 mod saying_why;
 mod schema;
 mod servers;
+mod shared_keys;
 mod service_manager;
 mod service_credentials;
 mod shared_limits;

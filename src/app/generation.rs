@@ -215,7 +215,7 @@ impl OwnParts {
         let (keys, opened) = match &known {
             Some((_, keys)) => (keys.clone(), None),
             None => {
-                let opened = OpenedRing::open(ring.clone())?;
+                let opened = OpenedRing::open(ring.clone(), parts)?;
                 (opened.keys().clone(), Some(opened))
             }
         };

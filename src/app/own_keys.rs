@@ -1,15 +1,19 @@
 //! Maintains the own signing keys while the gateway runs: rotates them on schedule, and loads changes that the command
 //! line or another gateway made.
 
+mod key_database;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::time::sleep;
-use tracing::{error, info};
+use key_database::KeyDatabase;
+use tokio::time::{Instant, sleep};
+use tracing::{error, info, warn};
 
+use super::process_parts::ProcessParts;
 use super::start_error::StartError;
 use super::tasks::{Task, TaskSubject};
 use crate::audit::batch::Batch;
@@ -20,10 +24,13 @@ use crate::issuer::authorization_server::{AuthorizationServer, Offloads, ServerS
 use crate::issuer::clients::Clients;
 use crate::issuer::issuer_keys::IssuerKeys;
 use crate::issuer::ring::Ring;
+use crate::issuer::ring_database::{self, DatabaseRingError};
 use crate::issuer::ring_files::RingError;
 use crate::issuer::ring_store::{self, JournalVersion, RingSettings};
 use crate::issuer::rotation;
 use crate::pipeline::routing::snapshot::Snapshot;
+use crate::store::database::Database;
+use crate::store::sql::DatabaseError;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::issuer::{IssuerSettings, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
@@ -50,8 +57,14 @@ pub(super) struct RingKeeper {
     /// The settings by which the ring was opened.
     settings: RingSettings,
     ring: Ring,
-    version: JournalVersion,
+    place: RingPlace,
     keys: OwnKeys,
+}
+
+#[derive(Debug)]
+enum RingPlace {
+    Files(JournalVersion),
+    Database(KeyDatabase),
 }
 
 /// A ring that was opened, before anything uses it.
@@ -64,17 +77,36 @@ pub(super) struct OpenedRing {
 
 impl OpenedRing {
     /// Opens the ring: makes its folder and its first key if they are missing. Blocks.
-    pub(super) fn open(settings: RingSettings) -> Result<Self, StartError> {
+    pub(super) fn open(settings: RingSettings, parts: &ProcessParts) -> Result<Self, StartError> {
+        if settings.wrapping_keys.is_some() {
+            let database = parts.shared.database.clone().ok_or(StartError::NoPostgres)?;
+            return parts.control.block_on(Self::open_in_database(settings, database));
+        }
         let before = ring_store::peek(&settings)?;
         let (ring, version) = ring_store::open(&settings, clock::now())?;
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let keys = OwnKeys {
-            verifying: Arc::new(KeyCache::own(ring.verifying_keys()?)),
-            signing: IssuerKeys::new(ring.clone(), settings.rules.max_age()),
-            settings: Arc::new(ArcSwap::from_pointee(settings.clone())),
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
+        let keys = OwnKeys::new(&settings, &ring, Arc::new(KeyCache::own(ring.verifying_keys()?)));
+        let place = RingPlace::Files(version);
+        Ok(Self { before, keeper: RingKeeper { settings, ring, place, keys } })
+    }
+
+    /// Without its database, the gateway starts with no keys: it refuses grants, and own tokens wait for the database.
+    async fn open_in_database(settings: RingSettings, database: Database) -> Result<Self, StartError> {
+        let changes = database.changes();
+        let opened = match &settings.wrapping_keys {
+            Some(keys) => ring_database::tend(&database, (&settings, keys), clock::now()).await,
+            None => Ok(Default::default()),
         };
-        Ok(Self { before, keeper: RingKeeper { settings, ring, version, keys } })
+        let (before, ring) = match opened {
+            Err(DatabaseRingError::Database(DatabaseError::Unavailable)) => {
+                warn!("the signing keys cannot be read from the database: no tokens are issued until it is back");
+                Default::default()
+            }
+            opened => opened?,
+        };
+        let verifying = Arc::new(KeyCache::in_database(ring.verifying_keys()?));
+        let keys = OwnKeys::new(&settings, &ring, verifying);
+        let place = RingPlace::Database(KeyDatabase { database, changes, next_read: Instant::now(), is_failing: false });
+        Ok(Self { before: Some(before), keeper: RingKeeper { settings, ring, place, keys } })
     }
 
     pub(super) fn keys(&self) -> &OwnKeys {
@@ -94,6 +126,16 @@ impl OpenedRing {
 }
 
 impl OwnKeys {
+    fn new(settings: &RingSettings, ring: &Ring, verifying: Arc<KeyCache>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            verifying,
+            signing: IssuerKeys::new(ring.clone(), settings.rules.max_age()),
+            settings: Arc::new(ArcSwap::from_pointee(settings.clone())),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
     /// The server of a configuration that signs with these keys.
     pub(super) fn server(
         &self,
@@ -123,6 +165,11 @@ impl RingKeeper {
     /// Runs until it is dropped.
     async fn keep(mut self, snapshot: Arc<ArcSwap<Snapshot>>, lines: LineSender) {
         loop {
+            if let RingPlace::Database(place) = &mut self.place {
+                place.wait(&self.keys.verifying).await;
+                self.check_database(&snapshot, &lines).await;
+                continue;
+            }
             sleep(CHECK_INTERVAL).await;
             if let Err(error) = self.check(&snapshot, &lines).await {
                 error!(error = %ErrorChain(&error), "cannot read or rotate the signing keys: the loaded ones stay in use; trying again every 5 s");
@@ -132,9 +179,10 @@ impl RingKeeper {
     }
 
     async fn check(&mut self, snapshot: &ArcSwap<Snapshot>, lines: &LineSender) -> Result<(), RingError> {
+        let RingPlace::Files(version) = &mut self.place else { return Ok(()) };
         let settings = RingSettings::clone(&self.keys.settings.load());
         // A missing folder is not made again: its keys may come back, and their tokens are still valid.
-        let changed = ring_store::version(&settings.directory)? != self.version || settings != self.settings;
+        let changed = ring_store::version(&settings.directory)? != *version || settings != self.settings;
         if !changed && rotation::next_step(self.ring.records(), &settings.rules, clock::now()).is_none() {
             return Ok(());
         }
@@ -143,24 +191,40 @@ impl RingKeeper {
         let opened = tokio::task::spawn_blocking(move || ring_store::open(&by, clock::now())).await;
         // It panicked, which is logged elsewhere, or the process ends.
         let Ok(opened) = opened else { return Ok(()) };
-        let (ring, version) = opened?;
+        let (ring, opened_version) = opened?;
+        *version = opened_version;
         self.settings = settings;
-        self.publish(ring, version, &snapshot.load().config, lines)
+        // The verifier gets the new keys before the signer.
+        self.keys.verifying.replace_own(ring.verifying_keys().map_err(RingError::Make)?);
+        self.publish(ring, &snapshot.load().config, lines);
+        Ok(())
     }
 
-    /// The verifier gets the new keys before the signer.
-    fn publish(
-        &mut self,
-        ring: Ring,
-        version: JournalVersion,
-        config: &str,
-        lines: &LineSender,
-    ) -> Result<(), RingError> {
-        self.keys.verifying.replace_own(ring.verifying_keys().map_err(RingError::Make)?);
-        self.keys.signing.publish(ring.clone(), self.settings.rules.max_age());
+    /// Reads the ring, and takes the steps that are due. If that fails, the known keys sign on within their intervals.
+    async fn check_database(&mut self, snapshot: &ArcSwap<Snapshot>, lines: &LineSender) {
+        let RingPlace::Database(place) = &mut self.place else { return };
+        let settings = RingSettings::clone(&self.keys.settings.load());
+        let read = self.keys.verifying.begin_read();
+        let checked = place.read(&settings).await;
+        let checked = checked.and_then(|ring| Ok((ring.verifying_keys().map_err(RingError::Make)?, ring)));
+        place.note(checked.as_ref().err(), &settings);
+        match checked {
+            Ok((verifying, ring)) => {
+                self.keys.verifying.end_read(&read, Some(verifying));
+                self.settings = settings;
+                self.publish(ring, &snapshot.load().config, lines);
+            }
+            Err(_) => self.keys.verifying.end_read(&read, None),
+        }
+    }
+
+    fn publish(&mut self, ring: Ring, config: &str, lines: &LineSender) {
         record_changes(Some(&self.ring), &ring, config, lines);
-        (self.ring, self.version) = (ring, version);
-        Ok(())
+        // A ring that stays as it is keeps its documents.
+        if self.ring != ring {
+            self.keys.signing.publish(ring.clone(), self.settings.rules.max_age());
+        }
+        self.ring = ring;
     }
 }
 

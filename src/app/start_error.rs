@@ -4,6 +4,7 @@ use std::io;
 
 use super::certificates::RenewalError;
 use crate::audit::target::OpenError;
+use crate::issuer::ring_database::DatabaseRingError;
 use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
 use crate::server::inherited_sockets::InheritError;
@@ -39,6 +40,8 @@ pub(crate) enum StartError {
     Redis(#[from] RedisSetupError),
     #[error(transparent)]
     Postgres(#[from] PostgresOpenError),
+    #[error("cannot use the signing keys of the database")]
+    DatabaseRing(#[from] DatabaseRingError),
     #[error("cannot use the database of the clients")]
     Sqlite(#[from] SqliteOpenError),
     #[error("`shared.postgres` is new: restart the gateway to use it")]

@@ -1,20 +1,26 @@
 //! `portcullis keys`: lists the signing keys, and changes them.
 //!
-//! Works on the folder of the keys. A running gateway notices a change within a second.
+//! Works on the folder of the keys, or on their database. A running gateway notices a change within a second.
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
 
 use super::terminal::{BOLD, DIM, GOOD, NAME, bad_config, failed, note, out, styled};
 use super::{ConfigPath, Format, USAGE};
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
 use crate::issuer::ring::Ring;
+use crate::issuer::ring_database::{self, DatabaseRingError};
 use crate::issuer::ring_store::{self, RingChange, RingSettings};
 use crate::issuer::rotation::{self, KeyRecord};
+use crate::issuer::wrapping_key::WrappingKeys;
+use crate::store::database::Database;
+use crate::store::postgres::PostgresStore;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysVerb {
@@ -73,6 +79,10 @@ pub(super) fn keys(verb: &KeysVerb) -> ExitCode {
         Err(errors) => return bad_config(&errors),
     };
     let now = clock::now();
+    let ring = match KeyRing::open(ring, config) {
+        Ok(ring) => ring,
+        Err(code) => return code,
+    };
     match verb {
         KeysVerb::List(args) => list(&ring, args.format, now),
         KeysVerb::Rotate { now: at_once, .. } => change(&ring, &RingChange::Rotate { at_once: *at_once }, now),
@@ -80,8 +90,50 @@ pub(super) fn keys(verb: &KeysVerb) -> ExitCode {
     }
 }
 
-fn list(settings: &RingSettings, format: Format, now: UnixTime) -> ExitCode {
-    let ring = match ring_store::peek(settings) {
+/// The ring of the configuration: in its folder, or in a database.
+enum KeyRing {
+    Files(RingSettings),
+    Database { settings: RingSettings, keys: WrappingKeys, database: Database, runtime: Runtime },
+}
+
+impl KeyRing {
+    fn open(settings: RingSettings, config: &ConfigPath) -> Result<Self, ExitCode> {
+        let Some(keys) = settings.wrapping_keys.clone() else { return Ok(Self::Files(settings)) };
+        let loaded = config::load_part(&config.config, Needs::STORES, &Surroundings::process());
+        let shared = loaded.map_err(|errors| bad_config(&errors))?.shared;
+        let Some(postgres) = shared.postgres else {
+            note(format_args!("{} has no database: set `shared.postgres`", config.config.display()));
+            return Err(ExitCode::from(USAGE));
+        };
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(|error| failed(&error))?;
+        let store = runtime.block_on(PostgresStore::open_now(&postgres, runtime.handle()));
+        let database = Database::Postgres(store.map_err(|error| failed(&error))?);
+        Ok(Self::Database { settings, keys, database, runtime })
+    }
+
+    fn read(&self) -> Result<Option<Ring>, DatabaseRingError> {
+        match self {
+            Self::Files(settings) => Ok(ring_store::peek(settings)?),
+            Self::Database { settings, keys, database, runtime } => {
+                runtime.block_on(ring_database::read(database, (settings, keys))).map(Some)
+            }
+        }
+    }
+
+    fn change(&self, change: &RingChange<'_>, now: UnixTime) -> Result<Ring, DatabaseRingError> {
+        match self {
+            Self::Files(settings) => Ok(ring_store::change(settings, change, now)?),
+            Self::Database { settings, keys, database, runtime } => {
+                let changed = ring_database::change(database, (settings, keys), Some(change), now);
+                runtime.block_on(changed).map(|(_, after)| after)
+            }
+        }
+    }
+}
+
+fn list(ring: &KeyRing, format: Format, now: UnixTime) -> ExitCode {
+    let ring = match ring.read() {
         Ok(ring) => ring,
         Err(error) => return failed(&error),
     };
@@ -96,10 +148,10 @@ fn list(settings: &RingSettings, format: Format, now: UnixTime) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn change(settings: &RingSettings, change: &RingChange<'_>, now: UnixTime) -> ExitCode {
-    let before = ring_store::peek(settings).ok().flatten();
+fn change(ring: &KeyRing, change: &RingChange<'_>, now: UnixTime) -> ExitCode {
+    let before = ring.read().ok().flatten();
     let before = before.as_ref().map(Ring::records).unwrap_or_default();
-    match ring_store::change(settings, change, now) {
+    match ring.change(change, now) {
         Ok(ring) => {
             table(ring.records(), now);
             note("");

@@ -13,6 +13,7 @@ use crate::config::interpolate::Surroundings;
 use crate::config::needs::Needs;
 use crate::store::migrations::{self, Migration};
 use crate::store::postgres::PostgresStore;
+use crate::store::table_version;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum StoreVerb {
@@ -70,7 +71,7 @@ fn status(store: &PostgresStore, runtime: &Runtime, format: Format) -> ExitCode 
         Ok(found) => found,
         Err(error) => return failed(&error),
     };
-    let known = migrations::VERSION;
+    let known = table_version::VERSION;
     match (format, found) {
         (Format::Json, _) => out(json!({ "tables": found, "program": known })),
         (Format::Text, 0) => out("there are no tables: run `portcullis store migrate`"),

@@ -18,7 +18,7 @@ use super::raw::client_key::RawClientKeyKeys;
 use super::raw::config_test::RawTest;
 use super::raw::issuer::RawIssuer;
 use super::raw::key_source::RawFetch;
-use super::raw::oauth::{RawClient, RawOauth};
+use super::raw::oauth::{RawClient, RawOauth, RawSigningKeys};
 use super::raw::shared::RawShared;
 use super::source::{At, Span, has_credentials, mentions_secrets};
 use super::suggest;
@@ -111,6 +111,8 @@ pub(super) fn hidden_around(text: &str, at: Span) -> Vec<Span> {
 enum SecrecyRule {
     Root,
     Oauth,
+    /// `oauth.signing_keys`: a wrapping key is a secret.
+    SigningKeys,
     Clients,
     Client,
     /// The public keys of a client: a private key has no place in them, but may be there.
@@ -192,6 +194,11 @@ impl SecrecyRule {
                 Some(_) => Self::Open,
                 None => Self::Secret,
             },
+            Self::Oauth if suggest::closest(key, RawOauth::KEYS) == Some("signing_keys") => Self::SigningKeys,
+            Self::SigningKeys => match suggest::closest(key, RawSigningKeys::KEYS) {
+                Some(known) if !RawSigningKeys::is_secret(known) => Self::Open,
+                Some(_) | None => Self::Secret,
+            },
             Self::Oauth => match suggest::closest(key, RawOauth::KEYS) {
                 Some("clients") => Self::Clients,
                 Some(_) => Self::Open,
@@ -223,6 +230,7 @@ impl SecrecyRule {
             | Self::Introspection
             | Self::Proxy
             | Self::Oauth
+            | Self::SigningKeys
             | Self::Clients
             | Self::Client
             | Self::ClientKeys
@@ -271,6 +279,7 @@ fn may_be_shown(key: &str, rule: SecrecyRule) -> bool {
         SecrecyRule::Authorization => is_credential_key(key),
         SecrecyRule::Root
         | SecrecyRule::Oauth
+        | SecrecyRule::SigningKeys
         | SecrecyRule::Shared
         | SecrecyRule::SharedDatabase
         | SecrecyRule::Issuer

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tracing::error;
 
 use super::client::Client;
-use super::clients::{ClientOfToken, Clients};
+use super::clients::Clients;
 use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
 use super::client_auth::claim::ClientFault;
 use super::client_auth::{ClientAuthMethod, Credential};
@@ -23,7 +23,7 @@ use super::issuer_keys::{IssuerKeys, PublishedKeys};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
 use super::request::{CLIENT_CREDENTIALS, JWT_BEARER};
-use super::stored_clients::{ClientStoreUnavailable, StoredClients};
+use super::stored_clients::StoredClients;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::jose::client_certificate::ClientCertificate;
@@ -35,7 +35,7 @@ use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 use crate::trust::replay::Replay;
 use crate::trust::revoker::NotRevoked;
-use crate::trust::verify::{Trust, Verified};
+use crate::trust::verify::Trust;
 
 /// The configured settings.
 #[derive(Clone, Debug)]
@@ -156,7 +156,7 @@ pub(crate) enum TokenRefusal {
     },
     /// It cannot be recorded that an assertion was used.
     ReplayUnavailable,
-    /// The database of the clients cannot be asked, and the client is not held.
+    /// The database cannot be asked, and the client is not held or no known key may sign.
     StoreUnavailable {
         /// As the request names it; not verified.
         client: Option<Identity>,
@@ -219,36 +219,6 @@ impl AuthorizationServer {
         );
         let metadata = ArcSwap::from_pointee(metadata);
         Self { settings, authenticator, signatures, keys, scopes, methods, audiences, metadata }
-    }
-
-    /// The client to which an own token was issued.
-    pub(crate) fn client_of(&self, own: &Verified) -> ClientOfToken<'_> {
-        self.authenticator.clients().of_token(own)
-    }
-
-    /// The client of a token that was authenticated, also while it is read again.
-    pub(crate) fn authenticated_client_of(&self, own: &Verified) -> ClientOfToken<'_> {
-        match self.client_of(own) {
-            ClientOfToken::NotHeld => {
-                let known = own.token().and_then(|token| token.stored_client.borrow().clone());
-                known.map_or(ClientOfToken::NotHeld, ClientOfToken::Stored)
-            }
-            known @ (ClientOfToken::Configured(_) | ClientOfToken::Stored(_) | ClientOfToken::Unknown) => known,
-        }
-    }
-
-    /// Asks the database for the client of a token. False if there is none.
-    pub(crate) async fn look_up_client_of(&self, own: &Verified) -> Result<bool, ClientStoreUnavailable> {
-        self.authenticator.clients().look_up_of_token(own).await
-    }
-
-    /// Whether the client to which an own token was issued exists.
-    pub(super) async fn has_client_of(&self, own: &Verified) -> Result<bool, ClientStoreUnavailable> {
-        match self.client_of(own) {
-            ClientOfToken::Configured(_) | ClientOfToken::Stored(_) => Ok(true),
-            ClientOfToken::Unknown => Ok(false),
-            ClientOfToken::NotHeld => self.look_up_client_of(own).await,
-        }
     }
 
     pub(crate) fn stored_clients(&self) -> Option<&Arc<StoredClients>> {
@@ -322,7 +292,9 @@ impl AuthorizationServer {
         let token_id = token_id()?;
         let issuer = &self.settings.endpoints.issuer;
         let claims = Value::Object(grant.claims((issuer, &client), &confirmation, now, &token_id)).to_string();
-        let key = self.keys.signer(now);
+        let Some(key) = self.keys.signer(now) else {
+            return Err(TokenRefusal::StoreUnavailable { client: Some(client.id.clone()) });
+        };
         let key_id = key.key_id().to_owned();
         let signed = self.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
         let token = signed.map_err(|fault| {

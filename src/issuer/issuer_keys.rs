@@ -35,9 +35,9 @@ impl IssuerKeys {
         self.0.store(Arc::new(PublishedKeys::new(ring, max_age)));
     }
 
-    /// The key that signs at `now`.
-    pub(super) fn signer(&self, now: UnixTime) -> Arc<SigningKey> {
-        Arc::clone(self.0.load().ring.signer(now))
+    /// The key that signs at `now`. `None` if no key may sign.
+    pub(super) fn signer(&self, now: UnixTime) -> Option<Arc<SigningKey>> {
+        self.0.load().ring.signer(now).cloned()
     }
 
     /// The JWK Set document (RFC 7517 §5).

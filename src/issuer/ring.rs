@@ -16,8 +16,8 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::{SigningKey, SigningKeyFault};
 
-/// The own signing keys. Never empty.
-#[derive(Clone, Debug)]
+/// The own signing keys.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ring {
     keys: Vec<RingKey>,
     records: Vec<KeyRecord>,
@@ -41,11 +41,15 @@ impl Ring {
         Self { keys: vec![key], records: vec![record] }
     }
 
-    /// The key that signs at `now`.
-    pub(crate) fn signer(&self, now: UnixTime) -> &Arc<SigningKey> {
-        let signer = rotation::signer(&self.records, now).map(|record| record.key_id.as_str());
-        let found = self.keys.iter().find(|key| Some(key.key.key_id()) == signer);
-        &found.unwrap_or(&self.keys[0]).key
+    /// The key that signs at `now`. `None` if no key may sign.
+    pub(crate) fn signer(&self, now: UnixTime) -> Option<&Arc<SigningKey>> {
+        let signer = &*rotation::signer(&self.records, now)?.key_id;
+        self.keys.iter().find(|key| key.key.key_id() == signer).map(|key| &key.key)
+    }
+
+    /// Whether a key has no certificate.
+    pub(crate) fn lacks_certificate(&self) -> bool {
+        self.keys.iter().any(|key| key.certificate.is_none())
     }
 
     pub(crate) fn records(&self) -> &[KeyRecord] {
@@ -77,6 +81,14 @@ impl Ring {
             Ok(Arc::new(verifying))
         });
         Ok(KeySet::from_keys(keys.collect::<Result<_, _>>()?))
+    }
+}
+
+/// The same keys have the same ids.
+impl PartialEq for Ring {
+    fn eq(&self, other: &Self) -> bool {
+        let certificates = |ring: &Self| ring.keys.iter().map(|key| key.certificate.clone()).collect::<Vec<_>>();
+        self.records == other.records && certificates(self) == certificates(other)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::rotation::{KeyRecord, MAX_PUBLISHED};
+use super::rotation::{KeyRecord, MAX_PUBLISHED, SigningEnd};
 use crate::clock::UnixTime;
 use crate::durable_file;
 use crate::file_privacy::{self, TooOpen};
@@ -137,6 +137,7 @@ impl JournalEntry {
             thumbprint: self.thumbprint,
             made_at: UnixTime::from_seconds(self.made_at),
             signs_from: UnixTime::from_seconds(self.signs_from),
+            signs_until: SigningEnd::WithNext,
             token_ttl: Duration::from_secs(self.token_ttl),
             max_age: Duration::from_secs(self.max_age),
         })

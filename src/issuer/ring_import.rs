@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 use tracing::warn;
 
 use super::ring_files::{RingError, failed, is_key_id, load_key, read_pkcs8};
-use super::rotation::{KeyRecord, RotationRules};
+use super::rotation::{KeyRecord, RotationRules, SigningEnd};
 use crate::clock::UnixTime;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
@@ -63,6 +63,7 @@ fn imported(path: PathBuf, rules: &RotationRules) -> Result<Stored, RingError> {
         algorithm,
         made_at,
         signs_from: made_at,
+        signs_until: SigningEnd::WithNext,
         token_ttl: rules.longest_ttl,
         max_age: rules.max_age(),
     };

@@ -20,11 +20,11 @@ use super::ring::{Ring, RingKey};
 use super::ring_files::{
     JOURNAL, RingError, failed, load_key, lock, make_directory, read_journal, refuse_open_folder, write, write_journal,
 };
+use super::new_key::{self, NewKey};
 use super::ring_import::{Stored, import};
-use super::rotation::{self, KeyRecord, MAX_PUBLISHED, RotationRules, Step};
+use super::rotation::{self, KeyRecord, MAX_PUBLISHED, RotationRules};
+use super::wrapping_key::WrappingKeys;
 use crate::clock::UnixTime;
-use crate::jose::signing::SigningKey;
-use crate::jose::x509;
 
 /// The folder of the keys and the rules for their rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(crate) struct RingSettings {
     pub(crate) rules: RotationRules,
     /// Publish a certificate for each key.
     pub(crate) x5c: bool,
+    /// Of keys that are in the database of `shared.postgres`. `None`: they are in the folder.
+    pub(crate) wrapping_keys: Option<WrappingKeys>,
 }
 
 /// Identifies a version of the journal, to detect changes.
@@ -48,9 +50,6 @@ pub(crate) enum RingChange<'c> {
 
 const PEM_LABEL: &str = "PRIVATE KEY";
 const CERTIFICATE_LABEL: &str = "CERTIFICATE";
-const CERTIFICATE_NAME: &str = "Portcullis token signing key";
-/// Far more than any change needs.
-const MAX_STEPS: usize = 256;
 
 /// Loads the ring and takes the steps that are due. Makes the folder and the first key if they are missing.
 pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, JournalVersion), RingError> {
@@ -59,7 +58,8 @@ pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, Jour
     let mut records = adopt_files(settings)?;
     let journal = settings.directory.join(JOURNAL);
     let before = journal.exists().then(|| records.clone());
-    let removed = apply_due_steps(&mut records, settings, now)?;
+    let make = |signs_from| make_key(settings, now, signs_from);
+    let removed = rotation::take_due_steps(&mut records, &settings.rules, now, make)?;
     if before.as_ref() != Some(&records) {
         write_journal(&settings.directory, &records)?;
     }
@@ -103,7 +103,7 @@ pub(crate) fn change(settings: &RingSettings, change: &RingChange<'_>, now: Unix
 
 /// Whether a gateway has made keys here before.
 pub(crate) fn has_been_used(settings: &RingSettings) -> bool {
-    settings.directory.join(JOURNAL).exists()
+    settings.wrapping_keys.is_none() && settings.directory.join(JOURNAL).exists()
 }
 
 /// Whether a folder holds keys, with a journal or without.
@@ -111,9 +111,9 @@ pub(crate) fn holds_keys(directory: &Path) -> bool {
     directory.join(JOURNAL).exists() || key_files(directory).is_ok_and(|files| !files.is_empty())
 }
 
-/// Loads the existing ring, if there is one. Writes nothing.
+/// Loads the existing ring, if there is one in the folder. Writes nothing.
 pub(crate) fn peek(settings: &RingSettings) -> Result<Option<Ring>, RingError> {
-    if !settings.directory.exists() {
+    if settings.wrapping_keys.is_some() || !settings.directory.exists() {
         return Ok(None);
     }
     match load(settings, read(settings)?) {
@@ -125,7 +125,7 @@ pub(crate) fn peek(settings: &RingSettings) -> Result<Option<Ring>, RingError> {
 
 /// Returns the error that [`open`] would return. Writes nothing.
 pub(crate) fn check(settings: &RingSettings) -> Result<(), RingError> {
-    if settings.directory.exists() {
+    if settings.wrapping_keys.is_some() || settings.directory.exists() {
         return peek(settings).map(drop);
     }
     match settings.directory.ancestors().find(|folder| folder.exists()) {
@@ -139,26 +139,6 @@ pub(crate) fn version(directory: &Path) -> Result<JournalVersion, RingError> {
     let path = directory.join(JOURNAL);
     let metadata = fs::metadata(&path).map_err(failed("read", &path))?;
     Ok(JournalVersion(metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
-}
-
-/// Takes every step that is due. Returns the removed records.
-fn apply_due_steps(
-    records: &mut Vec<KeyRecord>,
-    settings: &RingSettings,
-    now: UnixTime,
-) -> Result<Vec<KeyRecord>, RingError> {
-    let mut removed = Vec::new();
-    for _ in 0..MAX_STEPS {
-        match rotation::next_step(records, &settings.rules, now) {
-            None => break,
-            Some(Step::Make { signs_from }) => records.push(make_key(settings, now, signs_from)?),
-            Some(Step::Lengthen { key_id }) => {
-                records.iter_mut().filter(|record| record.key_id == key_id).for_each(|r| r.lengthen(&settings.rules));
-            }
-            Some(Step::Remove { key_id }) => removed.extend(records.extract_if(.., |r| r.key_id == key_id)),
-        }
-    }
-    Ok(removed)
 }
 
 fn load(settings: &RingSettings, stored: Vec<Stored>) -> Result<Ring, RingError> {
@@ -227,22 +207,7 @@ fn key_files(directory: &Path) -> Result<Vec<PathBuf>, RingError> {
 
 /// Writes a new key. It takes effect when the journal contains it.
 fn make_key(settings: &RingSettings, made_at: UnixTime, signs_from: UnixTime) -> Result<KeyRecord, RingError> {
-    let algorithm = settings.rules.algorithm;
-    let (key, pkcs8) = SigningKey::generate(algorithm).map_err(RingError::Make)?;
-    let token_ttl = settings.rules.longest_ttl;
-    // Whole seconds, like the journal. Rounded up, so that no key signs too early.
-    let signs_from = if signs_from > made_at { UnixTime::from_seconds(signs_from.seconds() + 1) } else { made_at };
-    let made_at = UnixTime::from_seconds(made_at.seconds());
-    let signs_from = UnixTime::from_seconds(signs_from.seconds());
-    let record = KeyRecord {
-        key_id: key.key_id().to_owned(),
-        thumbprint: None,
-        algorithm,
-        made_at,
-        signs_from,
-        token_ttl,
-        max_age: settings.rules.max_age(),
-    };
+    let NewKey { record, pkcs8 } = NewKey::make(&settings.rules, made_at, signs_from)?;
     let text = Zeroizing::new(pem::encode(&pem::Pem::new(PEM_LABEL, pkcs8.to_vec())));
     write(&key_path(&settings.directory, &record), text.as_bytes())?;
     Ok(record)
@@ -254,7 +219,7 @@ fn certify(directory: &Path, record: &KeyRecord) -> Result<(), RingError> {
         return Ok(());
     }
     let (_, pkcs8) = load_key(&key_path(directory, record), record.algorithm)?;
-    let certificate = x509::certify(&pkcs8, record.algorithm, CERTIFICATE_NAME).map_err(RingError::Certify)?;
+    let certificate = new_key::certificate(&pkcs8, record.algorithm)?;
     write(&path, pem::encode(&pem::Pem::new(CERTIFICATE_LABEL, certificate)).as_bytes())
 }
 

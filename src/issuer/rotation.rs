@@ -17,6 +17,8 @@ pub(crate) struct RotationRules {
     pub(crate) rotate_every: Option<Duration>,
     /// The longest lifetime of any client's tokens.
     pub(crate) longest_ttl: Duration,
+    /// The end of a key is fixed when it is made: several gateways sign with it, and one may not hear of the next key.
+    pub(crate) fixed_ends: bool,
 }
 
 /// The metadata of a key.
@@ -27,12 +29,22 @@ pub(crate) struct KeyRecord {
     pub(crate) thumbprint: Option<String>,
     pub(crate) algorithm: Algorithm,
     pub(crate) made_at: UnixTime,
-    /// It signs from this time until the next key does.
     pub(crate) signs_from: UnixTime,
+    pub(crate) signs_until: SigningEnd,
     /// The longest lifetime of the tokens that it has signed.
     pub(crate) token_ttl: Duration,
     /// The time for which verifiers may cache a JWK Set without its successor.
     pub(crate) max_age: Duration,
+}
+
+/// When a key ends to sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SigningEnd {
+    /// When the next key signs. All gateways that use the key know the next one at the same time.
+    WithNext,
+    At(UnixTime),
+    /// When it is retired by hand.
+    Never,
 }
 
 /// A step that is due.
@@ -56,12 +68,17 @@ const CLOCK_STEP: Duration = Duration::from_secs(60);
 pub(crate) const SHORTEST_ROTATION: Duration = Duration::from_secs(5);
 /// Some verifiers read no more keys from a JWK Set.
 pub(crate) const MAX_PUBLISHED: u64 = 64;
+/// Far more than any change needs.
+const MAX_STEPS: usize = 256;
 const MIN_MAX_AGE: Duration = Duration::from_secs(1);
 const MAX_MAX_AGE: Duration = Duration::from_secs(300);
 /// PyJWT and jose refetch for a missing key every 30 seconds at most.
 const VERIFIER_RETRY: Duration = Duration::from_secs(35);
 /// The time to make and write a key, and for other processes to read it.
 const MIN_SLACK: Duration = Duration::from_secs(3);
+/// A key with a fixed end may sign this much longer than until the next key, if that cannot be made or read in time. At
+/// most the interval of rotation.
+const LONGEST_RESERVE: Duration = Duration::from_secs(24 * 3600);
 /// The tolerance for differences between the clocks of the gateway and of verifiers.
 const AFTER_EXPIRY: Duration = Duration::from_secs(90);
 
@@ -75,6 +92,14 @@ impl KeyRecord {
     /// that key id, from a gateway that has used the same key without its name.
     pub(crate) fn key_ids(&self) -> impl Iterator<Item = &str> {
         [self.key_id.as_str()].into_iter().chain(self.thumbprint.as_deref())
+    }
+
+    /// Whether its fixed end has come.
+    fn is_over(&self, now: UnixTime) -> bool {
+        match self.signs_until {
+            SigningEnd::At(end) => end <= now,
+            SigningEnd::WithNext | SigningEnd::Never => false,
+        }
     }
 
     /// Extends the times to those of the rules. Never shortens them.
@@ -97,10 +122,23 @@ impl RotationRules {
         (self.max_age() + (self.max_age() / 2).max(MIN_SLACK)).max(room.min(VERIFIER_RETRY))
     }
 
+    /// The end of a key that signs from this time.
+    pub(crate) fn signing_end(&self, signs_from: UnixTime) -> SigningEnd {
+        match self.rotate_every {
+            _ if !self.fixed_ends => SigningEnd::WithNext,
+            Some(every) => SigningEnd::At(signs_from.plus(every + self.reserve())),
+            None => SigningEnd::Never,
+        }
+    }
+
+    fn reserve(&self) -> Duration {
+        self.rotate_every.filter(|_| self.fixed_ends).unwrap_or_default().min(LONGEST_RESERVE)
+    }
+
     /// The maximum number of published keys, if none are made by hand.
     pub(crate) fn published(&self) -> u64 {
         let Some(every) = self.rotate_every else { return 2 };
-        let lives = self.lead() + self.longest_ttl + AFTER_EXPIRY;
+        let lives = self.lead() + self.reserve() + self.longest_ttl + AFTER_EXPIRY;
         lives.as_secs().div_ceil(every.as_secs().max(1)) + 2
     }
 }
@@ -110,17 +148,25 @@ pub(crate) fn published(records: &[KeyRecord]) -> u64 {
     records.iter().map(|record| record.key_ids().count() as u64).sum()
 }
 
-/// The key that signs at `now`: the latest whose time has come, or else the earliest.
+/// The key that signs at `now`: the latest whose time has come and is not over. `None`: none may sign. Without fixed ends
+/// there is always one, also if the clock was set back.
 pub(crate) fn signer(records: &[KeyRecord], now: UnixTime) -> Option<&KeyRecord> {
-    let begun = by_signing_time(records).into_iter().rev().find(|record| record.signs_from <= now);
-    begun.or_else(|| by_signing_time(records).into_iter().next())
+    let ordered = by_signing_time(records);
+    let begun = ordered.iter().rev().find(|record| record.signs_from <= now && !record.is_over(now));
+    let first = || ordered.iter().find(|record| record.signs_until == SigningEnd::WithNext);
+    begun.or_else(first).copied()
 }
 
-/// The time at which a former signing key is removed. `None` if it signs, or does not sign yet.
+/// The time at which a former signing key is removed. `None` if it has no end yet.
 pub(crate) fn retires_at(records: &[KeyRecord], key_id: &str) -> Option<UnixTime> {
     let ordered = by_signing_time(records);
     let at = ordered.iter().position(|record| record.key_id == key_id)?;
-    Some(ordered.get(at + 1)?.signs_from.plus(ordered[at].token_ttl + AFTER_EXPIRY))
+    let end = match ordered[at].signs_until {
+        SigningEnd::WithNext => ordered.get(at + 1)?.signs_from,
+        SigningEnd::At(end) => end,
+        SigningEnd::Never => return None,
+    };
+    Some(end.plus(ordered[at].token_ttl + AFTER_EXPIRY))
 }
 
 /// The first step that is due, if any.
@@ -132,13 +178,37 @@ pub(crate) fn next_step(records: &[KeyRecord], rules: &RotationRules, now: UnixT
     {
         return Some(Step::Make { signs_from });
     }
-    let signs_on = |record: &KeyRecord| !is_succeeded(&ordered, record, now);
+    let signs_on = |record: &KeyRecord| match record.signs_until {
+        SigningEnd::WithNext => !is_succeeded(&ordered, record, now),
+        SigningEnd::At(_) | SigningEnd::Never => !record.is_over(now),
+    };
     let shorter = |record: &KeyRecord| record.token_ttl < rules.longest_ttl || record.max_age < rules.max_age();
     if let Some(record) = ordered.iter().find(|record| signs_on(record) && shorter(record)) {
         return Some(Step::Lengthen { key_id: record.key_id.clone() });
     }
     let over = |record: &&&KeyRecord| retires_at(records, &record.key_id).is_some_and(|at| at <= now);
     ordered.iter().find(over).map(|record| Step::Remove { key_id: record.key_id.clone() })
+}
+
+/// Takes every step that is due. `make` makes a key that signs from a time. Returns the removed records.
+pub(crate) fn take_due_steps<E>(
+    records: &mut Vec<KeyRecord>,
+    rules: &RotationRules,
+    now: UnixTime,
+    mut make: impl FnMut(UnixTime) -> Result<KeyRecord, E>,
+) -> Result<Vec<KeyRecord>, E> {
+    let mut removed = Vec::new();
+    for _ in 0..MAX_STEPS {
+        match next_step(records, rules, now) {
+            None => break,
+            Some(Step::Make { signs_from }) => records.push(make(signs_from)?),
+            Some(Step::Lengthen { key_id }) => {
+                records.iter_mut().filter(|record| record.key_id == key_id).for_each(|record| record.lengthen(rules));
+            }
+            Some(Step::Remove { key_id }) => removed.extend(records.extract_if(.., |record| record.key_id == key_id)),
+        }
+    }
+    Ok(removed)
 }
 
 /// The time from which a key that has to be made now will sign. `None` if no key has to be made.
@@ -149,6 +219,10 @@ fn due(ordered: &[&KeyRecord], rules: &RotationRules, now: UnixTime) -> Option<U
     };
     // The cache time is the one of the last publisher, whose rules may have been different.
     let published_first = now.plus(rules.lead().max(newest.max_age * 3 / 2));
+    // All have ended: tokens of an unpublished key are better than none, and verifiers fetch it when they see them.
+    if ordered.iter().all(|record| record.is_over(now)) {
+        return Some(now);
+    }
     if newest.algorithm != rules.algorithm {
         // A key that does not sign yet comes first. So gateways with different rules, during a rollout, do not make one
         // key after the other.
@@ -177,198 +251,4 @@ fn is_succeeded(ordered: &[&KeyRecord], record: &KeyRecord, now: UnixTime) -> bo
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-    const DAY: Duration = Duration::from_secs(24 * 3600);
-
-    fn rules(rotate_every: Option<Duration>) -> RotationRules {
-        RotationRules { algorithm: Algorithm::Es256, rotate_every, longest_ttl: HOUR }
-    }
-
-    fn at(seconds: u64) -> UnixTime {
-        UnixTime::from_seconds(1_800_000_000 + seconds)
-    }
-
-    /// Does what is due, as the store would; gives how many keys were made.
-    fn tend(records: &mut Vec<KeyRecord>, rules: &RotationRules, now: UnixTime) -> usize {
-        let mut made = 0;
-        while let Some(step) = next_step(records, rules, now) {
-            match step {
-                Step::Make { signs_from } => {
-                    made += 1;
-                    let key_id = format!("{}-{made}", now.seconds());
-                    let (algorithm, token_ttl, max_age) = (rules.algorithm, rules.longest_ttl, rules.max_age());
-                    let thumbprint = None;
-                    records.push(KeyRecord {
-                        key_id,
-                        thumbprint,
-                        algorithm,
-                        made_at: now,
-                        signs_from,
-                        token_ttl,
-                        max_age,
-                    });
-                }
-                Step::Lengthen { key_id } => {
-                    records.iter_mut().filter(|record| record.key_id == key_id).for_each(|r| r.lengthen(rules));
-                }
-                Step::Remove { key_id } => records.retain(|record| record.key_id != key_id),
-            }
-        }
-        made
-    }
-
-    #[test]
-    fn the_first_key_signs_at_once() {
-        let mut records = Vec::new();
-        assert_eq!(tend(&mut records, &rules(Some(DAY * 30)), at(0)), 1);
-        assert_eq!(signer(&records, at(0)), records.first());
-    }
-
-    #[test]
-    fn every_key_is_published_before_it_signs_until_its_last_token() {
-        for every in [5, 60, 600, 86_400, 30 * 86_400].map(Duration::from_secs) {
-            let rules = RotationRules { longest_ttl: every * 10, ..rules(Some(every)) };
-            let tick = (every.as_secs() / 20).max(1);
-            let mut records = Vec::new();
-            let mut signed_last: Vec<(String, UnixTime)> = Vec::new();
-            for tick in (0..2000).map(|number| number * tick) {
-                let now = at(tick);
-                tend(&mut records, &rules, now);
-                let signer = signer(&records, now).unwrap();
-                if signed_last.last().is_none_or(|(key_id, _)| *key_id != signer.key_id) {
-                    let published = Duration::from_secs(now.seconds() - signer.made_at.seconds());
-                    assert!(published > rules.max_age() || signed_last.is_empty(), "{every:?}: {published:?}");
-                    signed_last.push((signer.key_id.clone(), now));
-                }
-                signed_last.last_mut().unwrap().1 = now;
-                for (key_id, last) in &signed_last {
-                    let lives = last.plus(rules.longest_ttl + Duration::from_secs(30)) >= now;
-                    let published = records.iter().any(|record| record.key_id == *key_id);
-                    assert!(published || !lives, "{every:?}: {key_id} went too early");
-                }
-                assert!(records.len() as u64 <= rules.published(), "{every:?}: {} keys", records.len());
-            }
-            assert!(signed_last.len() > 90, "{every:?}: {} rotations", signed_last.len());
-        }
-    }
-
-    #[test]
-    fn without_a_schedule_the_key_stays() {
-        let mut records = Vec::new();
-        tend(&mut records, &rules(None), at(0));
-        assert_eq!(tend(&mut records, &rules(None), at(10 * 365 * 86_400)), 0);
-        assert_eq!(records.len(), 1);
-    }
-
-    #[test]
-    fn a_new_algorithm_signs_once_known_and_the_old_key_stays() {
-        let mut records = Vec::new();
-        tend(&mut records, &rules(None), at(0));
-        let after = RotationRules { algorithm: Algorithm::EdDsa, ..rules(None) };
-        assert_eq!(tend(&mut records, &after, at(1000)), 1);
-        assert_eq!(signer(&records, at(1000)).unwrap().algorithm, Algorithm::Es256);
-        assert_eq!(signer(&records, at(1000).plus(after.lead())).unwrap().algorithm, Algorithm::EdDsa);
-        tend(&mut records, &after, at(1000).plus(after.lead() + HOUR));
-        assert_eq!(records.len(), 2);
-        tend(&mut records, &after, at(1000).plus(after.lead() + HOUR + AFTER_EXPIRY));
-        assert_eq!(records.len(), 1);
-    }
-
-    #[test]
-    fn a_key_of_longer_tokens_stays_when_the_ttl_is_shortened() {
-        let mut records = Vec::new();
-        let long = RotationRules { longest_ttl: DAY, ..rules(Some(DAY)) };
-        tend(&mut records, &long, at(0));
-        let short = rules(Some(DAY));
-        let turn = at(0).plus(DAY);
-        tend(&mut records, &short, turn);
-        tend(&mut records, &short, turn.plus(DAY / 2));
-        assert_eq!(records.len(), 2, "the old key went before its tokens");
-    }
-
-    #[test]
-    fn a_new_algorithm_while_a_key_waits_makes_one_key_only() {
-        let mut records = Vec::new();
-        let long = rules(Some(DAY * 30));
-        tend(&mut records, &long, at(0));
-        let turn = at(0).plus(DAY * 30 - long.lead());
-        assert_eq!(tend(&mut records, &long, turn), 1);
-        let other = RotationRules { algorithm: Algorithm::EdDsa, ..rules(Some(Duration::from_secs(300))) };
-        let made: usize =
-            (0..2000).map(|second| tend(&mut records, &other, turn.plus(Duration::from_secs(second)))).sum();
-        assert!((1..=8).contains(&made), "{made}");
-        assert_eq!(signer(&records, turn.plus(HOUR)).unwrap().algorithm, Algorithm::EdDsa);
-    }
-
-    #[test]
-    fn gateways_with_different_algorithms_make_few_keys() {
-        let mut records = Vec::new();
-        let one = rules(Some(DAY * 30));
-        let other = RotationRules { algorithm: Algorithm::EdDsa, ..one };
-        let each =
-            |records: &mut Vec<KeyRecord>, second| tend(records, &one, at(second)) + tend(records, &other, at(second));
-        let made: usize = (0..7200).map(|second| each(&mut records, second)).sum();
-        assert!(made < 20, "{made} keys in two hours");
-        assert!(records.len() < 16, "{} keys at once", records.len());
-    }
-
-    #[test]
-    fn a_shortened_schedule_waits_for_the_published_cache_time() {
-        let mut records = Vec::new();
-        tend(&mut records, &rules(Some(DAY * 30)), at(0));
-        let short = rules(Some(Duration::from_secs(300)));
-        let turn = at(0).plus(DAY * 10);
-        tend(&mut records, &short, turn);
-        assert_eq!(signer(&records, turn.plus(Duration::from_secs(300))).unwrap().made_at, at(0));
-        assert_eq!(signer(&records, turn.plus(Duration::from_secs(451))).unwrap().made_at, turn);
-    }
-
-    #[test]
-    fn a_clock_that_was_ahead_for_a_moment_does_not_end_rotation() {
-        let mut records = Vec::new();
-        let rules = rules(Some(DAY));
-        tend(&mut records, &rules, at(0));
-        tend(&mut records, &rules, at(0).plus(DAY * 365));
-        let back = at(0).plus(DAY * 2);
-        records.retain(|record| record.made_at > at(0));
-        assert_eq!(tend(&mut records, &rules, back), 1);
-        assert_eq!(signer(&records, back.plus(HOUR)).unwrap().made_at, back);
-    }
-
-    #[test]
-    fn a_full_ring_waits_for_room() {
-        let mut records = Vec::new();
-        let rules = RotationRules { longest_ttl: DAY, ..rules(Some(Duration::from_secs(60))) };
-        let made: usize = (0..10_000).map(|second| tend(&mut records, &rules, at(second))).sum();
-        assert!(made as u64 >= MAX_PUBLISHED);
-        assert_eq!(records.len() as u64, MAX_PUBLISHED);
-    }
-
-    #[test]
-    fn a_key_signs_longer_tokens_only_once_it_stays_for_them() {
-        let mut records = Vec::new();
-        tend(&mut records, &rules(None), at(0));
-        let long = RotationRules { longest_ttl: DAY, ..rules(None) };
-        tend(&mut records, &long, at(10));
-        assert_eq!(records[0].token_ttl, DAY);
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_leaves_a_key_that_signs() {
-        let mut records = Vec::new();
-        tend(&mut records, &rules(Some(DAY)), at(100_000));
-        assert!(signer(&records, at(0)).is_some());
-    }
-
-    #[test]
-    fn the_example_rotations_keep_their_sets_small() {
-        for (every, ttl, most) in [(30 * 86_400, 3600, 3), (86_400, 86_400, 4), (5, 60, 64)] {
-            let rules =
-                RotationRules { longest_ttl: Duration::from_secs(ttl), ..rules(Some(Duration::from_secs(every))) };
-            assert!(rules.published() <= most, "{every}: {}", rules.published());
-        }
-    }
-}
+mod tests;

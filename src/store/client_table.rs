@@ -5,7 +5,8 @@
 
 use tokio::sync::broadcast;
 
-use super::database::{Database, DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
+use super::database::Database;
+use super::sql::{DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
 use crate::clock::UnixTime;
 
 #[derive(Clone, Debug)]

@@ -6,59 +6,13 @@
 use tokio::sync::broadcast;
 
 use super::postgres::PostgresStore;
+use super::sql::{DatabaseChange, DatabaseError, SqlRow, Statement};
 use super::sqlite::SqliteStore;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Database {
     Postgres(PostgresStore),
     Sqlite(SqliteStore),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SqlValue {
-    Text(String),
-    Integer(i64),
-    Bytes(Vec<u8>),
-    Null,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Statement {
-    pub(crate) text: &'static str,
-    pub(crate) values: Vec<SqlValue>,
-}
-
-impl SqlValue {
-    pub(crate) fn integer(&self) -> Option<i64> {
-        match self {
-            Self::Integer(number) => Some(*number),
-            Self::Text(_) | Self::Bytes(_) | Self::Null => None,
-        }
-    }
-}
-
-pub(crate) type SqlRow = Vec<SqlValue>;
-
-/// What another process has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum DatabaseChange {
-    /// The client with this id.
-    Client(String),
-    SigningKeys,
-    /// Changes may have been missed: everything that is known is read again.
-    Anything,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DatabaseError {
-    #[error("the database is out of reach")]
-    Unavailable,
-    #[error("the database refused a statement: {0}")]
-    Refused(String),
-    #[error("the database has no tables of this gateway: run `portcullis store migrate`")]
-    NotMigrated,
-    #[error("the tables of the database are of version {found}, and this gateway knows {known}: {remedy}")]
-    Version { found: i64, known: i64, remedy: &'static str },
 }
 
 impl Database {

@@ -2,14 +2,13 @@
 //!
 //! A gateway uses tables of its own version only. An older one refuses newer tables, since it could not keep their rules.
 
-use super::database::{DatabaseError, SqlValue, Statement};
 use super::postgres::{AdvisoryLock, PostgresStore, PostgresTransaction};
+use super::sql::{DatabaseError, SqlValue, Statement};
+use super::table_version::{self, VERSION};
 
 /// The steps. The first makes version 1.
-const STEPS: [&str; 1] = [include_str!("migrations/1.sql")];
-pub(crate) const VERSION: i64 = STEPS.len() as i64;
+const STEPS: [&str; VERSION as usize] = [include_str!("migrations/1.sql")];
 const MAKE_VERSION: &str = "CREATE TABLE IF NOT EXISTS portcullis_version (version BIGINT NOT NULL)";
-pub(super) const READ_VERSION: &str = "SELECT version FROM portcullis_version";
 
 /// The versions before and after a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +23,7 @@ pub(crate) async fn migrate(store: &PostgresStore) -> Result<Migration, Database
     transaction.batch(MAKE_VERSION).await?;
     let from = read_version(&transaction).await?;
     if from > VERSION {
-        return Err(too_new(from));
+        return Err(table_version::too_new(from));
     }
     for step in STEPS.iter().skip(usize::try_from(from).unwrap_or_default()) {
         transaction.batch(step).await?;
@@ -48,24 +47,9 @@ pub(crate) async fn found(store: &PostgresStore) -> Result<i64, DatabaseError> {
 }
 
 async fn read_version(transaction: &PostgresTransaction) -> Result<i64, DatabaseError> {
-    let rows = transaction.rows(&Statement { text: READ_VERSION, values: Vec::new() }).await?;
+    let rows = transaction.rows(&Statement { text: table_version::READ, values: Vec::new() }).await?;
     Ok(match rows.first().and_then(|row| row.first()) {
         Some(SqlValue::Integer(version)) => *version,
         Some(_) | None => 0,
     })
-}
-
-/// Whether this gateway can use tables of this version.
-pub(super) fn check(found: i64) -> Result<(), DatabaseError> {
-    match found {
-        VERSION => Ok(()),
-        1.. if found > VERSION => Err(too_new(found)),
-        1.. => Err(DatabaseError::Version { found, known: VERSION, remedy: "run `portcullis store migrate`" }),
-        _ => Err(DatabaseError::NotMigrated),
-    }
-}
-
-fn too_new(found: i64) -> DatabaseError {
-    let remedy = "use the newer gateway that has made them, or restore a backup from before";
-    DatabaseError::Version { found, known: VERSION, remedy }
 }

@@ -6,12 +6,12 @@
 
 pub(crate) mod client_table;
 pub(crate) mod database;
+pub(crate) mod key_table;
 pub(crate) mod leases;
 pub(crate) mod migrations;
 pub(crate) mod postgres;
 pub(crate) mod postgres_address;
 mod postgres_connection;
-mod postgres_keeper;
 mod postgres_tls;
 pub(crate) mod redis_revocations;
 pub(crate) mod redis_store;
@@ -19,4 +19,6 @@ pub(crate) mod redis_uses;
 pub(crate) mod replicas;
 pub(crate) mod settings;
 pub(crate) mod shared_state;
+pub(crate) mod sql;
 pub(crate) mod sqlite;
+pub(crate) mod table_version;

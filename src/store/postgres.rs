@@ -4,35 +4,37 @@
 //! connection of its own for its time: they are rare. A call waits [`STATEMENT_TIMEOUT`] at most. A server that does not
 //! answer in time counts as away: all calls fail at once until there is a new connection.
 
+mod keeper;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use keeper::PostgresKeeper;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tracing::warn;
 
-use super::database::{DatabaseChange, DatabaseError, SqlRow, Statement};
 use super::postgres_address::{PostgresAddress, PostgresUrlFault};
 use super::postgres_connection::{PostgresConnection, PostgresFault, within};
-use super::postgres_keeper::PostgresKeeper;
 use super::settings::PostgresSettings;
+use super::sql::{DatabaseChange, DatabaseError, SqlRow, Statement};
 use crate::telemetry::error_chain::ErrorChain;
 
 #[derive(Clone)]
 pub(crate) struct PostgresStore {
-    pub(super) parts: Arc<PostgresParts>,
+    parts: Arc<PostgresParts>,
 }
 
-pub(super) struct PostgresParts {
-    pub(super) address: PostgresAddress,
+struct PostgresParts {
+    address: PostgresAddress,
     control: Handle,
     connection: ArcSwapOption<PostgresConnection>,
     reachable: watch::Sender<bool>,
     changes: broadcast::Sender<DatabaseChange>,
     /// Wakes the keeper when a call has failed.
-    pub(super) lost: Notify,
+    lost: Notify,
     calls: Arc<Semaphore>,
 }
 
@@ -191,25 +193,25 @@ impl PostgresStore {
     }
 
     /// Calls go over this connection from now on.
-    pub(super) fn use_connection(&self, connection: Arc<PostgresConnection>) {
+    fn use_connection(&self, connection: Arc<PostgresConnection>) {
         self.parts.connection.store(Some(connection));
         self.parts.reachable.send_replace(true);
         self.tell(DatabaseChange::Anything);
     }
 
-    pub(super) fn tell(&self, change: DatabaseChange) {
+    fn tell(&self, change: DatabaseChange) {
         // Nothing may listen.
         let _ = self.parts.changes.send(change);
     }
 }
 
 impl PostgresParts {
-    pub(super) fn is_in_use(&self, connection: &Arc<PostgresConnection>) -> bool {
+    fn is_in_use(&self, connection: &Arc<PostgresConnection>) -> bool {
         self.connection.load().as_ref().is_some_and(|known| Arc::ptr_eq(known, connection))
     }
 
     /// Ends a connection that does not answer.
-    pub(super) fn lose(&self, connection: &Arc<PostgresConnection>, fault: &PostgresFault) {
+    fn lose(&self, connection: &Arc<PostgresConnection>, fault: &PostgresFault) {
         let is_same = |known: &Arc<PostgresConnection>| Arc::ptr_eq(known, connection);
         let before = self.connection.rcu(|known| known.clone().filter(|known| !is_same(known)));
         if !before.is_some_and(|before| is_same(&before)) {

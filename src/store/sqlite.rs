@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{broadcast, oneshot};
 use tracing::{info, warn};
 
-use super::database::{DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
+use super::sql::{DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
 use crate::{clock, durable_file};
 
 #[derive(Clone, Debug)]

@@ -15,6 +15,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
+use in_database::AbsentKeys;
+
 use super::progress::RefreshProgress;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::header::KeyReference;
@@ -27,6 +29,8 @@ pub(crate) struct KeyCache {
     state: ArcSwap<KeyState>,
     /// The number of finished attempts. Waiting requests watch it.
     attempts: watch::Sender<u64>,
+    /// The number of reads of the database that have begun.
+    begun: AtomicU64,
     /// True if a key was missing that a newer set may have.
     wanted: AtomicBool,
     nudged: Notify,
@@ -36,6 +40,8 @@ pub(crate) struct KeyCache {
     signature_waiters: Semaphore,
     /// Look-ups answered from a set older than its time to live.
     stale_served: AtomicU64,
+    /// Ids that the database did not have not long ago.
+    absent: AbsentKeys,
     /// For operators. Requests do not read it.
     progress: Mutex<RefreshProgress>,
 }
@@ -51,6 +57,11 @@ pub(crate) struct KeyState {
 enum KeySetOrigin {
     /// The gateway's own keys: always current, never fetched.
     Memory,
+    /// The gateway's own keys in a database, which other gateways change. A missing key is read once.
+    Database {
+        /// Whether the last attempt to read them has failed.
+        failed: bool,
+    },
     /// An issuer's keys from a file or from the configuration: always current, never fetched.
     Local,
     Remote {
@@ -128,11 +139,13 @@ impl KeyCache {
         Self {
             state: ArcSwap::from_pointee(state),
             attempts: watch::Sender::new(0),
+            begun: AtomicU64::new(0),
             wanted: AtomicBool::new(false),
             nudged: Notify::new(),
             waiters: Semaphore::new(MAX_WAITERS),
             signature_waiters: Semaphore::new(MAX_SIGNATURE_WAITERS),
             stale_served: AtomicU64::new(0),
+            absent: AbsentKeys::default(),
             progress: Mutex::default(),
         }
     }
@@ -150,6 +163,9 @@ impl KeyCache {
     /// The key that a token's header names. Waits for a refetch if the set may be out of date.
     pub(crate) async fn find(&self, named: KeyReference<'_>, algorithm: Algorithm) -> KeyLookup {
         let started = Instant::now();
+        if self.is_in_database() {
+            return self.find_in_database(named, algorithm).await;
+        }
         let mut seen = match self.look_up(named, algorithm, started) {
             Ok(lookup) => return lookup,
             Err(seen) => seen,
@@ -251,7 +267,7 @@ impl KeyCache {
         let state = self.state.load();
         let ended = self.ended() + 1;
         let origin = match state.origin {
-            origin @ (KeySetOrigin::Memory | KeySetOrigin::Local) => origin,
+            origin @ (KeySetOrigin::Memory | KeySetOrigin::Database { .. } | KeySetOrigin::Local) => origin,
             KeySetOrigin::Remote { times, .. } => {
                 KeySetOrigin::Remote { attempts: ended, last_attempt: Some(now), times }
             }
@@ -265,7 +281,7 @@ impl KeyCache {
     pub(crate) fn set_max_stale(&self, max_stale: Duration) {
         let limit = |state: &Arc<KeyState>| {
             let origin = match state.origin {
-                origin @ (KeySetOrigin::Memory | KeySetOrigin::Local) => origin,
+                origin @ (KeySetOrigin::Memory | KeySetOrigin::Database { .. } | KeySetOrigin::Local) => origin,
                 KeySetOrigin::Remote { attempts, last_attempt, times } => {
                     let limit = |times: Times| Times { usable_until: times.fresh_until + max_stale, ..times };
                     KeySetOrigin::Remote { attempts, last_attempt, times: times.map(limit) }
@@ -289,7 +305,7 @@ impl KeyCache {
     /// `None` for sets that are not fetched and before the first fetch.
     pub(crate) fn times(&self) -> Option<Times> {
         match self.state.load().origin {
-            KeySetOrigin::Memory | KeySetOrigin::Local => None,
+            KeySetOrigin::Memory | KeySetOrigin::Database { .. } | KeySetOrigin::Local => None,
             KeySetOrigin::Remote { times, .. } => times,
         }
     }
@@ -301,7 +317,7 @@ impl KeyCache {
 
     /// True if these are the gateway's own keys.
     pub(crate) fn is_own(&self) -> bool {
-        matches!(self.state.load().origin, KeySetOrigin::Memory)
+        matches!(self.state.load().origin, KeySetOrigin::Memory | KeySetOrigin::Database { .. })
     }
 
     pub(crate) fn keys(&self) -> Arc<KeySet> {
@@ -338,7 +354,7 @@ impl KeyState {
 
     fn is_usable(&self, now: Instant) -> bool {
         match self.origin {
-            KeySetOrigin::Memory | KeySetOrigin::Local => true,
+            KeySetOrigin::Memory | KeySetOrigin::Database { .. } | KeySetOrigin::Local => true,
             KeySetOrigin::Remote { times, .. } => times.is_some_and(|times| now < times.usable_until),
         }
     }
@@ -350,5 +366,6 @@ impl Times {
     }
 }
 
+mod in_database;
 #[cfg(test)]
 mod tests;

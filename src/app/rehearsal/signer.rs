@@ -8,7 +8,7 @@ use base64::Engine as _;
 use super::kept_facts::KeptFacts;
 use crate::clock;
 use crate::issuer::ring::{Ring, RingKey};
-use crate::issuer::rotation::KeyRecord;
+use crate::issuer::rotation::{KeyRecord, SigningEnd};
 use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
@@ -63,6 +63,7 @@ impl Signer {
     pub(super) fn ring(&self) -> Ring {
         let now = clock::now();
         let record = KeyRecord {
+            signs_until: SigningEnd::WithNext,
             key_id: self.key.key_id().to_owned(),
             thumbprint: None,
             algorithm: self.key.algorithm(),

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::issuer::client::Client;
 use crate::issuer::client_auth::secret::hash::{ClientSecret, SecretHash};
 use crate::store::client_table::{FederationRow, MOST_CANDIDATES};
-use crate::store::database::DatabaseError;
+use crate::store::sql::DatabaseError;
 
 /// Bytes of the file of further keys.
 const LONGEST_ENTRY: u64 = 64 << 10;

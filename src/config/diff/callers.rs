@@ -155,9 +155,12 @@ fn compare_endpoints(old: &[(&str, &str)], new: &[(&str, &str)], changes: &mut C
 }
 
 fn compare_ring(old: &RingSettings, new: &RingSettings, changes: &mut Changes) {
-    let RingSettings { directory, rules: RotationRules { algorithm, rotate_every, longest_ttl: _ }, x5c: _ } = new;
+    let RingSettings { directory, rules, x5c: _, wrapping_keys } = new;
+    let RotationRules { algorithm, rotate_every, longest_ttl: _, fixed_ends: _ } = rules;
     let subject = ChangeSubject::named(&["oauth", "signing_keys"]);
-    if old.directory != *directory {
+    if old.wrapping_keys.is_some() != wrapping_keys.is_some() {
+        changes.add(Direction::Unclear, &subject, "other signing keys are used: files and database have their own");
+    } else if old.directory != *directory && wrapping_keys.is_none() {
         changes.add(Direction::Unclear, &subject, "other signing keys are used: those of another folder");
     }
     if old.rules.algorithm != *algorithm {

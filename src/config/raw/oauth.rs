@@ -55,6 +55,19 @@ pub(crate) enum ClientsIn {
     Postgres,
 }
 
+/// Where the signing keys are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeysIn {
+    Files,
+    Postgres,
+}
+
+impl Word for KeysIn {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("files", Self::Files), ("postgres", Self::Postgres)]
+    }
+}
+
 impl Word for ClientsIn {
     fn words() -> Vec<(&'static str, Self)> {
         vec![("file", Self::File), ("sqlite", Self::Sqlite), ("postgres", Self::Postgres)]
@@ -76,7 +89,13 @@ mirror! {
         algorithm: At<String> = "RS256".to_owned(),
         /// Default: `keys` in the state directory.
         directory: Option<At<PathBuf>>,
+        /// `postgres` keeps them in the database of `shared.postgres`, for all gateways that use it.
+        r#in: At<KeysIn> = KeysIn::Files,
         rotate_every: At<Bound<Period>> = Bound::AtMost(seconds(30 * 24 * 3600)),
+        /// Encrypts the keys in the database: 32 bytes in base64url.
+        wrapping_key: Option<At<Secret>>,
+        /// Opens keys, too, while a wrapping key is replaced by another.
+        other_wrapping_key: Option<At<Secret>>,
         x5c: At<bool> = false,
     }
 }

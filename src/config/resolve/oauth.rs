@@ -8,9 +8,8 @@ use serde_json::{Map, Value};
 use super::super::decode::Named;
 use super::super::lint::Lint;
 use super::super::origin::IssuerUrl;
-use super::super::raw::RawConfig;
 use super::super::raw::claim::RawClaim;
-use super::super::raw::oauth::{ClientsIn, RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
+use super::super::raw::oauth::{ClientsIn, RawClient, RawOauth, RawTokenEndpoint};
 use super::super::source::At;
 use super::super::suggest;
 use super::super::types::{Listener, Oauth};
@@ -23,14 +22,11 @@ use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::{self, Client};
 use crate::issuer::endpoints::Endpoints;
 use crate::issuer::grant::REGISTERED_CLAIMS;
-use crate::issuer::ring_store::{self, RingSettings};
-use crate::issuer::rotation::{MAX_PUBLISHED, RotationRules, SHORTEST_ROTATION};
 use crate::jose::algorithm::{Algorithm, ED25519};
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::routing::pattern::PathPattern;
 use crate::pipeline::routing::rate_limit::{ClientLimits, LimitRate, RateLimit};
-use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::fetch::is_loopback;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
@@ -39,7 +35,7 @@ use crate::trust::scope_claim::ScopeClaim;
 use crate::trust::token_origin::TokenOrigin;
 
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
-const DEFAULT_TTL: Duration = Duration::from_secs(3600);
+pub(super) const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 
 impl Resolver<'_> {
     pub(super) fn oauth(
@@ -94,15 +90,6 @@ impl Resolver<'_> {
         Ok(Oauth { server, trust, ring, clients, stored, token_limits, client_limits })
     }
 
-    /// The signing keys alone.
-    pub(in super::super) fn only_ring(mut self, raw: RawConfig) -> Option<RingSettings> {
-        let RawOauth { token_ttl, signing_keys, clients, .. } = raw.oauth?.value;
-        let ttl = token_ttl.map_or(DEFAULT_TTL, |ttl| self.ttl(&ttl));
-        let of_clients = clients.entries.into_iter().filter_map(|(_, client)| client.ok()?.value.token_ttl);
-        let longest_ttl = of_clients.map(|ttl| self.ttl(&ttl)).fold(ttl, Duration::max);
-        Some(self.ring(&signing_keys, &raw.state_directory, longest_ttl))
-    }
-
     pub(super) fn warn_of_no_token_listener(&mut self, raw: &RawOauth, listeners: &[Listener]) {
         if let (Ok(issuer), false) =
             (&raw.issuer, listeners.is_empty() || listeners.iter().any(Listener::serves_tokens))
@@ -114,40 +101,6 @@ impl Resolver<'_> {
         }
     }
 
-    fn ring(&mut self, raw: &RawSigningKeys, state_directory: &At<PathBuf>, longest_ttl: Duration) -> RingSettings {
-        let algorithm = self.signing_algorithm(&raw.algorithm).unwrap_or(Algorithm::Rs256);
-        let rules = RotationRules { algorithm, rotate_every: super::period(raw.rotate_every.value), longest_ttl };
-        let place = self.keys_directory(raw.directory.as_ref(), state_directory);
-        let directory = self.source.locate(&place.value);
-        let ring = RingSettings { rules, directory, x5c: raw.x5c.value };
-        if rules.rotate_every.is_some_and(|every| every < SHORTEST_ROTATION) {
-            let got = self.got(&raw.rotate_every);
-            self.faults.at(raw.rotate_every.span, format!("expected at least `5s`{got}"));
-        } else if rules.published() > MAX_PUBLISHED {
-            let message = format!(
-                "with a token lifetime of {}s, {} keys would be published at once, and verifiers read {MAX_PUBLISHED}: rotate less often, or shorten `token_ttl`",
-                longest_ttl.as_secs(),
-                rules.published(),
-            );
-            self.faults.at(raw.rotate_every.span, message);
-        }
-        // A fault of the state directory itself is reported once, there.
-        let is_below = raw.directory.is_none() && !self.source.locate(&state_directory.value).is_dir();
-        if !self.needs.is_everything() || is_below {
-            return ring;
-        }
-        if let Err(error) = ring_store::check(&ring) {
-            let message = self.redact_path(ErrorChain(&error).to_string(), place.span, &place.value);
-            self.faults.at(place.span, message);
-        } else if !ring_store::peek(&ring).is_ok_and(|ring| ring.is_some()) {
-            // The first key is created at the start.
-            let need = "`oauth` needs it for its signing keys: set `oauth.signing_keys.directory` or `state_directory` to a \
-                folder on a volume that can be written";
-            let _ = self.writable_folder(&place, &ring.directory, need);
-        }
-        ring
-    }
-
     fn own_issuer(&mut self, issuer: &At<IssuerUrl>) {
         let url = issuer.value.url();
         if url.scheme() != "https" && !is_loopback(url) {
@@ -156,7 +109,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn ttl(&mut self, ttl: &At<Period>) -> Duration {
+    pub(super) fn ttl(&mut self, ttl: &At<Period>) -> Duration {
         if ttl.value.get().subsec_nanos() != 0 {
             self.faults.at(ttl.span, "expected whole seconds, at least `1s`");
         }
@@ -168,7 +121,7 @@ impl Resolver<'_> {
     }
 
     /// The algorithm of the gateway's own keys.
-    fn signing_algorithm(&mut self, name: &At<String>) -> Option<Algorithm> {
+    pub(super) fn signing_algorithm(&mut self, name: &At<String>) -> Option<Algorithm> {
         let known = Algorithm::from_signing_name(&name.value);
         let names = Algorithm::SIGNING.map(Algorithm::as_str);
         match Algorithm::from_name(&name.value) {

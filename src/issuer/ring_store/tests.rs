@@ -18,8 +18,8 @@ struct Folder(RingSettings, #[expect(dead_code, reason = "deletes the folder whe
 
 fn folder() -> Folder {
     let parent = tempfile::tempdir().unwrap();
-    let rules = RotationRules { algorithm: Es256, rotate_every: None, longest_ttl: HOUR };
-    Folder(RingSettings { directory: parent.path().join("keys"), rules, x5c: false }, parent)
+    let rules = RotationRules { algorithm: Es256, rotate_every: None, longest_ttl: HOUR, fixed_ends: false };
+    Folder(RingSettings { directory: parent.path().join("keys"), rules, x5c: false, wrapping_keys: None }, parent)
 }
 
 fn mode(path: &Path) -> u32 {
@@ -36,7 +36,7 @@ fn opened(folder: &Folder, now: UnixTime) -> Ring {
 }
 
 fn signer(ring: &Ring, now: UnixTime) -> String {
-    ring.signer(now).key_id().to_owned()
+    ring.signer(now).unwrap().key_id().to_owned()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::StoredClients;
 use crate::clock;
-use crate::store::database::DatabaseChange;
+use crate::store::sql::DatabaseChange;
 
 /// With a round each second and the time that a round takes, a client is read again within 60 s.
 const READ_AGAIN: Duration = Duration::from_secs(40);

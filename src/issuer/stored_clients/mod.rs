@@ -27,7 +27,7 @@ use tracing::{error, warn};
 use super::client::Client;
 use crate::clock;
 use crate::store::client_table::{ClientRow, ClientTable};
-use crate::store::database::DatabaseError;
+use crate::store::sql::DatabaseError;
 use held::{HeldClients, StoredClient};
 use subjects::HeldSubjects;
 

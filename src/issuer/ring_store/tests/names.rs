@@ -42,7 +42,7 @@ fn the_name_of_an_operators_key_file_is_the_key_id() {
 fn tokens_that_a_named_key_signed_by_thumbprint_stay_valid() {
     let folder = folder();
     let before = opened(&folder, NOW);
-    let key = before.signer(NOW);
+    let key = before.signer(NOW).unwrap();
     let old = key.sign("at+jwt", br#"{"iss":"i","sub":"s","aud":"a","exp":2000000000}"#).unwrap();
     fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
     fs::rename(&files(&folder, "pem")[0], folder.0.directory.join("2026-11.pem")).unwrap();
@@ -50,7 +50,7 @@ fn tokens_that_a_named_key_signed_by_thumbprint_stay_valid() {
         assert_eq!(published(&ring), ["2026-11", key.key_id()]);
         let keys = ring.verifying_keys().unwrap();
         for token in
-            [&old, &ring.signer(NOW).sign("at+jwt", br#"{"iss":"i","sub":"s","aud":"a","exp":2000000000}"#).unwrap()]
+            [&old, &ring.signer(NOW).unwrap().sign("at+jwt", br#"{"iss":"i","sub":"s","aud":"a","exp":2000000000}"#).unwrap()]
         {
             let token = Unverified::parse(token).unwrap();
             let found = keys.find(token.header.key(), token.header.algorithm).unwrap();

@@ -7,10 +7,10 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::database::{DatabaseChange, Statement};
-use super::migrations;
-use super::postgres::PostgresStore;
-use super::postgres_connection::{ConnectionMessages, PostgresConnection, PostgresFault, within};
+use super::super::postgres_connection::{ConnectionMessages, PostgresConnection, PostgresFault, within};
+use super::super::sql::{DatabaseChange, Statement};
+use super::super::table_version;
+use super::PostgresStore;
 use crate::telemetry::error_chain::ErrorChain;
 
 pub(super) struct PostgresKeeper {
@@ -161,11 +161,11 @@ fn change(payload: &str) -> DatabaseChange {
 
 /// The tables have the version of this gateway.
 async fn check_tables(connection: &PostgresConnection) -> Result<(), PostgresFault> {
-    let statement = Statement { text: migrations::READ_VERSION, values: Vec::new() };
+    let statement = Statement { text: table_version::READ, values: Vec::new() };
     let rows = match connection.rows(&statement).await {
         Err(fault) if fault.is_refusal() => return Err(PostgresFault::Tables(fault.into_error())),
         rows => rows?,
     };
     let found = rows.first().and_then(|row| row.first()?.integer());
-    migrations::check(found.unwrap_or_default()).map_err(PostgresFault::Tables)
+    table_version::check(found.unwrap_or_default()).map_err(PostgresFault::Tables)
 }

@@ -1,0 +1,21 @@
+//! The version of the tables in PostgreSQL.
+
+use super::sql::DatabaseError;
+
+pub(crate) const VERSION: i64 = 1;
+pub(super) const READ: &str = "SELECT version FROM portcullis_version";
+
+/// Whether this gateway can use tables of this version.
+pub(super) fn check(found: i64) -> Result<(), DatabaseError> {
+    match found {
+        VERSION => Ok(()),
+        1.. if found > VERSION => Err(too_new(found)),
+        1.. => Err(DatabaseError::Version { found, known: VERSION, remedy: "run `portcullis store migrate`" }),
+        _ => Err(DatabaseError::NotMigrated),
+    }
+}
+
+pub(super) fn too_new(found: i64) -> DatabaseError {
+    let remedy = "use the newer gateway that has made them, or restore a backup from before";
+    DatabaseError::Version { found, known: VERSION, remedy }
+}

@@ -1,0 +1,268 @@
+//! Gateways that keep their signing keys in one database are one issuer: each accepts the tokens of the others at once,
+//! and none signs with a key outside the interval that was fixed when the key was made.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::support::command::{Finished, run};
+use crate::support::gateway::{PATIENCE, folder, program};
+use crate::support::postgres::Postgres;
+use crate::support::world::SECRET;
+use crate::support::{Client, Gateway, Upstream};
+
+const WRAPPING_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+const OTHER_KEY: &str = "HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+const JWKS: &str = "/.well-known/jwks.json";
+
+struct World {
+    postgres: Postgres,
+    upstream: Upstream,
+}
+
+/// One of the gateways.
+struct Replica {
+    gateway: Gateway,
+    client: Client,
+}
+
+impl World {
+    /// A database with its tables. `None` if PostgreSQL is missing.
+    async fn start() -> Option<Self> {
+        let world = Self { postgres: Postgres::start()?, upstream: Upstream::start().await };
+        let folder = world.folder("", WRAPPING_KEY);
+        let migrated = run(program(&folder).args(["store", "migrate"]));
+        assert_eq!(migrated.code, Some(0), "{migrated:?}");
+        Some(world)
+    }
+
+    fn yaml(&self, keys: &str, wrapping_key: &str) -> String {
+        format!(
+            "version: 1
+workers: 1
+allow_literal_secrets: true
+listeners:
+  - address: 127.0.0.1:0
+    tls: {{certificates: [{{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}}]}}
+shared: {{postgres: {{url: \"{}\"}}}}
+oauth:
+  issuer: https://localhost:8443
+  audiences: [https://api.example.com]
+  token_ttl: 60s
+  signing_keys: {{algorithm: ES256, in: postgres, wrapping_key: {wrapping_key}{keys}}}
+  token_endpoint: {{rate_limits: [{{rate: 10000/s, per: address}}]}}
+  clients: {{app: {{secrets: [{{value: {SECRET}}}], scopes: [read:data]}}}}
+upstreams: {{legacy: \"http://{}\"}}
+routes: [{{path: /data, upstream: legacy, access: {{}}}}]
+audit: {{file: \"-\"}}
+",
+            self.postgres.url(),
+            self.upstream.address
+        )
+    }
+
+    fn folder(&self, keys: &str, wrapping_key: &str) -> PathBuf {
+        let folder = folder();
+        std::fs::write(folder.join("gateway.yaml"), self.yaml(keys, wrapping_key)).unwrap();
+        folder
+    }
+
+    fn replica(&self, keys: &str) -> Replica {
+        let gateway = Gateway::start(&self.yaml(keys, WRAPPING_KEY));
+        Replica { client: Client::new(&gateway), gateway }
+    }
+
+    /// The message with which a gateway refuses to start.
+    fn refused_start(&self, wrapping_key: &str) -> String {
+        let done = run(program(&self.folder("", wrapping_key)).arg("run"));
+        assert_eq!(done.code, Some(2), "{done:?}");
+        done.stderr
+    }
+}
+
+impl Replica {
+    async fn token(&self) -> String {
+        self.client.granted("app", SECRET, "").await
+    }
+
+    async fn status(&self, token: &str) -> u16 {
+        self.client.get_with("/data", token).await.status
+    }
+
+    async fn published(&self) -> Vec<String> {
+        let keys = self.client.get(JWKS).await.json()["keys"].as_array().unwrap().clone();
+        keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[track_caller]
+    fn keys(&self, arguments: &[&str]) -> Finished {
+        let done = run(program(&self.gateway.folder).arg("keys").args(arguments));
+        assert_eq!(done.code, Some(0), "{done:?}");
+        done
+    }
+
+    /// Until its JWK Set has this number of keys.
+    async fn publishes(&self, count: usize) {
+        let begun = Instant::now();
+        while self.published().await.len() != count {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", self.published().await);
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_one_gateway_are_good_at_the_other_at_once() {
+    let Some(world) = World::start().await else { return };
+    let (one, other) = (world.replica(""), world.replica(""));
+    assert_eq!(one.published().await, other.published().await);
+    assert_eq!(world.postgres.sql("SELECT count(*) FROM signing_keys"), "1");
+    for _ in 0..5 {
+        one.keys(&["rotate", "--now"]);
+        let (mut signer, mut verifier) = (&one, &other);
+        for _ in 0..2 {
+            assert_eq!(verifier.status(&signer.token().await).await, 200);
+            (signer, verifier) = (verifier, signer);
+        }
+    }
+    one.publishes(6).await;
+    other.publishes(6).await;
+}
+
+#[tokio::test]
+async fn keys_of_a_database_rotate_and_no_token_fails() {
+    let Some(world) = World::start().await else { return };
+    let keys = ", rotate_every: 10s";
+    let replicas = [world.replica(keys), world.replica(keys), world.replica(keys)];
+    let (begun, mut seen) = (Instant::now(), std::collections::HashSet::new());
+    while seen.len() < 3 {
+        assert!(begun.elapsed() < PATIENCE * 4, "{seen:?}");
+        for signer in &replicas {
+            let token = signer.token().await;
+            seen.insert(key_id_of(&token));
+            for verifier in &replicas {
+                assert_eq!(verifier.status(&token).await, 200);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_the_database_known_keys_sign_and_unknown_ones_are_503() {
+    let Some(mut world) = World::start().await else { return };
+    let (one, other) = (world.replica(""), world.replica(""));
+    let token = one.token().await;
+    world.postgres.kill();
+    one.gateway.log_line("the database is lost");
+    assert_eq!(other.status(&one.token().await).await, 200);
+    let unknown = with_key_id(&token, "unknown");
+    assert_eq!(one.status(&unknown).await, 503);
+    world.postgres.start_again();
+    one.gateway.log_line("the database is reached");
+    let begun = Instant::now();
+    while one.status(&unknown).await != 401 {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    one.keys(&["rotate", "--now"]);
+    assert_eq!(other.status(&one.token().await).await, 200);
+}
+
+#[tokio::test]
+async fn a_database_that_answers_no_more_stalls_no_request() {
+    let Some(world) = World::start().await else { return };
+    let one = world.replica("");
+    world.postgres.freeze();
+    let begun = Instant::now();
+    let token = one.token().await;
+    assert_eq!(one.status(&token).await, 200);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2));
+    // The first waits for the database, and from then on none does.
+    assert_eq!(one.status(&with_key_id(&token, "unknown")).await, 503);
+    one.gateway.log_line("the database is lost");
+    world.postgres.thaw();
+    one.gateway.log_line("the database is reached");
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_ends_is_made_again() {
+    let Some(world) = World::start().await else { return };
+    let (one, other) = (world.replica(""), world.replica(""));
+    world.postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'portcullis'");
+    other.gateway.log_line("the database is reached");
+    one.keys(&["rotate", "--now"]);
+    other.publishes(2).await;
+}
+
+#[tokio::test]
+async fn rows_that_were_swapped_or_stretched_are_refused() {
+    let Some(world) = World::start().await else { return };
+    let one = world.replica("");
+    one.keys(&["rotate", "--now"]);
+    one.publishes(2).await;
+    world.postgres.sql("CREATE TABLE kept AS SELECT * FROM signing_keys");
+    let restore = "; DELETE FROM signing_keys; INSERT INTO signing_keys SELECT * FROM kept";
+    for change in [
+        "UPDATE signing_keys SET signs_until = signs_until + 1",
+        "UPDATE signing_keys SET signs_until = NULL",
+        "UPDATE signing_keys SET signs_from = signs_from - 1",
+        "UPDATE signing_keys SET algorithm = 'ES384'",
+        "UPDATE signing_keys AS a SET sealed_key = b.sealed_key, nonce = b.nonce FROM kept AS b WHERE a.kid <> b.kid",
+        "UPDATE signing_keys SET sealed_key = sealed_key || '\\x00'",
+    ] {
+        world.postgres.sql(change);
+        let refused = world.refused_start(WRAPPING_KEY);
+        assert!(refused.contains("does not open"), "{change}: {refused}");
+        let token = one.token().await;
+        assert_eq!(one.status(&token).await, 200, "{change}");
+        world.postgres.sql(restore.trim_start_matches("; "));
+    }
+    assert!(world.refused_start(OTHER_KEY).contains("wrapping_key"));
+    let both = world.folder(&format!(", other_wrapping_key: {WRAPPING_KEY}"), OTHER_KEY);
+    let listed = run(program(&both).args(["keys", "list", "--format", "json"]));
+    assert_eq!(serde_json::from_str::<Value>(&listed.stdout).unwrap()["keys"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_retired_key_is_refused_by_every_gateway() {
+    let Some(world) = World::start().await else { return };
+    let (one, other) = (world.replica(""), world.replica(""));
+    let token = one.token().await;
+    assert_eq!(other.status(&token).await, 200);
+    one.keys(&["retire", &key_id_of(&token)]);
+    for replica in [&one, &other] {
+        let begun = Instant::now();
+        while replica.status(&token).await != 401 {
+            assert!(begun.elapsed() < PATIENCE);
+        }
+        assert_eq!(replica.status(&replica.token().await).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_a_private_key_is_readable_in_the_database() {
+    let Some(world) = World::start().await else { return };
+    let one = world.replica(", x5c: true");
+    let keys = one.client.get(JWKS).await.json();
+    assert!(keys["keys"][0]["x5c"].is_array(), "{keys}");
+    // The OID of EC keys, which every PKCS #8 of one has.
+    let readable = "position('\\x06072a8648ce3d0201'::bytea IN sealed_key)";
+    assert_eq!(world.postgres.sql(&format!("SELECT {readable} FROM signing_keys")), "0");
+}
+
+/// The same token with another key id, whose signature is not looked at.
+fn with_key_id(token: &str, key_id: &str) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let (header, rest) = token.split_once('.').unwrap();
+    let mut header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+    header["kid"] = key_id.into();
+    format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header.to_string()))
+}
+
+fn key_id_of(token: &str) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+    serde_json::from_slice::<Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
+}
