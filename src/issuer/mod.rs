@@ -24,4 +24,5 @@ mod ring_import;
 pub(crate) mod ring_store;
 pub(crate) mod rotation;
 pub(crate) mod stored_clients;
+mod token_id;
 pub(crate) mod wrapping_key;
