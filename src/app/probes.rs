@@ -76,7 +76,7 @@ pub(super) fn probes(drain: Drain, sources: ScrapeSources, workers: Vec<mpsc::Se
             Stage::Serving if !snapshot.load().trust.revocations().are_complete() => {
                 Err("the revocations of the other replicas are not known yet")
             }
-            Stage::Serving => Ok(out_of_reach(&snapshot.load()) + shared.remark()),
+            Stage::Serving => Ok(out_of_reach(&snapshot.load()) + &shared.remark()),
             Stage::Unready | Stage::Draining | Stage::Cut => Err("shutting down"),
         }
     };
@@ -188,6 +188,7 @@ fn process(sources: &ScrapeSources) -> Process {
         accept_failures: connections.shortages,
         limit_keys: snapshot.limit_store.keys() as u64,
         shared_store: shared.status(),
+        database_reachable: shared.database.as_ref().map(|database| !database.is_away()),
         audit_lines: health.written.load(Ordering::Relaxed),
         audit_dropped: health.dropped.load(Ordering::Relaxed),
         audit_folded: health.aggregated.load(Ordering::Relaxed),

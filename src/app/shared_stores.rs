@@ -77,13 +77,15 @@ impl SharedStores {
     }
 
     /// For the page of readiness: a lost store does not make the gateway unready, but the operator sees it.
-    pub(super) fn remark(&self) -> &'static str {
-        match &self.redis {
-            Some(store) if !store.is_reached() => {
-                "the shared store is away: limits, revocations and uses go on as `shared` says\n"
-            }
-            Some(_) | None => "",
+    pub(super) fn remark(&self) -> String {
+        let mut remarks = String::new();
+        if self.redis.as_ref().is_some_and(|store| !store.is_reached()) {
+            remarks += "the shared store is away: limits, revocations and uses go on as `shared` says\n";
         }
+        if self.database.as_ref().is_some_and(Database::is_away) {
+            remarks += "the database is away: known clients and signing keys stay in use\n";
+        }
+        remarks
     }
 
     /// Tells the other replicas that this one ends.

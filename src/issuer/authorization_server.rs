@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::rand;
 use base64::Engine as _;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -24,8 +23,8 @@ use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
 use super::request::{CLIENT_CREDENTIALS, JWT_BEARER};
 use super::stored_clients::StoredClients;
+use super::token_id::token_id;
 use crate::clock::UnixTime;
-use crate::jose::BASE64URL;
 use crate::jose::client_certificate::ClientCertificate;
 use crate::network::SourceAddress;
 use crate::oauth::bound::TokenBinding;
@@ -289,12 +288,11 @@ impl AuthorizationServer {
     ) -> Result<Issued, TokenRefusal> {
         let DecidedGrant { authenticated, grant, by_assertion: _ } = redeemed.0;
         let Authenticated { client, method, credential, once: _ } = authenticated;
-        let token_id = token_id()?;
+        let token_id = token_id().map_err(|_| Busy)?;
         let issuer = &self.settings.endpoints.issuer;
         let claims = Value::Object(grant.claims((issuer, &client), &confirmation, now, &token_id)).to_string();
-        let Some(key) = self.keys.signer(now) else {
-            return Err(TokenRefusal::StoreUnavailable { client: Some(client.id.clone()) });
-        };
+        let none = || TokenRefusal::StoreUnavailable { client: Some(client.id.clone()) };
+        let key = self.keys.signer(now).ok_or_else(none)?;
         let key_id = key.key_id().to_owned();
         let signed = self.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
         let token = signed.map_err(|fault| {
@@ -335,13 +333,6 @@ impl PublishedMetadata {
 /// The grant types of the metadata: `jwt-bearer` only if a client has `federation`.
 fn grants(authenticator: &ClientAuthenticator) -> Vec<&'static str> {
     [CLIENT_CREDENTIALS].into_iter().chain(authenticator.has_federation().then_some(JWT_BEARER)).collect()
-}
-
-/// 128 random bits.
-fn token_id() -> Result<String, TokenRefusal> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|_| TokenRefusal::Busy(Busy))?;
-    Ok(BASE64URL.encode(bytes))
 }
 
 impl From<GrantFault> for TokenRefusal {

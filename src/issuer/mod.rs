@@ -26,4 +26,5 @@ pub(crate) mod ring_store;
 pub(crate) mod rotation;
 pub(crate) mod stored_clients;
 mod token_clients;
+mod token_id;
 pub(crate) mod wrapping_key;

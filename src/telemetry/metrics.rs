@@ -57,6 +57,8 @@ pub(crate) struct Process {
     pub(crate) accept_failures: u64,
     pub(crate) limit_keys: u64,
     pub(crate) shared_store: Option<SharedStoreStatus>,
+    /// `None` without a database.
+    pub(crate) database_reachable: Option<bool>,
     pub(crate) audit_lines: u64,
     pub(crate) audit_dropped: u64,
     pub(crate) audit_folded: u64,

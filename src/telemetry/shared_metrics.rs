@@ -20,6 +20,10 @@ pub(crate) struct SharedStoreStatus {
 impl MetricsWriter<'_, '_> {
     pub(super) fn limits(&mut self, process: &Process) -> fmt::Result {
         self.gauge("portcullis_ratelimit_keys", "Keys counted by rate limits", process.limit_keys as f64)?;
+        if let Some(reachable) = process.database_reachable {
+            let reachable = f64::from(u8::from(reachable));
+            self.gauge("portcullis_database_reachable", "0 while the database is away", reachable)?;
+        }
         let Some(store) = &process.shared_store else { return Ok(()) };
         let mode = LimitModeLabels { mode: store.limit_mode };
         self.gauges("portcullis_ratelimit_mode", "How shared limits are counted; always 1", None, [(&mode, &1.0)])?;

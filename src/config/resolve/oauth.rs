@@ -1,5 +1,7 @@
 //! `oauth`: our own authorization server and its clients.
 
+mod key_ring;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The names of key files: each becomes the key id of its key.
 
 use super::*;
+use crate::jose::signing::SigningKey;
 use crate::jose::algorithm::Algorithm::{Ps256, Rs256};
 use crate::jose::signing::SigningKey;
 use crate::jose::token::Unverified;
