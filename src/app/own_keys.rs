@@ -105,7 +105,8 @@ impl OpenedRing {
         };
         let verifying = Arc::new(KeyCache::in_database(ring.verifying_keys()?));
         let keys = OwnKeys::new(&settings, &ring, verifying);
-        let place = RingPlace::Database(KeyDatabase { database, changes, next_read: Instant::now(), is_failing: false });
+        let place =
+            RingPlace::Database(KeyDatabase { database, changes, next_read: Instant::now(), is_failing: false });
         Ok(Self { before: Some(before), keeper: RingKeeper { settings, ring, place, keys } })
     }
 

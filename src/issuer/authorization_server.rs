@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base64::Engine as _;
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tracing::error;
 
 use super::client::Client;
-use super::clients::Clients;
 use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
 use super::client_auth::claim::ClientFault;
 use super::client_auth::{ClientAuthMethod, Credential};
+use super::clients::Clients;
 use super::endpoints::Endpoints;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::issuer_keys::{IssuerKeys, PublishedKeys};

@@ -19,8 +19,8 @@ use crate::clock::UnixTime;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
 use crate::store::database::Database;
-use crate::store::sql::DatabaseError;
 use crate::store::key_table::{self, KeyRow, KeyTableChange};
+use crate::store::sql::DatabaseError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatabaseRingError {
@@ -38,10 +38,7 @@ pub(crate) enum DatabaseRingError {
 const LAST_SECOND: u64 = 1 << 40;
 
 /// Reads the ring. Changes nothing.
-pub(crate) async fn read(
-    database: &Database,
-    ring: (&RingSettings, &WrappingKeys),
-) -> Result<Ring, DatabaseRingError> {
+pub(crate) async fn read(database: &Database, ring: (&RingSettings, &WrappingKeys)) -> Result<Ring, DatabaseRingError> {
     load(key_table::read(database).await?, ring)
 }
 
@@ -130,10 +127,7 @@ async fn write(
     Ok(())
 }
 
-fn load(
-    rows: Vec<KeyRow>,
-    (settings, wrapping): (&RingSettings, &WrappingKeys),
-) -> Result<Ring, DatabaseRingError> {
+fn load(rows: Vec<KeyRow>, (settings, wrapping): (&RingSettings, &WrappingKeys)) -> Result<Ring, DatabaseRingError> {
     let (mut keys, mut records) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
     for row in rows {
         let (record, pkcs8) = opened(&row, wrapping)?;

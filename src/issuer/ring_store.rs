@@ -16,11 +16,11 @@ use std::sync::Arc;
 use tracing::warn;
 use zeroize::Zeroizing;
 
+use super::new_key::{self, NewKey};
 use super::ring::{Ring, RingKey};
 use super::ring_files::{
     JOURNAL, RingError, failed, load_key, lock, make_directory, read_journal, refuse_open_folder, write, write_journal,
 };
-use super::new_key::{self, NewKey};
 use super::ring_import::{Stored, import};
 use super::rotation::{self, KeyRecord, MAX_PUBLISHED, RotationRules};
 use super::wrapping_key::WrappingKeys;

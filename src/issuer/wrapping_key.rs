@@ -106,10 +106,11 @@ fn bound(record: &KeyRecord) -> Vec<u8> {
     };
     let (made_at, from) = (record.made_at.seconds().to_string(), record.signs_from.seconds().to_string());
     let mut all = Vec::new();
-    for part in [PURPOSE, record.key_id.as_bytes(), record.algorithm.as_str().as_bytes()]
-        .into_iter()
-        .chain([made_at.as_bytes(), from.as_bytes(), until.as_bytes()])
-    {
+    for part in [PURPOSE, record.key_id.as_bytes(), record.algorithm.as_str().as_bytes()].into_iter().chain([
+        made_at.as_bytes(),
+        from.as_bytes(),
+        until.as_bytes(),
+    ]) {
         all.extend_from_slice(&(part.len() as u64).to_le_bytes());
         all.extend_from_slice(part);
     }

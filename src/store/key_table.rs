@@ -1,8 +1,8 @@
 //! The table of signing keys. Nothing here can read a key.
 
 use super::database::Database;
-use super::sql::{DatabaseError, SqlRow, SqlValue, Statement};
 use super::postgres::{AdvisoryLock, PostgresTransaction};
+use super::sql::{DatabaseError, SqlRow, SqlValue, Statement};
 
 /// A row. Times are in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,9 @@ pub(crate) async fn read(database: &Database) -> Result<Vec<KeyRow>, DatabaseErr
 pub(crate) async fn change(database: &Database) -> Result<KeyTableChange, DatabaseError> {
     match database {
         Database::Postgres(store) => store.begin(Some(AdvisoryLock::SigningKeys)).await.map(KeyTableChange),
-        Database::Sqlite(_) => Err(DatabaseError::Refused("signing keys are kept in PostgreSQL or in files".to_owned())),
+        Database::Sqlite(_) => {
+            Err(DatabaseError::Refused("signing keys are kept in PostgreSQL or in files".to_owned()))
+        }
     }
 }
 

@@ -14,9 +14,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, Row};
 
-use super::sql::{DatabaseError, SqlRow, SqlValue, Statement};
 use super::postgres_address::{CONNECT_TIMEOUT, PostgresAddress};
 use super::postgres_tls::PostgresTls;
+use super::sql::{DatabaseError, SqlRow, SqlValue, Statement};
 
 /// Statements are prepared once.
 pub(super) struct PostgresConnection {

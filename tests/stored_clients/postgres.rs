@@ -48,8 +48,7 @@ shared: {{postgres: {{url: \"{}\", stale: {stale}}}}}
     }
 
     fn does(&self, verb: &[&str]) -> Value {
-        let finished =
-            run(program(&self.folders[0]).args(["client"]).args(verb).args(["--store", "--format", "json"]));
+        let finished = run(program(&self.folders[0]).args(["client"]).args(verb).args(["--store", "--format", "json"]));
         assert_eq!(finished.code, Some(0), "{finished:?}");
         serde_json::from_str(&finished.stdout).unwrap()
     }

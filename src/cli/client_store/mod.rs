@@ -23,8 +23,8 @@ use crate::config::suggest;
 use crate::issuer::stored_clients::{ClientDatabase, ClientReader};
 use crate::store::client_table::ClientTable;
 use crate::store::database::Database;
-use crate::store::sql::DatabaseError;
 use crate::store::postgres::PostgresStore;
+use crate::store::sql::DatabaseError;
 use crate::store::sqlite::SqliteStore;
 
 #[derive(Debug, Args)]

@@ -118,8 +118,7 @@ fn a_new_algorithm_while_a_key_waits_makes_one_key_only() {
     let turn = at(0).plus(DAY * 30 - long.lead());
     assert_eq!(tend(&mut records, &long, turn), 1);
     let other = RotationRules { algorithm: Algorithm::EdDsa, ..rules(Some(Duration::from_secs(300))) };
-    let made: usize =
-        (0..2000).map(|second| tend(&mut records, &other, turn.plus(Duration::from_secs(second)))).sum();
+    let made: usize = (0..2000).map(|second| tend(&mut records, &other, turn.plus(Duration::from_secs(second)))).sum();
     assert!((1..=8).contains(&made), "{made}");
     assert_eq!(signer(&records, turn.plus(HOUR)).unwrap().algorithm, Algorithm::EdDsa);
 }
@@ -187,8 +186,7 @@ fn a_clock_that_was_set_back_leaves_a_key_that_signs() {
 #[test]
 fn the_example_rotations_keep_their_sets_small() {
     for (every, ttl, most) in [(30 * 86_400, 3600, 3), (86_400, 86_400, 4), (5, 60, 64)] {
-        let rules =
-            RotationRules { longest_ttl: Duration::from_secs(ttl), ..rules(Some(Duration::from_secs(every))) };
+        let rules = RotationRules { longest_ttl: Duration::from_secs(ttl), ..rules(Some(Duration::from_secs(every))) };
         assert!(rules.published() <= most, "{every}: {}", rules.published());
     }
 }

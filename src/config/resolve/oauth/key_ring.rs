@@ -92,7 +92,8 @@ impl Resolver<'_> {
         self.must_be_kept_apart(key, key.value.is_literal());
         let parsed = WrappingKey::parse(key.value.expose());
         if parsed.is_none() && !key.value.is_absent() {
-            let message = "expected 32 random bytes in base64url, such as those of `openssl rand 32 | basenc --base64url`";
+            let message =
+                "expected 32 random bytes in base64url, such as those of `openssl rand 32 | basenc --base64url`";
             self.faults.at(key.span, message);
         }
         // A command that needs no secrets opens no key.

@@ -1,8 +1,8 @@
 //! The names of key files: each becomes the key id of its key.
 
 use super::*;
-use crate::jose::signing::SigningKey;
 use crate::jose::algorithm::Algorithm::{Ps256, Rs256};
+use crate::jose::signing::SigningKey;
 use crate::jose::signing::SigningKey;
 use crate::jose::token::Unverified;
 
@@ -51,9 +51,10 @@ fn tokens_that_a_named_key_signed_by_thumbprint_stay_valid() {
     for ring in [opened(&folder, NOW), opened(&folder, NOW.plus(HOUR))] {
         assert_eq!(published(&ring), ["2026-11", key.key_id()]);
         let keys = ring.verifying_keys().unwrap();
-        for token in
-            [&old, &ring.signer(NOW).unwrap().sign("at+jwt", br#"{"iss":"i","sub":"s","aud":"a","exp":2000000000}"#).unwrap()]
-        {
+        for token in [
+            &old,
+            &ring.signer(NOW).unwrap().sign("at+jwt", br#"{"iss":"i","sub":"s","aud":"a","exp":2000000000}"#).unwrap(),
+        ] {
             let token = Unverified::parse(token).unwrap();
             let found = keys.find(token.header.key(), token.header.algorithm).unwrap();
             assert!(token.is_signed_by(found));

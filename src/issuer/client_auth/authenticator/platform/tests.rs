@@ -12,10 +12,10 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::issuer::client::Client;
-use crate::issuer::clients::Clients;
 use crate::issuer::client_auth::KeptCredentials;
 use crate::issuer::client_auth::assertion::AssertionKind;
 use crate::issuer::client_auth::federation::FederatedIdentity;
+use crate::issuer::clients::Clients;
 use crate::issuer::offload::{Offload, PASSWORDS};
 use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;
