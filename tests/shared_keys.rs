@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::support::authority::Authority;
 use crate::support::command::{Finished, run};
 use crate::support::gateway::{PATIENCE, folder, program};
 use crate::support::postgres::Postgres;
@@ -149,7 +150,7 @@ async fn keys_of_a_database_rotate_and_no_token_fails() {
 }
 
 #[tokio::test]
-async fn without_the_database_known_keys_go_on() {
+async fn known_keys_sign_on_without_the_database() {
     let Some(mut world) = World::start().await else { return };
     let (one, other) = (world.replica(""), world.replica(""));
     let token = one.token().await;
@@ -182,6 +183,89 @@ async fn a_database_that_answers_no_more_stalls_no_request() {
     one.gateway.log_line("the database is lost");
     world.postgres.thaw();
     one.gateway.log_line("the database is reached");
+}
+
+#[tokio::test]
+async fn tokens_of_a_paused_gateway_are_good_when_it_goes_on() {
+    let Some(world) = World::start().await else { return };
+    let keys = ", rotate_every: 5s";
+    let (paused, other) = (world.replica(keys), world.replica(keys));
+    for _ in 0..2 {
+        let before = key_id_of(&other.token().await);
+        paused.gateway.signal("STOP");
+        // Two rotations go by without it.
+        let begun = Instant::now();
+        let mut seen = std::collections::HashSet::from([before]);
+        while seen.len() < 3 {
+            assert!(begun.elapsed() < PATIENCE, "{seen:?}");
+            seen.insert(key_id_of(&other.token().await));
+            tokio::task::yield_now().await;
+        }
+        let newest = other.token().await;
+        paused.gateway.signal("CONT");
+        assert_eq!(paused.status(&newest).await, 200);
+        // It may know no key whose interval goes on until it has read.
+        let answer = paused.client.token("app", SECRET, "").await;
+        assert!(answer.status == 200 || answer.status == 503, "{answer:?}");
+        if answer.status == 200 {
+            let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+            assert_eq!(other.status(&token).await, 200);
+        }
+        while paused.client.token("app", SECRET, "").await.status != 200 {
+            assert!(begun.elapsed() < PATIENCE * 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn invented_key_ids_cause_few_reads_and_no_errors() {
+    let Some(world) = World::start().await else { return };
+    let one = world.replica("");
+    let token = one.token().await;
+    let reads = || -> u64 {
+        world.postgres.sql("SELECT pg_stat_force_next_flush()");
+        let seen = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'signing_keys'";
+        world.postgres.sql(seen).parse().unwrap()
+    };
+    let before = reads();
+    let begun = Instant::now();
+    for number in 0..40 {
+        assert_eq!(one.status(&with_key_id(&token, &format!("invented-{}", number % 4))).await, 401);
+    }
+    let allowed = 4 + begun.elapsed().as_secs() / 10 * 4 + 2;
+    assert!(reads() - before <= allowed, "{} reads, {allowed} allowed", reads() - before);
+    assert_eq!(one.status(&token).await, 200);
+}
+
+#[tokio::test]
+async fn the_database_is_reached_over_verified_tls_only() {
+    let authority = Authority::new();
+    let issued = authority.issue(&["localhost"]);
+    let Some(postgres) = Postgres::start_with_tls(&issued.certificate, &issued.key) else { return };
+    let folder = folder();
+    std::fs::write(folder.join("ca.crt"), &authority.certificate).unwrap();
+    let status = |url: &str, ca: &str| {
+        let yaml = format!(
+            "version: 1
+allow_literal_secrets: true
+shared: {{postgres: {{url: \"{url}\"{ca}}}}}
+listeners: [{{address: 127.0.0.1:0}}]
+upstreams: {{x: http://127.0.0.1:1}}
+routes: [{{path: /x, upstream: x, access: public}}]
+"
+        );
+        std::fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+        run(program(&folder).args(["store", "migrate"]))
+    };
+    let verified = format!("{}?sslmode=verify-full", postgres.url());
+    let unknown = status(&verified, "");
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("certificate"), "{unknown:?}");
+    let clear = status(&postgres.url(), "");
+    assert!(clear.code == Some(2) && clear.stderr.contains("no encryption"), "{clear:?}");
+    let other_name = status(&verified.replace("localhost", "127.0.0.1"), ", ca: ca.crt");
+    assert!(other_name.code == Some(2) && other_name.stderr.contains("certificate"), "{other_name:?}");
+    let good = status(&verified, ", ca: ca.crt");
+    assert_eq!(good.code, Some(0), "{good:?}");
 }
 
 #[tokio::test]

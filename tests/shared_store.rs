@@ -11,7 +11,7 @@ use crate::support::{Answer, Client, Gateway, Upstream};
 
 const PAGE: &str = include_str!("../docs/how-to/run-many-replicas.md");
 
-fn text(answer: Answer) -> String {
+fn text(answer: &Answer) -> String {
     String::from_utf8(answer.body.to_vec()).unwrap()
 }
 
@@ -66,7 +66,7 @@ async fn metrics_and_probes_show_the_store_and_the_replicas() {
     let gateway = Gateway::open(upstream.address, &redis.section().replace("instance: {", "instance: {name: east-1, "));
     gateway.log_line("the revocations of all replicas are known");
     let admin = Client::plain(gateway.admin.unwrap());
-    let page = text(admin.get("/metrics").await);
+    let page = text(&admin.get("/metrics").await);
     for line in [
         "portcullis_shared_store_reachable 1",
         "portcullis_ratelimit_mode{mode=\"leases\"} 1",
@@ -82,11 +82,11 @@ async fn metrics_and_probes_show_the_store_and_the_replicas() {
     assert_eq!(gateway.audit_line(|line| line["gateway.event"] == "start")["gateway.instance"], "east-1");
     redis.kill();
     gateway.log_line("the shared store is lost");
-    let page = text(admin.get("/metrics").await);
+    let page = text(&admin.get("/metrics").await);
     assert!(page.contains("portcullis_shared_store_reachable 0"), "{page}");
     assert!(page.contains("portcullis_ratelimit_mode{mode=\"share\"} 1"), "{page}");
     let ready = admin.get("/readyz").await;
     assert_eq!(ready.status, 200);
-    let page = text(ready);
+    let page = text(&ready);
     assert!(page.contains("the shared store is away"), "{page}");
 }

@@ -21,7 +21,7 @@ use super::tasks::{Task, TaskSubject};
 use super::{background, client_keys, memory, stored_clients, upstreams_in_use};
 use crate::audit::ledger::LineSender;
 use crate::config::types::{Config, Oauth};
-use crate::issuer::client::Clients;
+use crate::issuer::clients::Clients;
 use crate::issuer::ring_store::RingSettings;
 use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot, SnapshotParts};
 use crate::trust::issuer::TrustedIssuer;

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::start_error::StartError;
+use super::stored_clients;
 use crate::clock::UnixTime;
 use crate::config::types::{Config, ExternalIssuer, Oauth};
 use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
-use crate::issuer::client::Clients;
+use crate::issuer::clients::Clients;
 use crate::issuer::issuer_keys::IssuerKeys;
 use crate::issuer::offload::{self, Offload};
 use crate::issuer::ring_store;
+use crate::issuer::stored_clients::StoredClients;
 use crate::jose::key_set::KeySet;
 use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot, SnapshotParts};
 use crate::trust::introspection::Introspection;
@@ -48,7 +50,11 @@ async fn snapshot_with(
     let (mut issuers, mut failures) = (Vec::new(), Vec::new());
     let mut own = None;
     if let Some(oauth) = config.oauth {
-        let (issuer, server) = own_issuer(oauth, revoker)?;
+        let stored = match oauth.stored.clone() {
+            Some(stored) => stored_clients::open_to_inspect(stored, config.shared.postgres.as_ref()).await,
+            None => None,
+        };
+        let (issuer, server) = own_issuer(oauth, stored, revoker)?;
         issuers.push(Arc::new(issuer));
         own = server;
     }
@@ -108,7 +114,11 @@ fn known_issuer<'t>(issuer: &ExternalIssuer, known: &'t Trust) -> Option<&'t Arc
 }
 
 /// Before the first start there is no signing key, so there are neither own tokens nor a server to issue them.
-fn own_issuer(oauth: Oauth, revoker: Revoker) -> Result<(TrustedIssuer, Option<OwnIssuer>), StartError> {
+fn own_issuer(
+    oauth: Oauth,
+    stored: Option<Arc<StoredClients>>,
+    revoker: Revoker,
+) -> Result<(TrustedIssuer, Option<OwnIssuer>), StartError> {
     let Some(ring) = ring_store::peek(&oauth.ring)? else {
         let keys = Arc::new(KeyCache::own(KeySet::default()));
         return Ok((TrustedIssuer { settings: oauth.trust, keys, introspection: None }, None));
@@ -121,7 +131,7 @@ fn own_issuer(oauth: Oauth, revoker: Revoker) -> Result<(TrustedIssuer, Option<O
     let signing = IssuerKeys::new(ring, oauth.ring.rules.max_age());
     let server = AuthorizationServer::new(
         oauth.server,
-        Arc::new(Clients::new(oauth.clients)),
+        Arc::new(Clients::new(oauth.clients).with_stored(stored)),
         signing,
         offloads,
         Replay::without_keeper(),

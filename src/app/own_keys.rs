@@ -21,7 +21,7 @@ use crate::audit::ledger::LineSender;
 use crate::audit::record::Event;
 use crate::clock;
 use crate::issuer::authorization_server::{AuthorizationServer, Offloads, ServerSettings};
-use crate::issuer::client::Clients;
+use crate::issuer::clients::Clients;
 use crate::issuer::issuer_keys::IssuerKeys;
 use crate::issuer::ring::Ring;
 use crate::issuer::ring_database::{self, DatabaseRingError};

@@ -30,7 +30,7 @@ use crate::audit::ledger::{Ledger, LineSender};
 use crate::audit::reason::Reason;
 use crate::config::types::Config;
 use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
-use crate::issuer::client::Clients;
+use crate::issuer::clients::Clients;
 use crate::issuer::issuer_keys::IssuerKeys;
 use crate::issuer::offload::{self, Offload};
 use crate::jose::signing::SigningKeyFault;

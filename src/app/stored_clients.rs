@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::process_parts::ProcessParts;
 use super::start_error::StartError;
 use super::tasks::{Task, TaskSubject};
@@ -9,6 +11,8 @@ use crate::issuer::authorization_server::AuthorizationServer;
 use crate::issuer::stored_clients::{ClientDatabase, StoredClientSettings, StoredClients};
 use crate::store::client_table::ClientTable;
 use crate::store::database::Database;
+use crate::store::postgres::PostgresStore;
+use crate::store::settings::PostgresSettings;
 use crate::store::sqlite::SqliteStore;
 
 /// Those of the configuration before live on if they are in the same database.
@@ -25,6 +29,20 @@ pub(super) fn open(
         ClientDatabase::Postgres => parts.shared.database.clone().ok_or(StartError::NoPostgres)?,
     };
     Ok(Arc::new(StoredClients::new(settings, ClientTable::new(database), parts.control.clone())))
+}
+
+/// For a command that judges a token. `None` if the database cannot be used; no file is made.
+pub(super) async fn open_to_inspect(
+    settings: StoredClientSettings,
+    postgres: Option<&PostgresSettings>,
+) -> Option<Arc<StoredClients>> {
+    let control = Handle::current();
+    let database = match &settings.place {
+        ClientDatabase::Sqlite(file) if !file.exists() => return None,
+        ClientDatabase::Sqlite(file) => Database::Sqlite(SqliteStore::open(file).ok()?),
+        ClientDatabase::Postgres => Database::Postgres(PostgresStore::open(postgres?, &control).await.ok()?),
+    };
+    Some(Arc::new(StoredClients::new(settings, ClientTable::new(database), control)))
 }
 
 pub(super) fn task(server: &AuthorizationServer) -> Option<Task> {

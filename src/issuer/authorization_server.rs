@@ -5,26 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::rand;
-use base64::Engine as _;
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tracing::error;
 
-use super::client::{Client, ClientOfToken, Clients};
+use super::client::Client;
 use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
 use super::client_auth::claim::ClientFault;
 use super::client_auth::{ClientAuthMethod, Credential};
+use super::clients::Clients;
 use super::endpoints::Endpoints;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::issuer_keys::{IssuerKeys, PublishedKeys};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
 use super::request::{CLIENT_CREDENTIALS, JWT_BEARER};
-use super::stored_clients::{ClientStoreUnavailable, StoredClients};
+use super::stored_clients::StoredClients;
+use super::token_id::token_id;
 use crate::clock::UnixTime;
-use crate::jose::BASE64URL;
 use crate::jose::client_certificate::ClientCertificate;
 use crate::network::SourceAddress;
 use crate::oauth::bound::TokenBinding;
@@ -34,7 +33,7 @@ use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 use crate::trust::replay::Replay;
 use crate::trust::revoker::NotRevoked;
-use crate::trust::verify::{Trust, Verified};
+use crate::trust::verify::Trust;
 
 /// The configured settings.
 #[derive(Clone, Debug)]
@@ -220,36 +219,6 @@ impl AuthorizationServer {
         Self { settings, authenticator, signatures, keys, scopes, methods, audiences, metadata }
     }
 
-    /// The client to which an own token was issued.
-    pub(crate) fn client_of(&self, own: &Verified) -> ClientOfToken<'_> {
-        self.authenticator.clients().of_token(own)
-    }
-
-    /// The client of a token that was authenticated, also while it is read again.
-    pub(crate) fn authenticated_client_of(&self, own: &Verified) -> ClientOfToken<'_> {
-        match self.client_of(own) {
-            ClientOfToken::NotHeld => {
-                let known = own.token().and_then(|token| token.stored_client.borrow().clone());
-                known.map_or(ClientOfToken::NotHeld, ClientOfToken::Stored)
-            }
-            known @ (ClientOfToken::Configured(_) | ClientOfToken::Stored(_) | ClientOfToken::Unknown) => known,
-        }
-    }
-
-    /// Asks the database for the client of a token. False if there is none.
-    pub(crate) async fn look_up_client_of(&self, own: &Verified) -> Result<bool, ClientStoreUnavailable> {
-        self.authenticator.clients().look_up_of_token(own).await
-    }
-
-    /// Whether the client to which an own token was issued exists.
-    pub(super) async fn has_client_of(&self, own: &Verified) -> Result<bool, ClientStoreUnavailable> {
-        match self.client_of(own) {
-            ClientOfToken::Configured(_) | ClientOfToken::Stored(_) => Ok(true),
-            ClientOfToken::Unknown => Ok(false),
-            ClientOfToken::NotHeld => self.look_up_client_of(own).await,
-        }
-    }
-
     pub(crate) fn stored_clients(&self) -> Option<&Arc<StoredClients>> {
         self.authenticator.clients().stored()
     }
@@ -318,12 +287,11 @@ impl AuthorizationServer {
     ) -> Result<Issued, TokenRefusal> {
         let DecidedGrant { authenticated, grant, by_assertion: _ } = redeemed.0;
         let Authenticated { client, method, credential, once: _ } = authenticated;
-        let token_id = token_id()?;
+        let token_id = token_id().map_err(|_| Busy)?;
         let issuer = &self.settings.endpoints.issuer;
         let claims = Value::Object(grant.claims((issuer, &client), &confirmation, now, &token_id)).to_string();
-        let Some(key) = self.keys.signer(now) else {
-            return Err(TokenRefusal::StoreUnavailable { client: Some(client.id.clone()) });
-        };
+        let none = || TokenRefusal::StoreUnavailable { client: Some(client.id.clone()) };
+        let key = self.keys.signer(now).ok_or_else(none)?;
         let key_id = key.key_id().to_owned();
         let signed = self.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
         let token = signed.map_err(|fault| {
@@ -364,13 +332,6 @@ impl PublishedMetadata {
 /// The grant types of the metadata: `jwt-bearer` only if a client has `federation`.
 fn grants(authenticator: &ClientAuthenticator) -> Vec<&'static str> {
     [CLIENT_CREDENTIALS].into_iter().chain(authenticator.has_federation().then_some(JWT_BEARER)).collect()
-}
-
-/// 128 random bits.
-fn token_id() -> Result<String, TokenRefusal> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|_| TokenRefusal::Busy(Busy))?;
-    Ok(BASE64URL.encode(bytes))
 }
 
 impl From<GrantFault> for TokenRefusal {

@@ -7,6 +7,7 @@
 pub(crate) mod authorization_server;
 pub(crate) mod client;
 pub(crate) mod client_auth;
+pub(crate) mod clients;
 pub(crate) mod endpoints;
 pub(crate) mod grant;
 pub(crate) mod introspection;
@@ -24,4 +25,6 @@ mod ring_import;
 pub(crate) mod ring_store;
 pub(crate) mod rotation;
 pub(crate) mod stored_clients;
+mod token_clients;
+mod token_id;
 pub(crate) mod wrapping_key;

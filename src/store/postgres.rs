@@ -180,7 +180,8 @@ impl PostgresStore {
                 }
                 Ok::<_, PostgresFault>(connection)
             };
-            within(BEGIN_TIMEOUT, begin).await
+            // Large by the handshakes, and rare.
+            within(BEGIN_TIMEOUT, Box::pin(begin)).await
         });
         match begun.await {
             Ok(Ok(connection)) => Ok(PostgresTransaction { connection: Arc::new(connection), control }),

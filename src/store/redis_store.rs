@@ -207,8 +207,12 @@ pub(super) async fn invoke_on<T: FromRedisValue>(
     arguments: Vec<String>,
 ) -> Result<T, RedisError> {
     let mut invocation = script.prepare_invoke();
-    keys.into_iter().for_each(|key| drop(invocation.key(key)));
-    arguments.into_iter().for_each(|argument| drop(invocation.arg(argument)));
+    for key in keys {
+        invocation.key(key);
+    }
+    for argument in arguments {
+        invocation.arg(argument);
+    }
     invocation.invoke_async(&mut connection).await
 }
 

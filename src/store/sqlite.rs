@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, oneshot};
 use tracing::{info, warn};
 
 use super::sql::{DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
+use crate::{clock, durable_file};
 
 #[derive(Clone, Debug)]
 pub(crate) struct SqliteStore {
@@ -122,17 +123,17 @@ struct SqliteThread {
 impl SqliteThread {
     /// Ends with the last [`SqliteStore`].
     fn run(mut self, jobs: &Receiver<Job>) {
-        let mut next_look = crate::clock::instant() + POLL;
+        let mut next_look = clock::instant() + POLL;
         loop {
-            let now = crate::clock::instant();
+            let now = clock::instant();
             match jobs.recv_timeout(next_look.saturating_duration_since(now)) {
                 Ok(job) => self.carry_out(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if crate::clock::instant() >= next_look {
+            if clock::instant() >= next_look {
                 self.look();
-                next_look = crate::clock::instant() + POLL;
+                next_look = clock::instant() + POLL;
             }
         }
     }
@@ -208,9 +209,10 @@ struct OpenedFile {
 impl OpenedFile {
     fn open(file: &Path, make: bool) -> Result<Self, SqliteOpenError> {
         let io = |source| SqliteOpenError::Io { file: file.to_owned(), source };
-        let opened = fs::OpenOptions::new().read(true).write(true).create(make).truncate(false).mode(0o600).open(file);
-        let is_exposed = opened.map_err(io)?.metadata().map_err(io)?.mode() & 0o077 != 0;
-        if is_exposed {
+        if make {
+            make_file(file).map_err(io)?;
+        }
+        if fs::metadata(file).map_err(io)?.mode() & 0o077 != 0 {
             return Err(SqliteOpenError::Exposed { file: file.to_owned() });
         }
         let place = place_of(file);
@@ -268,6 +270,17 @@ impl OpenedFile {
         let changes = ids.collect::<rusqlite::Result<Vec<DatabaseChange>>>()?;
         self.told = last;
         Ok(changes)
+    }
+}
+
+/// SQLite gives the files beside it the same owner and mode.
+fn make_file(file: &Path) -> io::Result<()> {
+    if let Some(folder) = file.parent() {
+        durable_file::make_folder(folder, 0o700)?;
+    }
+    match durable_file::create_new(file, 0o600) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -8,10 +8,10 @@ pub(super) const READ: &str = "SELECT version FROM portcullis_version";
 /// Whether this gateway can use tables of this version.
 pub(super) fn check(found: i64) -> Result<(), DatabaseError> {
     match found {
+        ..=0 => Err(DatabaseError::NotMigrated),
         VERSION => Ok(()),
-        1.. if found > VERSION => Err(too_new(found)),
-        1.. => Err(DatabaseError::Version { found, known: VERSION, remedy: "run `portcullis store migrate`" }),
-        _ => Err(DatabaseError::NotMigrated),
+        newer if newer > VERSION => Err(too_new(newer)),
+        older => Err(DatabaseError::Version { found: older, known: VERSION, remedy: "run `portcullis store migrate`" }),
     }
 }
 

@@ -30,7 +30,7 @@ impl RevocationOutbox {
 
     pub(super) fn remove(&self, sent: &[SharedRevocation]) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.iter().for_each(|entry| drop(pending.remove(entry)));
+        pending.retain(|entry| !sent.contains(entry));
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -25,7 +25,6 @@ mod issuers;
 mod key_sources;
 mod listeners;
 mod names;
-mod key_ring;
 mod oauth;
 mod overlaps;
 mod paths;

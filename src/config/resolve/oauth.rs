@@ -1,5 +1,7 @@
 //! `oauth`: our own authorization server and its clients.
 
+mod key_ring;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,9 +10,8 @@ use serde_json::{Map, Value};
 use super::super::decode::Named;
 use super::super::lint::Lint;
 use super::super::origin::IssuerUrl;
-use super::super::raw::RawConfig;
 use super::super::raw::claim::RawClaim;
-use super::super::raw::oauth::{ClientsIn, RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
+use super::super::raw::oauth::{ClientsIn, RawClient, RawOauth, RawTokenEndpoint};
 use super::super::source::At;
 use super::super::suggest;
 use super::super::types::{Listener, Oauth};
@@ -23,14 +24,11 @@ use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::{self, Client};
 use crate::issuer::endpoints::Endpoints;
 use crate::issuer::grant::REGISTERED_CLAIMS;
-use crate::issuer::ring_store::{self, RingSettings};
-use crate::issuer::rotation::{MAX_PUBLISHED, RotationRules, SHORTEST_ROTATION};
 use crate::jose::algorithm::{Algorithm, ED25519};
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::routing::pattern::PathPattern;
 use crate::pipeline::routing::rate_limit::{ClientLimits, LimitRate, RateLimit};
-use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::fetch::is_loopback;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};

@@ -164,7 +164,7 @@ mod tests {
 
     const HASH: &str = "sha256:n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg";
 
-    fn read(id: &str, entry: Value) -> Result<Client, String> {
+    fn read(id: &str, entry: &Value) -> Result<Client, String> {
         rules().client(id, &entry.to_string())
     }
 
@@ -172,7 +172,7 @@ mod tests {
     fn an_entry_has_the_meaning_of_one_of_the_file() {
         let entry = json!({"secrets": [{"hash": HASH, "expires_at": "2027-01-01T00:00:00Z"}], "scopes": ["a", "b"],
                            "token_ttl": "10m", "claims": {"team": "x"}, "allow_from": ["10.0.0.0/8"]});
-        let client = read("app \"one\"", entry).unwrap();
+        let client = read("app \"one\"", &entry).unwrap();
         assert_eq!(client.id.as_str(), "app \"one\"");
         assert_eq!((client.scopes.to_string(), client.token_ttl), ("a b".to_owned(), Duration::from_secs(600)));
         assert_eq!(client.audiences, ["https://api.example.com"]);
@@ -185,7 +185,7 @@ mod tests {
         let with = |key: &str, value: Value| {
             let mut entry = json!({"scopes": ["a"], "secrets": [{"hash": HASH}]});
             entry[key] = value;
-            read("app", entry).unwrap_err()
+            read("app", &entry).unwrap_err()
         };
         assert!(with("keys", json!([{"file": "/etc/passwd"}])).contains("`file`"));
         assert!(with("keys", json!([{"jwks_uri": "https://a.example/jwks"}])).contains("`jwks_uri`"));
@@ -196,11 +196,11 @@ mod tests {
         assert!(with("audiences", json!(["https://other.example"])).contains("unknown audience"));
         assert!(with("scope", json!(["b"])).contains("unknown key"));
         assert!(rules().client("app", "[]").is_err() && rules().client("app", "").is_err());
-        assert!(read("corp/app", json!({"scopes": ["a"], "secrets": [{"hash": HASH}]})).is_err());
+        assert!(read("corp/app", &json!({"scopes": ["a"], "secrets": [{"hash": HASH}]})).is_err());
     }
 
     #[test]
     fn an_entry_without_a_credential_is_refused() {
-        assert!(read("app", json!({"scopes": ["a"]})).unwrap_err().contains("no way to authenticate"));
+        assert!(read("app", &json!({"scopes": ["a"]})).unwrap_err().contains("no way to authenticate"));
     }
 }

@@ -16,7 +16,8 @@ use super::{
     PresentedCredentials,
 };
 use crate::clock::{self, UnixTime};
-use crate::issuer::client::{Client, Clients, FoundClient};
+use crate::issuer::client::Client;
+use crate::issuer::clients::{Clients, FoundClient};
 use crate::issuer::offload::{Busy, Offload};
 use crate::issuer::stored_clients::{ClientStoreUnavailable, StoredClients};
 use crate::network::{SourceAddress, counted_network};

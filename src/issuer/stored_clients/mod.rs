@@ -24,12 +24,12 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-use self::held::{HeldClients, StoredClient};
-use self::subjects::HeldSubjects;
 use super::client::Client;
 use crate::clock;
 use crate::store::client_table::{ClientRow, ClientTable};
 use crate::store::sql::DatabaseError;
+use held::{HeldClients, StoredClient};
+use subjects::HeldSubjects;
 
 /// Makes a client of its id and its entry, by the rules for entries of the configuration file.
 #[derive(Clone)]

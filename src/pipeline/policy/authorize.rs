@@ -8,7 +8,7 @@ use super::authenticate::AuthenticateError;
 use super::possession::ProvenCaller;
 use crate::clock::UnixTime;
 use crate::issuer::authorization_server::AuthorizationServer;
-use crate::issuer::client::ClientOfToken;
+use crate::issuer::clients::ClientOfToken;
 use crate::oauth::observer::{Observer, Room};
 use crate::pipeline::routing::access::{Access, AccessRule, AddressList, Forbidden};
 use crate::pipeline::routing::pattern::HostPattern;

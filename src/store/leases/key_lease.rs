@@ -157,7 +157,9 @@ impl KeyLease {
 
     pub(super) fn wake(&mut self) {
         // Fails if the request no longer waits.
-        self.waiting.drain(..).for_each(|waiting| drop(waiting.send(())));
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(());
+        }
     }
 
     /// Whether nothing is lost if it is forgotten.

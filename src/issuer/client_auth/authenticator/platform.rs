@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::{Authenticated, ClientAuthenticator, ClientRefusal};
 use crate::clock::{self, UnixTime};
-use crate::issuer::client::FoundClient;
 use crate::issuer::client_auth::assertion::PresentedAssertion;
 use crate::issuer::client_auth::claim::{AssertionCause, ClientFault, RefusedAssertion};
 use crate::issuer::client_auth::federation::index::{FederationIndex, NoSingleClient};
 use crate::issuer::client_auth::single_use::SingleUse;
 use crate::issuer::client_auth::{ClientAuthMethod, ComparedByPlatform, Credential, PlatformIdentity};
+use crate::issuer::clients::FoundClient;
 use crate::issuer::stored_clients::held::StoredClient;
 use crate::issuer::stored_clients::subjects::NoCandidates;
 use crate::network::{SourceAddress, counted_network};

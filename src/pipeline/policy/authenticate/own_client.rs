@@ -1,6 +1,6 @@
 //! One of our own tokens is valid only as long as its client exists.
 
-use crate::issuer::client::ClientOfToken;
+use crate::issuer::clients::ClientOfToken;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::failed_check::FailedCheck;
 use crate::trust::verify::Verified;

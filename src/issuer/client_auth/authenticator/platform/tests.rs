@@ -11,10 +11,11 @@ use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 
 use super::*;
-use crate::issuer::client::{Client, Clients};
+use crate::issuer::client::Client;
 use crate::issuer::client_auth::KeptCredentials;
 use crate::issuer::client_auth::assertion::AssertionKind;
 use crate::issuer::client_auth::federation::FederatedIdentity;
+use crate::issuer::clients::Clients;
 use crate::issuer::offload::{Offload, PASSWORDS};
 use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;

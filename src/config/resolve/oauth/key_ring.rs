@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::raw::RawConfig;
-use super::super::raw::oauth::{KeysIn, RawOauth, RawSigningKeys, Secret};
-use super::super::source::At;
-use super::Resolver;
-use super::oauth::DEFAULT_TTL;
+use super::super::super::raw::RawConfig;
+use super::super::super::raw::oauth::{KeysIn, RawOauth, RawSigningKeys, Secret};
+use super::super::super::source::At;
+use super::super::Resolver;
+use super::DEFAULT_TTL;
 use crate::issuer::ring_store::{self, RingSettings};
 use crate::issuer::rotation::{MAX_PUBLISHED, RotationRules, SHORTEST_ROTATION};
 use crate::issuer::wrapping_key::{WrappingKey, WrappingKeys};
@@ -16,7 +16,7 @@ use crate::telemetry::error_chain::ErrorChain;
 
 impl Resolver<'_> {
     /// The signing keys alone.
-    pub(in super::super) fn only_ring(mut self, raw: RawConfig) -> Option<RingSettings> {
+    pub(in super::super::super) fn only_ring(mut self, raw: RawConfig) -> Option<RingSettings> {
         self.postgres_stale = raw.shared.postgres.as_ref().map(|postgres| postgres.value.stale.value.get());
         self.allow_literal_secrets = true;
         let RawOauth { token_ttl, signing_keys, clients, .. } = raw.oauth?.value;
@@ -34,7 +34,7 @@ impl Resolver<'_> {
     ) -> RingSettings {
         let algorithm = self.signing_algorithm(&raw.algorithm).unwrap_or(Algorithm::Rs256);
         let fixed_ends = raw.r#in.value == KeysIn::Postgres;
-        let rotate_every = super::period(raw.rotate_every.value);
+        let rotate_every = super::super::period(raw.rotate_every.value);
         let rules = RotationRules { algorithm, rotate_every, longest_ttl, fixed_ends };
         let place = self.keys_directory(raw.directory.as_ref(), state_directory);
         let directory = self.source.locate(&place.value);
