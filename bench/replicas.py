@@ -337,6 +337,7 @@ def keys(world, arguments):
     url, wrapping = f"postgres://gateway@127.0.0.1:{POSTGRES}/postgres", "A" * 43
     sections = {
         "shared": f"  postgres: {{url: \"{url}\"}}",
+        "oauth": "  token_ttl: 5m",
         "keys": f"{{algorithm: ES256, in: postgres, wrapping_key: {wrapping}, rotate_every: 30s}}",
     }
     migrate(world, sections)

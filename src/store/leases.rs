@@ -42,3 +42,6 @@ impl LeaseTerms {
         u32::try_from(in_time).unwrap_or(u32::MAX).min(of_burst).max(1)
     }
 }
+
+#[cfg(test)]
+mod tests;
