@@ -1,8 +1,8 @@
 //! The signing-key ring in a database that several gateways share.
 //!
-//! One gateway at a time changes it, under a lock of the database; the others read. The interval in which a key signs is
-//! fixed when it is made, so a gateway that cannot read may go on with the keys that it knows. A row that does not open,
-//! or that has another key than its id, makes the whole ring unusable: then the known one stays in use.
+//! One gateway at a time changes it, under a lock of the database; the others read. The interval in which a key signs
+//! is fixed when it is made, so a gateway that cannot read may go on with the keys that it knows. A row that does not
+//! open, or that has another key than its id, makes the whole ring unusable: then the known one stays in use.
 
 use std::sync::Arc;
 use std::time::Duration;

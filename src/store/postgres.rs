@@ -1,8 +1,8 @@
 //! The database in PostgreSQL.
 //!
 //! One connection in the control plane carries all reads and the notifications of changes. Each transaction has a
-//! connection of its own for its time: they are rare. A call waits [`STATEMENT_TIMEOUT`] at most. A server that does not
-//! answer in time counts as away: all calls fail at once until there is a new connection.
+//! connection of its own for its time: they are rare. A call waits [`STATEMENT_TIMEOUT`] at most. A server that does
+//! not answer in time counts as away: all calls fail at once until there is a new connection.
 
 mod keeper;
 

@@ -43,7 +43,8 @@ fn shown(text: &str, part: &str) {
 fn of_the_keys_of_a_client_only_its_secrets_are_marked() {
     let secret: Vec<&&str> = RawClient::KEYS.iter().filter(|key| RawClient::is_secret(key)).collect();
     assert_eq!(secret, [&"secrets"]);
-    assert!(RawOauth::is_secret("clients") && !RawOauth::is_secret("signing_keys"));
+    assert!(RawOauth::is_secret("clients") && !RawOauth::is_secret("token_ttl"));
+    assert!(RawSigningKeys::is_secret("wrapping_key") && !RawSigningKeys::is_secret("algorithm"));
 }
 
 #[test]
