@@ -56,8 +56,7 @@ impl SimulatedStore {
 impl Simulation {
     fn new(amount: u32, millis: u64, burst: u32) -> Self {
         let number = |n| NonZeroU32::new(n).unwrap();
-        let terms =
-            LeaseTerms { amount: number(amount), period: Duration::from_millis(millis), burst: number(burst) };
+        let terms = LeaseTerms { amount: number(amount), period: Duration::from_millis(millis), burst: number(burst) };
         let begin = clock::instant();
         let replica = || SimulatedReplica { lease: KeyLease::new(begin), loss: None };
         let replicas = std::iter::repeat_with(replica).take(REPLICAS).collect();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::jose::algorithm::Algorithm::{Ps256, Rs256};
+use crate::jose::signing::SigningKey;
 use crate::jose::token::Unverified;
 
 /// A folder with one key file of this name, and nothing else. Also gives the thumbprint of the key.
