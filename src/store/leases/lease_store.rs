@@ -119,6 +119,8 @@ impl LeaseStore {
                 // The heartbeat learns the epoch soon.
                 Granted::Nothing { for_time: OTHER_EPOCH_WAIT }
             }
+            // This call alone has failed, and asking again at once would change nothing.
+            Err(_) if self.redis.is_reached() => Granted::Nothing { for_time: REFUSED_WAIT },
             Err(_) => Granted::Unknown,
         }
     }
@@ -144,6 +146,7 @@ impl LeaseStore {
 }
 
 const OTHER_EPOCH_WAIT: Duration = Duration::from_millis(50);
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 impl Loss {
     pub(super) fn now(replicas: u32) -> Self {
