@@ -44,7 +44,7 @@ impl SharedStores {
             return Ok(Self { redis: None, database, leases: None, outbox, instance, replica: String::new() });
         };
         let store = RedisStore::new(redis, control.handle())?;
-        let mut keeper = ReplicaKeeper::new(store.clone(), settings.instance.clone());
+        let mut keeper = ReplicaKeeper::new(store.clone(), settings.instance.clone(), settings.on_loss);
         let replica = keeper.id().to_owned();
         let _ = control.block_on(async { timeout(FIRST_CONTACT, keeper.beat()).await });
         control.spawn(keeper.keep());

@@ -1,7 +1,7 @@
 -- Says that a replica is alive, and answers with the epoch and the replicas.
--- KEYS: epoch, replicas. ARGV: own id, the epoch that it knows or '', the id of a new epoch, whether cells were spent
--- without the store ('1'), the age of a replica that is alive in ms, the most members in the answer, and the members
--- that it remembers: id and time, in turns.
+-- KEYS: epoch, replicas. ARGV: own id, the epoch that it knows or '', the id of a new epoch, the µs of each limit that it
+-- may have spent without the store, the age of a replica that is alive in ms, the most members in the answer, and the
+-- members that it remembers: id and time, in turns.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local ms = math.floor(now / 1000)
@@ -12,10 +12,17 @@ local is_new = not id
 local is_other = is_new or (ARGV[2] ~= '' and ARGV[2] ~= id)
 if is_new then
   id = ARGV[3]
-  redis.call('HSET', KEYS[1], 'id', id, 'empty_at', '0')
+  redis.call('HSET', KEYS[1], 'id', id)
 end
-if ARGV[4] == '1' or (is_other and ARGV[2] ~= '') then
-  redis.call('HSET', KEYS[1], 'empty_at', text(now))
+-- What each bucket owes since replicas came back: `owed` in the last day or more, `owed_ever` in all. Whether the spent
+-- cells of an emptied store were few is not known: then buckets owe all that they hold, and start empty.
+local owed = tonumber(ARGV[4])
+if is_other and ARGV[2] ~= '' then owed = 1000000000000 end
+if owed > 0 then
+  local before = redis.call('HMGET', KEYS[1], 'back_at', 'owed', 'owed_ever')
+  local is_long_ago = now - (before[1] or 0) > 86400000000
+  local lately, ever = is_long_ago and 0 or tonumber(before[2] or 0), tonumber(before[3] or 0)
+  redis.call('HSET', KEYS[1], 'back_at', text(now), 'owed', text(lately + owed), 'owed_ever', text(ever + owed))
 end
 if is_other then
   for i = 7, #ARGV, 2 do

@@ -7,9 +7,9 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, IntoConnectionInfo as _, RedisConnectionInfo,
@@ -22,6 +22,7 @@ use tracing::warn;
 
 use super::settings::{RedisSettings, StoreTls};
 use super::shared_state::SharedState;
+use crate::clock;
 use crate::telemetry::error_chain::ErrorChain;
 
 #[derive(Clone)]
@@ -39,6 +40,8 @@ struct RedisParts {
     /// Wakes the keeper when a connection is lost.
     lost: Notify,
     failures: AtomicU64,
+    /// When the last connection was lost, or at the start.
+    lost_at: ArcSwap<Instant>,
 }
 
 /// The store cannot be reached, does not answer in time, or refuses.
@@ -74,6 +77,7 @@ impl RedisStore {
             state: watch::Sender::new(SharedState::Unknown),
             lost: Notify::new(),
             failures: AtomicU64::new(0),
+            lost_at: ArcSwap::from_pointee(clock::instant()),
         };
         Ok(Self { parts: Arc::new(parts) })
     }
@@ -86,6 +90,11 @@ impl RedisStore {
     /// The calls that failed.
     pub(crate) fn failures(&self) -> u64 {
         self.parts.failures.load(Ordering::Relaxed)
+    }
+
+    /// When the last connection was lost, or the time of the start.
+    pub(super) fn lost_at(&self) -> Instant {
+        **self.parts.lost_at.load()
     }
 
     /// The longest time that a call takes.
@@ -187,6 +196,8 @@ impl RedisParts {
         if !before.is_some_and(|before| is_same(&before)) {
             return;
         }
+        // Before the state changes: from then on shares are spent.
+        self.lost_at.store(Arc::new(clock::instant()));
         self.state.send_if_modified(|state| {
             let SharedState::Reached { replicas, .. } = state else { return false };
             *state = SharedState::Lost { replicas: *replicas };

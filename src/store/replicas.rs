@@ -2,8 +2,8 @@
 //!
 //! Each replica says every third of a heartbeat that it is alive. A replica that falls silent without an end in order is
 //! known for ten minutes: it may be cut off from the store and spend its share of the limits, which the others leave to
-//! it. The store's content has an epoch. An empty or replaced store gets another one, and limits start without burst
-//! in it.
+//! it. A replica that comes back says for how long it was apart, and each limit loses what it may have spent.
+//! The store's content has an epoch. An empty or replaced store gets another one, and limits start without burst in it.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -17,8 +17,9 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::redis_store::{CallFault, RedisStore, invoke_on, within};
-use super::settings::InstanceSettings;
+use super::settings::{InstanceSettings, OnLoss};
 use super::shared_state::{ReplicaCounts, SharedState};
+use crate::clock;
 use crate::jose::BASE64URL;
 use crate::telemetry::error_chain::ErrorChain;
 
@@ -30,6 +31,7 @@ pub(crate) struct ReplicaKeeper {
     /// In the store. Random at each start.
     id: String,
     epoch: Option<String>,
+    on_loss: OnLoss,
     /// Whether cells may have been spent without the store since the last heartbeat.
     was_apart: bool,
     is_failing: bool,
@@ -43,15 +45,17 @@ type Beat = (String, u32, u32, Vec<(String, String)>);
 
 /// While the store is away.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// From a heartbeat on, limits are counted by the store again within this time.
+const UNTIL_LEASED_AGAIN: Duration = Duration::from_secs(1);
 const BEAT_TIMEOUT: Duration = Duration::from_secs(1);
 const ID_BYTES: usize = 16;
 
 static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("heartbeat.lua")));
 
 impl ReplicaKeeper {
-    pub(crate) fn new(store: RedisStore, settings: InstanceSettings) -> Self {
-        let (epoch, remembered) = (None, Vec::new());
-        Self { store, settings, id: random_id(), epoch, was_apart: false, is_failing: false, remembered, counts: None }
+    pub(crate) fn new(store: RedisStore, settings: InstanceSettings, on_loss: OnLoss) -> Self {
+        let (id, was_apart, is_failing) = (random_id(), false, false);
+        Self { store, settings, id, epoch: None, on_loss, was_apart, is_failing, remembered: Vec::new(), counts: None }
     }
 
     /// One heartbeat. Connects before if there is no connection.
@@ -113,15 +117,28 @@ impl ReplicaKeeper {
 
     async fn beat_on(&mut self, connection: &MultiplexedConnection) -> Result<(), CallFault> {
         let known = self.epoch.clone().unwrap_or_default();
-        let was_apart = if self.was_apart { "1" } else { "0" };
+        let owed = self.owed().as_micros().to_string();
         let alive_ms = self.settings.heartbeat.as_millis().to_string();
-        let fixed = [&self.id, &known, &random_id(), was_apart, &alive_ms, &self.settings.most.to_string()];
+        let fixed = [&self.id, &known, &random_id(), &owed, &alive_ms, &self.settings.most.to_string()];
         let members = self.remembered.iter().flat_map(|(id, time)| [id.clone(), time.clone()]);
         let arguments = fixed.into_iter().map(ToOwned::to_owned).chain(members).collect();
         let keys = ["epoch", "replicas"].map(|name| self.store.key(name)).to_vec();
         let beat = within(BEAT_TIMEOUT, invoke_on::<Beat>(connection.clone(), &HEARTBEAT, keys, arguments)).await?;
         self.learn(beat);
         Ok(())
+    }
+
+    /// The time in which each limit fills by what this replica may have spent since the store was lost, at most.
+    fn owed(&self) -> Duration {
+        if !self.was_apart {
+            return Duration::ZERO;
+        }
+        let apart = clock::instant().saturating_duration_since(self.store.lost_at()) + UNTIL_LEASED_AGAIN;
+        match self.on_loss {
+            OnLoss::Share => apart / self.counts.map_or(self.settings.most, |counts| counts.known).max(1),
+            OnLoss::Local => apart,
+            OnLoss::Deny => Duration::ZERO,
+        }
     }
 
     fn learn(&mut self, (epoch, alive, known, members): Beat) {

@@ -2,30 +2,43 @@
 -- granted, the µs until the next cell. -1: the store has another epoch.
 -- KEYS: limit, epoch, replicas. ARGV: the epoch, the period in µs, the cells in a period, the burst, the cells that are
 -- wanted, the age of a replica that is alive in ms.
-local epoch = redis.call('HMGET', KEYS[2], 'id', 'empty_at')
+local epoch = redis.call('HMGET', KEYS[2], 'id', 'back_at', 'owed', 'owed_ever')
 if epoch[1] ~= ARGV[1] then return {-1, 0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+local back_at, owed, owed_ever = tonumber(epoch[2] or 0), tonumber(epoch[3] or 0), tonumber(epoch[4] or 0)
 
--- The share of replicas that are not heard of is withheld: they may be spending it.
+-- A cell costs part / whole µs. The share of replicas that are not heard of is withheld: they may be spending it.
 local known = math.max(redis.call('ZCARD', KEYS[3]), 1)
 local alive = redis.call('ZCOUNT', KEYS[3], string.format('%.0f', math.floor(now / 1000) - ARGV[6]), '+inf')
 alive = math.max(math.min(alive, known), 1)
+local part, whole = ARGV[2] * known, ARGV[3] * alive
+local function cost(cells) return math.ceil(cells * part / whole) end
 
--- A cell lasts part / whole µs.
-local part, whole, burst = ARGV[2] * known, ARGV[3] * alive, tonumber(ARGV[4])
-local function cells_last(cells) return math.ceil(cells * part / whole) end
+-- The bucket holds the burst of all replicas, whatever a cell costs now: the cells that were spent keep their cost. One
+-- that is full gives a cell always.
+local filled_in = math.ceil(ARGV[4] * ARGV[2] / ARGV[3])
+local room = math.max(filled_in, cost(1))
 
--- The time at which the bucket is full: later than now by what is used up.
-local tat = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
-local empty_at = tonumber(epoch[2])
-if empty_at > 0 then tat = math.max(tat, empty_at + cells_last(burst)) end
-local free = math.floor(((now - tat) * whole + burst * part) / part)
+-- The time at which the bucket is full: later than now by what is used up. Replicas that were apart owe what they may
+-- have spent: an unused bucket as well, and none more than it holds.
+local stored = redis.call('GET', KEYS[1])
+local tat = now
+if stored then
+  local full_at, settled = string.match(stored, '^(%d+) (%d+)$')
+  full_at = tonumber(full_at)
+  tat = math.max(full_at, math.min(full_at + owed_ever - settled, back_at + filled_in), now)
+elseif back_at > 0 then
+  -- `owed` counts losses of a day.
+  if filled_in > 86400000000 then owed = filled_in end
+  tat = math.max(math.min(now + owed, back_at + filled_in), now)
+end
+
+local free = math.floor((now + room - tat) * whole / part)
 local granted = math.min(tonumber(ARGV[5]), free)
 if granted < 1 then
-  local wait = tat + cells_last(1) - now - math.floor(burst * part / whole)
-  return {0, 0, math.max(wait, 1)}
+  return {0, 0, math.max(tat + cost(1) - room - now, 1)}
 end
-tat = tat + cells_last(granted)
-redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - now) / 1000))
+tat = tat + cost(granted)
+redis.call('SET', KEYS[1], string.format('%.0f %.0f', tat, owed_ever), 'PX', math.ceil((tat - now) / 1000))
 return {granted, tat - now, 0}
