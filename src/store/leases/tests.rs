@@ -14,7 +14,7 @@ const REPLICAS: usize = 4;
 /// One key in the store. Times are since the beginning, in µs.
 #[derive(Default)]
 struct SimulatedStore {
-    /// With what replicas owed ever when it was set. It is forgotten when it is past.
+    /// With what replicas owed ever when it was set. It is forgotten later than it is past.
     full_at: Option<(i128, i128)>,
     back_at: i128,
     owed: i128,
@@ -43,12 +43,13 @@ impl SimulatedStore {
         let cost = |cells: i128| (cells * part + whole - 1) / whole;
         let filled_in = (i128::from(terms.burst.get()) * period + amount - 1) / amount;
         let room = filled_in.max(cost(1));
-        let back = |full_at: i128, owed: i128| (full_at + owed).min(self.back_at + filled_in);
-        let full_at = match self.full_at.filter(|(full_at, _)| *full_at > now) {
-            Some((full_at, settled)) => full_at.max(back(full_at, self.owed_ever - settled)).max(now),
-            None if self.back_at > 0 => back(now, self.owed).max(now),
-            None => now,
+        let full_at = match self.full_at.filter(|(full_at, _)| full_at + filled_in > now) {
+            Some((full_at, settled)) => {
+                full_at.max((full_at + self.owed_ever - settled).min(self.back_at + filled_in))
+            }
+            None => self.back_at + self.owed.min(filled_in),
         };
+        let full_at = full_at.min(now + room).max(now);
         let granted = ((now + room - full_at) * whole).div_euclid(part).min(wanted.into());
         let time = |micros: i128| Duration::from_micros(micros.max(1) as u64);
         if granted < 1 {
@@ -61,7 +62,7 @@ impl SimulatedStore {
 
     /// A replica is back, or the store was emptied: then nothing is known of what was spent.
     fn owe(&mut self, owed: i128, now: i128) {
-        self.owed += owed;
+        self.owed = (self.owed - (now - self.back_at)).max(0) + owed;
         self.owed_ever += owed;
         self.back_at = now;
     }
