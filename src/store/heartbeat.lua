@@ -15,14 +15,15 @@ if is_new then
   id = ARGV[3]
   redis.call('HSET', KEYS[1], 'id', id)
 end
--- What each bucket owes since replicas came back: `owed` in the last day or more, `owed_ever` in all. Whether the spent
--- cells of an emptied store were few is not known: then buckets owe all that they hold, and start empty.
+-- What each bucket owes for replicas that were apart: an unused one at `back_at`, and all since ever. What was spent of
+-- an emptied store is not known, nor what a restarted one has forgotten: then buckets owe all that they hold, and start
+-- empty.
 local owed = tonumber(ARGV[4])
 if ARGV[5] == '1' or (is_other and ARGV[2] ~= '') then owed = 1000000000000 end
 if owed > 0 then
   local before = redis.call('HMGET', KEYS[1], 'back_at', 'owed', 'owed_ever')
-  local is_long_ago = now - (before[1] or 0) > 86400000000
-  local lately, ever = is_long_ago and 0 or tonumber(before[2] or 0), tonumber(before[3] or 0)
+  local apart, ever = now - tonumber(before[1] or 0), tonumber(before[3] or 0)
+  local lately = math.max(tonumber(before[2] or 0) - math.max(apart, 0), 0)
   redis.call('HSET', KEYS[1], 'back_at', text(now), 'owed', text(lately + owed), 'owed_ever', text(ever + owed))
 end
 if is_other then
