@@ -41,7 +41,8 @@ def main():
     parser.add_argument("--binary", required=True, type=pathlib.Path, help="the program portcullis")
     binary = parser.parse_args().binary.resolve()
     chart = helm.Chart.load(str(CHART))
-    values = {"values.yaml": {}} | {file.name: yaml.safe_load(file.read_text()) for file in sorted(CHART.glob("ci/*.yaml"))}
+    examples = sorted(CHART.glob("ci/*.yaml"))
+    values = {"values.yaml": {}} | {file.name: yaml.safe_load(file.read_text()) for file in examples}
     for name, given in values.items():
         print(f"{name}: {render(chart, given, binary)} objects")
     for given, message in REFUSED:
@@ -123,8 +124,8 @@ def check(text, binary):
 
 def make_certificate(folder):
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-subj", "/CN=api.example.com", "-addext", "subjectAltName=DNS:api.example.com,DNS:localhost", "-days", "90"]
-    command += ["-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.crt")]
+    command += ["-subj", "/CN=api.example.com", "-addext", "subjectAltName=DNS:api.example.com,DNS:localhost"]
+    command += ["-days", "90", "-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.crt")]
     subprocess.run(command, check=True, capture_output=True)
     (folder / "tls.key").chmod(0o600)
 
