@@ -159,7 +159,11 @@ async fn an_empty_file_of_a_first_start_is_no_copy() {
     first.wait();
     replicas.gateways.push(Gateway::start_in(folder.clone(), &replicas.yaml, &[]));
     assert_eq!([replicas.status(1, &token).await, replicas.status(1, &revoked).await], [503, 503]);
-    assert_eq!(replicas.revocation_status(1, &token).await, 503, "the token may be valid, so it is not said to be revoked");
+    assert_eq!(
+        replicas.revocation_status(1, &token).await,
+        503,
+        "the token may be valid, so it is not said to be revoked"
+    );
     replicas.redis.start_again();
     replicas.gateways[1].log_line("the revocations of all replicas are known");
     assert_eq!([replicas.status(1, &token).await, replicas.status(1, &revoked).await], [200, 401]);

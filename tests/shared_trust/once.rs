@@ -56,11 +56,13 @@ async fn an_assertion_counts_once_over_replicas() {
     let key = Key::new("k", "ES256");
     let more = format!("    keyed: {{keys: [{{jwk: {}}}], scopes: [read:data]}}\n", key.jwk());
     let test = "an_assertion_counts_once_over_replicas";
-    let Some(mut replicas) = Replicas::start_with(test, 2, &(more + "  token_endpoint: {rate_limits: []}\n")).await else {
+    let Some(mut replicas) = Replicas::start_with(test, 2, &(more + "  token_endpoint: {rate_limits: []}\n")).await
+    else {
         return;
     };
     let asked = |id: &str| {
-        let claims = json!({"iss": "keyed", "sub": "keyed", "aud": "https://localhost:8443", "jti": id, "exp": now() + 60});
+        let claims =
+            json!({"iss": "keyed", "sub": "keyed", "aud": "https://localhost:8443", "jti": id, "exp": now() + 60});
         let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
         let assertion = key.sign(&claims);
         form(format!("grant_type=client_credentials&client_assertion_type={kind}&client_assertion={assertion}"))
