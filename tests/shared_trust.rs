@@ -149,7 +149,8 @@ async fn without_store_and_copy_no_token_can_be_judged() {
 #[tokio::test]
 async fn an_empty_file_of_a_first_start_is_no_copy() {
     let test = "an_empty_file_of_a_first_start_is_no_copy";
-    let Some(mut replicas) = Replicas::start(test, 1).await else { return };
+    let more = "  token_endpoint: {rate_limits: []}\n";
+    let Some(mut replicas) = Replicas::start_with(test, 1, more).await else { return };
     let (token, revoked) = (replicas.token(0).await, replicas.token(0).await);
     replicas.revoke(0, &revoked).await;
     replicas.redis.kill();

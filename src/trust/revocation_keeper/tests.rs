@@ -167,7 +167,7 @@ fn learned(number: u128) -> SharedRevocation {
 }
 
 #[test]
-fn learned_revocations_hold_without_the_disk_and_are_written_later() {
+fn learned_revocations_hold_without_the_disk() {
     let folder = Folder::new();
     let (mut keeper, _) = folder.open(&[]);
     keeper.make_file().unwrap();
