@@ -1,5 +1,6 @@
 //! Opens the stores that several gateways share, and leaves them at the end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::store::database::Database;
 use crate::store::leases::lease_store::LeaseStore;
 use crate::store::postgres::PostgresStore;
 use crate::store::redis_store::RedisStore;
+use crate::store::replica_id::ReplicaId;
 use crate::store::replicas::{self, ReplicaKeeper};
 use crate::store::settings::{OnLoss, PostgresSettings, SharedSettings};
 use crate::store::shared_state::{ReplicaCounts, SharedState};
@@ -43,7 +45,11 @@ const FIRST_REVOCATIONS: Duration = Duration::from_secs(2);
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 impl SharedStores {
-    pub(super) fn open(settings: &SharedSettings, control: &Runtime) -> Result<Self, StartError> {
+    pub(super) fn open(
+        settings: &SharedSettings,
+        state_directory: &Path,
+        control: &Runtime,
+    ) -> Result<Self, StartError> {
         let database = settings.postgres.as_ref().map(|postgres| database(postgres, control)).transpose()?;
         let mut stores = Self {
             redis: None,
@@ -56,7 +62,12 @@ impl SharedStores {
         };
         let Some(redis) = &settings.redis else { return Ok(stores) };
         let store = RedisStore::new(redis, control.handle())?;
-        let mut keeper = ReplicaKeeper::new(store.clone(), settings.instance.clone());
+        let mut keeper = ReplicaKeeper::new(
+            store.clone(),
+            settings.instance.clone(),
+            settings.on_loss,
+            ReplicaId::open(state_directory),
+        );
         stores.replica = keeper.id().to_owned();
         let _ = control.block_on(async { timeout(FIRST_CONTACT, keeper.beat()).await });
         control.spawn(keeper.keep());

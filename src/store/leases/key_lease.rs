@@ -16,9 +16,18 @@ pub(super) struct KeyLease {
     size: u32,
     last_grant: Instant,
     is_asked: bool,
-    denied_until: Option<Instant>,
+    denial: Option<Denial>,
     share: Option<Share>,
     waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// The bucket in the store is empty.
+#[derive(Clone, Copy, Debug)]
+struct Denial {
+    /// The next cell comes.
+    until: Instant,
+    /// The store is asked again, which may have changed.
+    ask_at: Instant,
 }
 
 /// The bucket of this replica alone, in a time without the store.
@@ -73,6 +82,8 @@ pub(super) enum Granted {
 
 /// While cells are taken faster than they come, the store is asked no more often.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// The clock of the store may have been set, and its content may be another.
+const ASK_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 const FIRST_LEASE: u32 = 4;
 
 impl KeyLease {
@@ -83,7 +94,7 @@ impl KeyLease {
             size: FIRST_LEASE,
             last_grant: now,
             is_asked: false,
-            denied_until: None,
+            denial: None,
             share: None,
             waiting: Vec::new(),
         }
@@ -93,12 +104,12 @@ impl KeyLease {
     pub(super) fn spend(&mut self, largest: u32, now: Instant) -> Spending {
         if let Some((remaining, until_end)) = self.take(now) {
             let is_low = self.size > 1 && self.cells <= self.size / 2;
-            let may_ask = is_low && !self.is_asked && self.denied_until.is_none_or(|until| now >= until);
+            let may_ask = is_low && !self.is_asked && self.denial.is_none_or(|denial| now >= denial.ask_at);
             let ask = may_ask.then(|| self.next_size(largest, now));
             return Spending::Spent { remaining, until_end, ask };
         }
-        if let Some(until) = self.denied_until.filter(|until| now < *until) {
-            return Spending::Denied { wait: until - now };
+        if let Some(denial) = self.denial.filter(|denial| now < denial.ask_at) {
+            return Spending::Denied { wait: denial.until - now };
         }
         let (answer, answered) = oneshot::channel();
         self.waiting.push(answer);
@@ -143,12 +154,13 @@ impl KeyLease {
                 self.cells = self.cells.saturating_add(count);
                 // The bucket is full no earlier than at the end of the later lease.
                 self.ends = self.ends.max(asked_at + for_time);
-                (self.last_grant, self.denied_until) = (now, None);
+                (self.last_grant, self.denial) = (now, None);
             }
             Granted::Nothing { for_time } => {
                 // Cells that come meanwhile wait in the store, as long as the bucket is not full.
                 let filling = terms.interval(1) * (terms.burst.get() / 4);
-                self.denied_until = Some(now + for_time.max(ASK_AGAIN_AFTER.min(filling)));
+                let wait = for_time.max(ASK_AGAIN_AFTER.min(filling));
+                self.denial = Some(Denial { until: now + wait, ask_at: now + wait.min(ASK_AGAIN_WITHIN) });
             }
             Granted::Unknown => {}
         }
@@ -162,11 +174,16 @@ impl KeyLease {
         }
     }
 
+    /// Whether cells were leased lately.
+    pub(super) fn is_in_use(&self, now: Instant) -> bool {
+        now < self.ends
+    }
+
     /// Whether nothing is lost if it is forgotten.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         let has_cells = self.cells > 0 && now < self.ends;
         let has_share = self.share.is_some_and(|share| now < share.full_at);
-        let is_denied = self.denied_until.is_some_and(|until| now < until);
+        let is_denied = self.denial.is_some_and(|denial| now < denial.ask_at);
         !has_cells && !has_share && !is_denied && !self.is_asked && self.waiting.is_empty()
     }
 

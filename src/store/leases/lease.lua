@@ -2,32 +2,47 @@
 -- granted, the µs until the next cell. -1: the store has another epoch.
 -- KEYS: limit, epoch, replicas. ARGV: the epoch, the period in µs, the cells in a period, the burst, the cells that are
 -- wanted, the age of a replica that is alive in ms.
-local epoch = redis.call('HMGET', KEYS[2], 'id', 'empty_at')
+local epoch = redis.call('HMGET', KEYS[2], 'id', 'back_at', 'owed', 'owed_ever')
 if epoch[1] ~= ARGV[1] then return {-1, 0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+-- When replicas that were apart came back, what an unused bucket owed for it then, and what all owe since ever, in µs.
+local back_at, owed, owed_ever = tonumber(epoch[2] or 0), tonumber(epoch[3] or 0), tonumber(epoch[4] or 0)
 
--- The share of replicas that are not heard of is withheld: they may be spending it.
+-- A cell costs part / whole µs. The share of replicas that are not heard of is withheld: they may be spending it.
 local known = math.max(redis.call('ZCARD', KEYS[3]), 1)
 local alive = redis.call('ZCOUNT', KEYS[3], string.format('%.0f', math.floor(now / 1000) - ARGV[6]), '+inf')
 alive = math.max(math.min(alive, known), 1)
+local part, whole = ARGV[2] * known, ARGV[3] * alive
+local function cost(cells) return math.ceil(cells * part / whole) end
 
--- A cell lasts part / whole µs.
-local part, whole, burst = ARGV[2] * known, ARGV[3] * alive, tonumber(ARGV[4])
-local function cells_last(cells) return math.ceil(cells * part / whole) end
--- The bucket, in time. It does not grow where cells last longer, or what was used up would come back.
-local room = math.max(math.ceil(burst * ARGV[2] / ARGV[3]), cells_last(1))
+-- The bucket holds the burst of all replicas, whatever a cell costs now: the cells that were spent keep their cost. One
+-- that is full gives a cell always.
+local filled_in = math.ceil(ARGV[4] * ARGV[2] / ARGV[3])
+local room = math.max(filled_in, cost(1))
 
--- The time at which the bucket is full: later than now by what is used up.
-local tat = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
-local empty_at = tonumber(epoch[2])
-if empty_at > 0 then tat = math.max(tat, empty_at + room) end
-local free = math.floor((now - tat + room) * whole / part)
+-- The time at which the bucket is full: later than now by what is used up. A value that is none of ours counts as an
+-- unused bucket. No bucket owes more than it holds, also if the clock was set back.
+local tat, is_ours = now, false
+local stored = redis.pcall('GET', KEYS[1])
+if type(stored) == 'string' then
+  local full_at, settled = string.match(stored, '^(%d+) (%d+)$')
+  if full_at then
+    is_ours, full_at = true, tonumber(full_at)
+    -- What replicas owe that were apart meanwhile.
+    tat = math.max(full_at, math.min(full_at + owed_ever - settled, back_at + filled_in))
+  end
+end
+if not is_ours and back_at > 0 then tat = back_at + math.min(owed, filled_in) end
+tat = math.max(math.min(tat, now + room), now)
+
+local free = math.floor((now + room - tat) * whole / part)
 local granted = math.min(tonumber(ARGV[5]), free)
 if granted < 1 then
-  local wait = tat + cells_last(1) - now - room
-  return {0, 0, math.max(wait, 1)}
+  return {0, 0, math.max(tat + cost(1) - room - now, 1)}
 end
-tat = tat + cells_last(granted)
-redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - now) / 1000))
+tat = tat + cost(granted)
+-- It outlives the losses that are reported before the bucket is full.
+local kept_for = math.ceil((tat - now + filled_in) / 1000)
+redis.call('SET', KEYS[1], string.format('%.0f %.0f', tat, owed_ever), 'PX', string.format('%.0f', kept_for))
 return {granted, tat - now, 0}

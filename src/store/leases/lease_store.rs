@@ -35,6 +35,9 @@ pub(super) enum StoreView {
 
 /// Beyond these, requests are refused as if the bucket were empty.
 const MAX_ASKING: usize = 4096;
+/// For keys of which nothing was leased lately. A flood of them delays no other.
+const MAX_ASKING_NEW: usize = 2048;
+const LOSS_IS_KNOWN_AFTER: Duration = Duration::from_millis(20);
 
 static LEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lease.lua")));
 static LOSSES: AtomicU64 = AtomicU64::new(0);
@@ -64,14 +67,15 @@ impl LeaseStore {
         self.on_loss
     }
 
-    /// The longest time that a request waits for an answer.
+    /// The longest time that a request waits for an answer. If the store is lost, that is known before.
     pub(crate) fn patience(&self) -> Duration {
-        self.redis.timeout()
+        self.redis.timeout() + LOSS_IS_KNOWN_AFTER
     }
 
     /// Whether one more question may be asked. It is under way from then on.
-    pub(super) fn begin_to_ask(&self) -> bool {
-        let is_free = self.asking.fetch_add(1, Ordering::Relaxed) < MAX_ASKING;
+    pub(super) fn begin_to_ask(&self, is_in_use: bool) -> bool {
+        let most = if is_in_use { MAX_ASKING } else { MAX_ASKING_NEW };
+        let is_free = self.asking.fetch_add(1, Ordering::Relaxed) < most;
         if !is_free {
             self.asking.fetch_sub(1, Ordering::Relaxed);
         }
@@ -86,11 +90,14 @@ impl LeaseStore {
     ) {
         let store = Arc::clone(self);
         self.redis.control().spawn(async move {
-            let granted = store.granted(name, terms, wanted).await;
+            let mut granted = store.granted(name, terms, wanted).await;
             store.asking.fetch_sub(1, Ordering::Relaxed);
             if granted == Granted::Unknown {
                 // Requests that wait must see what has become of the store.
                 store.refresh();
+                if matches!(**store.view.load(), StoreView::There { .. }) {
+                    granted = Granted::Nothing { for_time: REFUSED_WAIT };
+                }
             }
             answered(granted);
         });
@@ -144,6 +151,8 @@ impl LeaseStore {
 }
 
 const OTHER_EPOCH_WAIT: Duration = Duration::from_millis(50);
+/// The store is there and has refused a question.
+const REFUSED_WAIT: Duration = Duration::from_millis(200);
 
 impl Loss {
     pub(super) fn now(replicas: u32) -> Self {

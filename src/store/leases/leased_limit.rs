@@ -8,7 +8,7 @@ use foldhash::fast::FixedState;
 use tokio::sync::oneshot;
 
 use super::LeaseTerms;
-use super::key_lease::{KeyLease, Spending};
+use super::key_lease::{Granted, KeyLease, Spending};
 use super::lease_store::{LeaseStore, StoreView};
 use crate::clock;
 use crate::oauth::caller::Digest;
@@ -64,6 +64,7 @@ const SHARDS: usize = 64;
 const OVERFLOW: &str = "overflow";
 /// When the store is away and everything is refused.
 const DENIED_FOR: Duration = Duration::from_secs(1);
+const TOO_MUCH_ASKED_WAIT: Duration = Duration::from_millis(50);
 
 impl LeasedLimit {
     pub(crate) fn new(identity: Digest, terms: LeaseTerms, store: Arc<LeaseStore>, most_keys: usize) -> Self {
@@ -152,11 +153,11 @@ impl LeasedLimit {
             Spending::Wait { answered, ask } => (LeaseCount::Wait(answered), ask),
         };
         if let Some(wanted) = ask {
-            if self.store.begin_to_ask() {
+            if self.store.begin_to_ask(lease.is_in_use(now)) {
                 self.ask(key, wanted, now);
             } else {
-                // Too much is asked already: as if the bucket were empty for a while.
-                lease.answered(super::key_lease::Granted::Nothing { for_time: DENIED_FOR }, &self.terms, now, now);
+                // Too much is asked already: as if the bucket were empty for a while, once its cells are spent.
+                lease.answered(Granted::Nothing { for_time: TOO_MUCH_ASKED_WAIT }, &self.terms, now, now);
             }
         }
         count

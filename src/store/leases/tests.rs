@@ -14,8 +14,11 @@ const REPLICAS: usize = 4;
 /// One key in the store. Times are since the beginning, in µs.
 #[derive(Default)]
 struct SimulatedStore {
-    full_at: i128,
-    empty_at: Option<i128>,
+    /// With what replicas owed ever when it was set. It is forgotten later than it is past.
+    full_at: Option<(i128, i128)>,
+    back_at: i128,
+    owed: i128,
+    owed_ever: i128,
 }
 
 struct SimulatedReplica {
@@ -35,22 +38,36 @@ struct Simulation {
 
 impl SimulatedStore {
     fn grant(&mut self, terms: &LeaseTerms, wanted: u32, (alive, known): (i128, i128), now: i128) -> Granted {
-        let (part, whole) = (terms.period.as_micros() as i128 * known, i128::from(terms.amount.get()) * alive);
-        let last = |cells: i128| (cells * part + whole - 1) / whole;
-        let (burst, amount) = (i128::from(terms.burst.get()), i128::from(terms.amount.get()));
-        let room = ((burst * terms.period.as_micros() as i128 + amount - 1) / amount).max(last(1));
-        let mut full_at = self.full_at.max(now);
-        if let Some(empty_at) = self.empty_at {
-            full_at = full_at.max(empty_at + room);
-        }
-        let free = ((now - full_at + room) * whole).div_euclid(part);
-        let granted = free.min(wanted.into());
+        let (period, amount) = (terms.period.as_micros() as i128, i128::from(terms.amount.get()));
+        let (part, whole) = (period * known, amount * alive);
+        let cost = |cells: i128| (cells * part + whole - 1) / whole;
+        let filled_in = (i128::from(terms.burst.get()) * period + amount - 1) / amount;
+        let room = filled_in.max(cost(1));
+        let full_at = match self.full_at.filter(|(full_at, _)| full_at + filled_in > now) {
+            Some((full_at, settled)) => full_at.max((full_at + self.owed_ever - settled).min(self.back_at + filled_in)),
+            None => self.back_at + self.owed.min(filled_in),
+        };
+        let full_at = full_at.min(now + room).max(now);
+        let granted = ((now + room - full_at) * whole).div_euclid(part).min(wanted.into());
         let time = |micros: i128| Duration::from_micros(micros.max(1) as u64);
         if granted < 1 {
-            return Granted::Nothing { for_time: time(full_at + last(1) - now - room) };
+            return Granted::Nothing { for_time: time(full_at + cost(1) - room - now) };
         }
-        self.full_at = full_at + last(granted);
-        Granted::Cells { count: granted as u32, for_time: time(self.full_at - now) }
+        let full_at = full_at + cost(granted);
+        self.full_at = Some((full_at, self.owed_ever));
+        Granted::Cells { count: granted as u32, for_time: time(full_at - now) }
+    }
+
+    /// A replica is back, or the store was emptied: then nothing is known of what was spent.
+    fn owe(&mut self, owed: i128, now: i128) {
+        self.owed = (self.owed - (now - self.back_at)).max(0) + owed;
+        self.owed_ever += owed;
+        self.back_at = now;
+    }
+
+    fn lose_all(&mut self, now: i128) {
+        self.full_at = None;
+        self.owe(1_000_000_000_000, now);
     }
 }
 
@@ -80,8 +97,9 @@ impl Simulation {
         let number = self.losses;
         self.losses += 1;
         let Some(replica) = self.replicas.get_mut(index) else { return };
-        if replica.loss.take().is_some() {
-            self.store.empty_at = Some(micros);
+        if let Some(loss) = replica.loss.take() {
+            let apart = (begin + now).saturating_duration_since(loss.since);
+            self.store.owe(apart.as_micros() as i128 / REPLICAS as i128 + 1, micros);
         } else {
             replica.loss = Some(Loss { number, since: begin + now, replicas: REPLICAS as u32 });
         }
@@ -116,7 +134,9 @@ impl Simulation {
     }
 
     fn bound(&self) -> u64 {
-        let of_time = self.now.as_nanos() * u128::from(self.terms.amount.get()) / self.terms.period.as_nanos();
+        // The store counts in whole microseconds.
+        let nanos = self.now.as_nanos() + 1000;
+        let of_time = nanos * u128::from(self.terms.amount.get()) / self.terms.period.as_nanos();
         of_time as u64 + u64::from(self.terms.burst.get())
     }
 }
@@ -132,8 +152,10 @@ proptest! {
         let mut simulation = Simulation::new(amount, millis, burst);
         for (micros, replica, action) in steps {
             simulation.now += Duration::from_micros(micros);
-            if action == 0 {
-                simulation.lose_or_return(replica);
+            match action {
+                0..6 => simulation.lose_or_return(replica),
+                6 => simulation.store.lose_all(simulation.micros()),
+                _ => {}
             }
             for _ in 0..action % 16 {
                 simulation.request(replica);
@@ -152,6 +174,40 @@ fn nearly_all_of_a_limit_is_used_under_overload() {
     }
     let used = simulation.allowed as f64 / simulation.bound() as f64;
     assert!(used >= 0.97, "{used}");
+}
+
+#[test]
+fn a_replica_that_falls_silent_frees_no_burst() {
+    let mut simulation = Simulation::new(10, 3_600_000, 10);
+    (0..20).for_each(|_| simulation.request(0));
+    assert_eq!(simulation.allowed, 10);
+    (1..REPLICAS).for_each(|replica| simulation.lose_or_return(replica));
+    simulation.request(0);
+    assert_eq!(simulation.allowed, 10);
+}
+
+#[test]
+fn a_short_loss_costs_an_unused_bucket_little() {
+    let mut simulation = Simulation::new(10, 3_600_000, 10);
+    simulation.now += Duration::from_secs(60);
+    (0..2).for_each(|_| {
+        simulation.lose_or_return(1);
+        simulation.now += Duration::from_secs(1);
+    });
+    (0..20).for_each(|_| simulation.request(0));
+    assert_eq!(simulation.allowed, 9);
+}
+
+#[test]
+fn an_emptied_store_starts_without_burst() {
+    let mut simulation = Simulation::new(10, 1000, 10);
+    simulation.now += Duration::from_secs(60);
+    simulation.store.lose_all(simulation.micros());
+    simulation.request(0);
+    assert_eq!(simulation.allowed, 0);
+    simulation.now += Duration::from_secs(1);
+    (0..20).for_each(|_| simulation.request(0));
+    assert_eq!(simulation.allowed, 10);
 }
 
 #[test]
