@@ -44,9 +44,7 @@ impl SimulatedStore {
         let filled_in = (i128::from(terms.burst.get()) * period + amount - 1) / amount;
         let room = filled_in.max(cost(1));
         let full_at = match self.full_at.filter(|(full_at, _)| full_at + filled_in > now) {
-            Some((full_at, settled)) => {
-                full_at.max((full_at + self.owed_ever - settled).min(self.back_at + filled_in))
-            }
+            Some((full_at, settled)) => full_at.max((full_at + self.owed_ever - settled).min(self.back_at + filled_in)),
             None => self.back_at + self.owed.min(filled_in),
         };
         let full_at = full_at.min(now + room).max(now);
