@@ -1,7 +1,7 @@
--- Takes cells of a limit (GCRA) in advance. Answers how many were granted, the µs until the lease ends, and, if none was
--- granted, the µs until the next cell. -1: the store has another epoch.
--- KEYS: limit, epoch, replicas. ARGV: the epoch, the period in µs, the cells in a period, the burst, the cells that are
--- wanted, the age of a replica that is alive in ms.
+-- Takes cells of a limit (GCRA) in advance. Answers how many were granted, the µs until the lease ends, and, if none
+-- was granted, the µs until the next cell. -1: the store has another epoch.
+-- KEYS: limit, epoch, replicas. ARGV: the epoch, the period in µs, the cells in a period, the burst, the cells that
+-- are wanted, the age of a replica that is alive in ms.
 local epoch = redis.call('HMGET', KEYS[2], 'id', 'back_at', 'owed', 'owed_ever')
 if epoch[1] ~= ARGV[1] then return {-1, 0, 0} end
 local time = redis.call('TIME')

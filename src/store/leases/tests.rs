@@ -190,10 +190,9 @@ fn a_replica_that_falls_silent_frees_no_burst() {
 fn a_short_loss_costs_an_unused_bucket_little() {
     let mut simulation = Simulation::new(10, 3_600_000, 10);
     simulation.now += Duration::from_secs(60);
-    (0..2).for_each(|_| {
-        simulation.lose_or_return(1);
-        simulation.now += Duration::from_secs(1);
-    });
+    simulation.lose_or_return(1);
+    simulation.now += Duration::from_secs(1);
+    simulation.lose_or_return(1);
     (0..20).for_each(|_| simulation.request(0));
     assert_eq!(simulation.allowed, 9);
 }
@@ -208,6 +207,18 @@ fn an_emptied_store_starts_without_burst() {
     simulation.now += Duration::from_secs(1);
     (0..20).for_each(|_| simulation.request(0));
     assert_eq!(simulation.allowed, 10);
+}
+
+#[test]
+fn a_denied_key_asks_again_within_ten_seconds() {
+    let mut simulation = Simulation::new(10, 3_600_000, 10);
+    (0..11).for_each(|_| simulation.request(0));
+    let mut spend_after = |seconds| {
+        let now = simulation.begin + Duration::from_secs(seconds);
+        simulation.replicas[0].lease.spend(1, now)
+    };
+    assert!(matches!(spend_after(9), Spending::Denied { wait } if wait > Duration::from_secs(300)));
+    assert!(matches!(spend_after(10), Spending::Wait { ask: Some(1), .. }));
 }
 
 #[test]
