@@ -48,6 +48,10 @@ oldest:
 test:
     .ci/run test
 
+# The Helm chart and the image's files: rendered, validated and checked
+contrib:
+    .ci/run contrib
+
 # Short adversarial tests; tests/adversarial/README.md names the long ones
 adversarial:
     .ci/run adversarial

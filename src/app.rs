@@ -173,7 +173,7 @@ impl App {
         }
         let (mut keeper, revoker, had_file) = revocation::open(&config)?;
         let (replay_keeper, replay) = ReplayKeeper::open(&config.state_directory)?;
-        let mut shared = SharedStores::open(&config.shared, &control)?;
+        let mut shared = SharedStores::open(&config.shared, &config.state_directory, &control)?;
         if let Some(store) = &shared.redis {
             let store = (store, config.shared.instance.heartbeat);
             let exchange = revocation::exchange(&mut keeper, &revoker, store, had_file);

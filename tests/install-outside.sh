@@ -21,6 +21,7 @@ main() {
     command -v ab >/dev/null || install_packages apache2-utils
     [ -x /usr/sbin/apache2 ] || install_packages apache2-bin
     [ -x /usr/sbin/nginx ] || install_packages nginx
+    [ -x /usr/sbin/haproxy ] || install_packages haproxy
     command -v php >/dev/null || install_packages php-cli
     command -v go >/dev/null || install_packages golang-go
     [ -e /usr/share/gocode/src/golang.org/x/oauth2 ] || install_packages golang-golang-x-oauth2-dev
@@ -64,6 +65,7 @@ install_without_services() {
         -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" >/dev/null
     case $1 in
         nginx) leave_disabled nginx ;;
+        haproxy) leave_disabled haproxy ;;
         php-cli) leave_disabled phpsessionclean.timer ;;
     esac
 }

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::support::command::run;
 use crate::support::gateway::{folder, program};
+use crate::support::port::free_port;
 use crate::support::wire::{Wire, within};
 use crate::support::world::config;
 use crate::support::{Client, Gateway, Upstream};
@@ -112,4 +113,27 @@ fn check_shows_open_listeners_and_warns_of_them() {
     assert_eq!(said.code, Some(0));
     assert!(said.stderr.contains("everyone can read the metrics"), "{}", said.stderr);
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_asks_the_running_gateway_by_its_probes() {
+    let port = free_port();
+    let mut gateway = everywhere(&format!("probes: {{address: 0.0.0.0:{port}}}\nshutdown: {{delay: 1h}}")).await;
+    let folder = gateway.folder.clone();
+    let ask = |arguments: &[&str]| {
+        let said = run(program(&folder).arg("health").args(arguments));
+        (said.code, said.stdout)
+    };
+    assert_eq!(ask(&[]), (Some(0), "ok\n".to_owned()));
+    assert_eq!(ask(&["--ready"]), (Some(0), "ok\n".to_owned()));
+    gateway.signal("TERM");
+    gateway.log_line("shutting down");
+    while ask(&["--ready"]).0 == Some(0) {}
+    assert_eq!(ask(&["--ready"]), (Some(1), "shutting down\n".to_owned()));
+    assert_eq!(ask(&[]), (Some(0), "ok\n".to_owned()), "it is alive while it drains");
+    gateway.signal("KILL");
+    gateway.wait();
+    let said = run(program(&folder).arg("health"));
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stderr.contains(&format!("no gateway answers at 127.0.0.1:{port}")), "{said:?}");
 }

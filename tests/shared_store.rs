@@ -90,3 +90,65 @@ async fn metrics_and_probes_show_the_store_and_the_replicas() {
     let page = text(&ready);
     assert!(page.contains("the shared store is away"), "{page}");
 }
+
+#[tokio::test]
+async fn a_refused_call_leaves_the_store_in_use() {
+    let test = "a_refused_call_leaves_the_store_in_use";
+    let Some(redis) = Redis::start(test) else { return };
+    // Another program's key, on which the script of revocations fails.
+    assert_eq!(redis.ask(&["set", "portcullis:revocations", "x"]), "OK");
+    let upstream = Upstream::start().await;
+    let route = "path: /x, name: x, access: public, rate_limits: [{rate: 2/h, per: route}]";
+    let gateway = Gateway::start(&config(upstream.address, &[route], &redis.section()));
+    let line = gateway.log_line("the shared store refuses a call");
+    assert!(line.contains("WRONGTYPE"), "{line}");
+    let client = Client::new(&gateway);
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(client.send(request("GET", "/x")).await.status);
+    }
+    assert_eq!(statuses, [200, 200, 429]);
+    assert!(!gateway.log_text().contains("the shared store is lost"), "{}", gateway.log_text());
+}
+
+#[tokio::test]
+async fn a_crashed_replica_is_replaced_by_its_next_process() {
+    let test = "a_crashed_replica_is_replaced_by_its_next_process";
+    let Some(redis) = Redis::start(test) else { return };
+    let (upstream, place) = (Upstream::start().await, folder());
+    let route = "path: /x, name: x, access: public, rate_limits: [{rate: 2/h, per: route}]";
+    // Each process has another port, and the same state.
+    let state = format!("{}state_directory: {}\n", redis.section(), place.display());
+    let yaml = config(upstream.address, &[route], &state);
+    for _ in 0..3 {
+        let gateway = Gateway::start(&yaml);
+        gateway.log_line("\"replicas.alive\":1");
+        assert_eq!(redis.ask(&["zcard", "portcullis:replicas"]), "1");
+        gateway.signal("KILL");
+    }
+    fs::remove_dir_all(place).unwrap();
+}
+
+#[tokio::test]
+async fn a_store_restarted_with_older_data_gives_no_second_burst() {
+    let test = "a_store_restarted_with_older_data_gives_no_second_burst";
+    let Some(mut redis) = Redis::start(test) else { return };
+    let upstream = Upstream::start().await;
+    let route = "path: /x, name: x, access: public, rate_limits: [{rate: 3/h, per: route}]";
+    let gateway = Gateway::start(&config(upstream.address, &[route], &redis.section()));
+    gateway.log_line("\"replicas.alive\":1");
+    assert_eq!(redis.ask(&["save"]), "OK");
+    let client = Client::new(&gateway);
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(client.send(request("GET", "/x")).await.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    redis.kill();
+    gateway.log_line("the shared store is lost");
+    // It has its epoch, and has forgotten what it granted since.
+    redis.start_again();
+    gateway.log_line("the shared store is reached");
+    assert!(!gateway.log_text().contains("emptied or replaced"), "{}", gateway.log_text());
+    assert_eq!(client.send(request("GET", "/x")).await.status, 429);
+}

@@ -1,5 +1,6 @@
 //! Opens the stores that several gateways share, and leaves them at the end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::store::database::Database;
 use crate::store::leases::lease_store::LeaseStore;
 use crate::store::postgres::PostgresStore;
 use crate::store::redis_store::RedisStore;
+use crate::store::replica_id::ReplicaId;
 use crate::store::replicas::{self, ReplicaKeeper};
 use crate::store::settings::{OnLoss, PostgresSettings, SharedSettings};
 use crate::store::shared_state::{ReplicaCounts, SharedState};
@@ -37,14 +39,23 @@ const FIRST_CONTACT: Duration = Duration::from_secs(2);
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 impl SharedStores {
-    pub(super) fn open(settings: &SharedSettings, control: &Runtime) -> Result<Self, StartError> {
+    pub(super) fn open(
+        settings: &SharedSettings,
+        state_directory: &Path,
+        control: &Runtime,
+    ) -> Result<Self, StartError> {
         let database = settings.postgres.as_ref().map(|postgres| database(postgres, control)).transpose()?;
         let (outbox, instance) = (None, settings.instance.name.clone());
         let Some(redis) = &settings.redis else {
             return Ok(Self { redis: None, database, leases: None, outbox, instance, replica: String::new() });
         };
         let store = RedisStore::new(redis, control.handle())?;
-        let mut keeper = ReplicaKeeper::new(store.clone(), settings.instance.clone(), settings.on_loss);
+        let mut keeper = ReplicaKeeper::new(
+            store.clone(),
+            settings.instance.clone(),
+            settings.on_loss,
+            ReplicaId::open(state_directory),
+        );
         let replica = keeper.id().to_owned();
         let _ = control.block_on(async { timeout(FIRST_CONTACT, keeper.beat()).await });
         control.spawn(keeper.keep());

@@ -1,4 +1,4 @@
-//! Requests to the admin listener of the running gateway.
+//! Requests to the listeners `admin` and `probes` of the running gateway.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,23 +26,28 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The body of a 200 response to `GET path`.
 pub(super) async fn fetch(admin: SocketAddr, path: &str) -> Result<Bytes, AdminError> {
-    match timeout(TIMEOUT, get(admin, path)).await {
-        Ok(Ok(Some(body))) => Ok(body),
-        Ok(Ok(None)) => Err(AdminError::NotAdmin(admin)),
-        Ok(Err(_)) | Err(_) => Err(AdminError::Unreachable(admin)),
+    match probe(admin, path).await? {
+        (StatusCode::OK, body) => Ok(body),
+        (_, _) => Err(AdminError::NotAdmin(admin)),
     }
 }
 
-async fn get(admin: SocketAddr, path: &str) -> Result<Option<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
+/// The status and body of any response to `GET path`.
+pub(super) async fn probe(listener: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
+    match timeout(TIMEOUT, get(listener, path)).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(_)) | Err(_) => Err(AdminError::Unreachable(listener)),
+    }
+}
+
+async fn get(admin: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(admin).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(path).header("host", admin.to_string()).body(Full::<Bytes>::default())?;
     let exchange = async {
         let response = sender.send_request(request).await?;
-        if response.status() != StatusCode::OK {
-            return Ok(None);
-        }
-        Ok(Some(Limited::new(response.into_body(), MAX_BYTES).collect().await?.to_bytes()))
+        let status = response.status();
+        Ok((status, Limited::new(response.into_body(), MAX_BYTES).collect().await?.to_bytes()))
     };
     // The connection is driven until the response is complete.
     tokio::pin!(exchange, connection);

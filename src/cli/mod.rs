@@ -19,6 +19,7 @@ mod demo_config;
 mod demo_service;
 mod explain;
 mod diff;
+mod health;
 mod inspect;
 mod issuers;
 mod keys;
@@ -77,6 +78,9 @@ enum Verb {
     /// Make the running gateway read its configuration again: all of it, or nothing if anything is wrong
     #[command(after_help = reload::HELP)]
     Reload(reload::ReloadArgs),
+    /// Ask the running gateway whether it is alive or ready
+    #[command(after_help = health::HELP)]
+    Health(health::HealthArgs),
     /// Explain how a request would be decided: every check, and what the service or the caller would get
     #[command(after_help = explain::HELP)]
     Explain(explain::ExplainArgs),
@@ -173,6 +177,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::check(&args),
         Verb::Test(args) => test::test(&args),
         Verb::Reload(args) => reload::reload(&args),
+        Verb::Health(args) => health::health(&args),
         Verb::Explain(args) => explain::explain(&args),
         Verb::Diff(args) => diff::diff(&args),
         Verb::Demo(args) => demo::demo(&args),

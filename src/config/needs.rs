@@ -16,6 +16,7 @@ impl Needs {
     pub(crate) const EVERYTHING: Self = Self(None);
     pub(crate) const AUDIT_LOG: Self = Self(Some(&["audit", "state_directory"]));
     pub(crate) const STORES: Self = Self(Some(&["shared"]));
+    pub(crate) const PROBES: Self = Self(Some(&["admin", "probes"]));
     pub(crate) const OAUTH: Self = Self(Some(&["oauth"]));
     /// The clients in a database, and where it is.
     pub(crate) const CLIENTS: Self = Self(Some(&["oauth", "issuers", "shared", "state_directory"]));

@@ -1,7 +1,8 @@
 -- Says that a replica is alive, and answers with the epoch and the replicas.
 -- KEYS: epoch, replicas. ARGV: own id, the epoch that it knows or '', the id of a new epoch, the µs of each limit that it
--- may have spent without the store, the age of a replica that is alive in ms, the most members in the answer, and the
--- members that it remembers: id and time, in turns.
+-- may have spent without the store, whether the store may have forgotten grants ('1'), the age of a replica that is
+-- alive in ms, the most members in the answer, the former ids of its folder, and the members that it remembers: id and
+-- time, in turns.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local ms = math.floor(now / 1000)
@@ -15,22 +16,30 @@ if is_new then
   redis.call('HSET', KEYS[1], 'id', id)
 end
 -- What each bucket owes for replicas that were apart: an unused one at `back_at`, and all since ever. What was spent of
--- an emptied store is not known: then buckets owe all that they hold, and start empty.
-local owed = tonumber(ARGV[4])
-if is_other and ARGV[2] ~= '' then owed = 1000000000000 end
-if owed > 0 then
+-- an emptied store is not known, nor what a restarted one has forgotten: then all buckets are empty, at `empty_at`.
+local owed, is_emptied = tonumber(ARGV[4]), ARGV[5] == '1' or (is_other and ARGV[2] ~= '')
+if owed > 0 or is_emptied then
   local before = redis.call('HMGET', KEYS[1], 'back_at', 'owed', 'owed_ever')
   local apart, ever = now - tonumber(before[1] or 0), tonumber(before[3] or 0)
-  local lately = math.max(tonumber(before[2] or 0) - math.max(apart, 0), 0)
-  redis.call('HSET', KEYS[1], 'back_at', text(now), 'owed', text(lately + owed), 'owed_ever', text(ever + owed))
+  local lately = math.max(tonumber(before[2] or 0) - math.max(apart, 0), 0) + owed
+  if is_emptied then
+    lately, owed = 0, 1000000000000
+    redis.call('HSET', KEYS[1], 'empty_at', text(now))
+  end
+  redis.call('HSET', KEYS[1], 'back_at', text(now), 'owed', text(lately), 'owed_ever', text(ever + owed))
 end
 if is_other then
-  for i = 7, #ARGV, 2 do
+  for i = 9, #ARGV, 2 do
     redis.call('ZADD', KEYS[2], 'NX', ARGV[i + 1], ARGV[i])
   end
 end
+for former in string.gmatch(ARGV[8], '[^ ]+') do
+  redis.call('ZREM', KEYS[2], former)
+end
 redis.call('ZADD', KEYS[2], text(ms), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', text(ms - 600000))
-local alive = redis.call('ZCOUNT', KEYS[2], text(ms - ARGV[5]), '+inf')
-local members = redis.call('ZREVRANGE', KEYS[2], 0, ARGV[6] - 1, 'WITHSCORES')
+local alive = redis.call('ZCOUNT', KEYS[2], text(ms - ARGV[6]), '+inf')
+-- The shares of silent replicas are withheld: never more than there may be replicas. The oldest are forgotten.
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - math.max(alive, tonumber(ARGV[7])))
+local members = redis.call('ZREVRANGE', KEYS[2], 0, ARGV[7] - 1, 'WITHSCORES')
 return {id, alive, redis.call('ZCARD', KEYS[2]), members}

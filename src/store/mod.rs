@@ -16,6 +16,7 @@ mod postgres_tls;
 pub(crate) mod redis_revocations;
 pub(crate) mod redis_store;
 pub(crate) mod redis_uses;
+pub(crate) mod replica_id;
 pub(crate) mod replicas;
 pub(crate) mod settings;
 pub(crate) mod shared_state;

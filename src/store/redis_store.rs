@@ -1,19 +1,20 @@
 //! The connection to Redis or Valkey.
 //!
 //! It lives in the control plane. A call from a worker is done there, and waits no longer than the timeout of the store.
-//! A call that fails ends the connection: all others fail at once until the [keeper](super::replicas) has a new one.
+//! A call without an answer ends the connection: all others fail at once until the [keeper](super::replicas) has a new
+//! one. A call that the store answers with an error fails alone; if the store refuses heartbeats too, it counts as away.
 //! Nothing is sent again by itself: whether a call that has failed was carried out is unknown.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, IntoConnectionInfo as _, RedisConnectionInfo,
-    RedisError, Script, TlsCertificates,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, FromRedisValue, InfoDict, IntoConnectionInfo as _,
+    RedisConnectionInfo, RedisError, Script, ServerErrorKind, TlsCertificates,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -42,6 +43,10 @@ struct RedisParts {
     failures: AtomicU64,
     /// When the last connection was lost, or at the start.
     lost_at: ArcSwap<Instant>,
+    /// This replica has said that it ends.
+    has_left: AtomicBool,
+    /// When a refused call was logged.
+    refused_at: ArcSwapOption<Instant>,
 }
 
 /// The store cannot be reached, does not answer in time, or refuses.
@@ -64,6 +69,23 @@ pub(super) enum CallFault {
 
 /// For a new connection, with its handshakes. No request waits for it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between the lines about calls that the store refuses.
+const REFUSAL_LOG_PAUSE: Duration = Duration::from_secs(60);
+
+impl CallFault {
+    fn says_that_the_store_is_away(&self) -> bool {
+        let Self::Redis(error) = self else { return true };
+        match error.kind() {
+            ErrorKind::Server(
+                ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown,
+            ) => true,
+            ErrorKind::Server(_) | ErrorKind::UnexpectedReturnType => false,
+            ErrorKind::Extension => matches!(error.code(), Some("NOAUTH" | "WRONGPASS")),
+            // The enum of the library may grow.
+            _ => true,
+        }
+    }
+}
 
 impl RedisStore {
     /// Without a connection: the keeper makes it.
@@ -78,6 +100,8 @@ impl RedisStore {
             lost: Notify::new(),
             failures: AtomicU64::new(0),
             lost_at: ArcSwap::from_pointee(clock::instant()),
+            has_left: AtomicBool::new(false),
+            refused_at: ArcSwapOption::empty(),
         };
         Ok(Self { parts: Arc::new(parts) })
     }
@@ -129,7 +153,7 @@ impl RedisStore {
         let parts = Arc::clone(&self.parts);
         let called = self.parts.control.spawn(async move {
             let answer = within(parts.timeout, work).await;
-            answer.map_err(|fault| parts.lose(&connection, &fault))
+            answer.map_err(|fault| parts.fails(&connection, &fault))
         });
         match called.await {
             Ok(Ok(answer)) => Ok(answer),
@@ -164,12 +188,44 @@ impl RedisStore {
         self.parts.connection.store(Some(connection));
     }
 
-    pub(super) fn publish(&self, state: SharedState) {
+    /// Does nothing if the connection was lost meanwhile.
+    pub(super) fn publish_reached(&self, connection: &Arc<MultiplexedConnection>, reached: SharedState) {
         self.parts.state.send_if_modified(|known| {
-            let is_new = *known != state;
-            *known = state;
+            let is_current = self.current().is_some_and(|current| Arc::ptr_eq(&current, connection));
+            let is_new = is_current && *known != reached;
+            if is_new {
+                *known = reached;
+            }
             is_new
         });
+    }
+
+    /// The process of the server. `None` if it does not tell.
+    pub(super) async fn server_of(&self, connection: &MultiplexedConnection) -> Result<Option<String>, CallFault> {
+        let mut connection = connection.clone();
+        let mut info = redis::cmd("INFO");
+        let asked = within(CONNECT_TIMEOUT, info.arg("server").query_async::<InfoDict>(&mut connection)).await;
+        match asked {
+            Ok(info) => Ok(info.get("run_id")),
+            // Its users may lack the right.
+            Err(CallFault::Redis(error)) if matches!(error.kind(), ErrorKind::Server(_)) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Fails if the store answers later than calls wait.
+    pub(super) async fn ping(&self, connection: &MultiplexedConnection) -> Result<(), CallFault> {
+        let mut connection = connection.clone();
+        within(self.parts.timeout, redis::cmd("PING").query_async(&mut connection)).await
+    }
+
+    /// There are no more heartbeats.
+    pub(super) fn ends(&self) {
+        self.parts.has_left.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.parts.has_left.load(Ordering::Relaxed)
     }
 
     /// Ends a connection whose call has failed.
@@ -189,6 +245,18 @@ impl RedisStore {
 }
 
 impl RedisParts {
+    fn fails(&self, connection: &Arc<MultiplexedConnection>, fault: &CallFault) {
+        if fault.says_that_the_store_is_away() {
+            return self.lose(connection, fault);
+        }
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let (now, last) = (clock::instant(), self.refused_at.load_full());
+        if last.is_none_or(|last| now.saturating_duration_since(*last) >= REFUSAL_LOG_PAUSE) {
+            self.refused_at.store(Some(Arc::new(now)));
+            warn!(error = %ErrorChain(fault), "the shared store refuses a call");
+        }
+    }
+
     fn lose(&self, connection: &Arc<MultiplexedConnection>, fault: &CallFault) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let is_same = |known: &Arc<MultiplexedConnection>| Arc::ptr_eq(known, connection);

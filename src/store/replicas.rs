@@ -5,22 +5,19 @@
 //! it. A replica that comes back says for how long it was apart, and each limit loses what it may have spent.
 //! The store's content has an epoch. An empty or replaced store gets another one, and limits start without burst in it.
 
-use std::sync::LazyLock;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
-use aws_lc_rs::rand;
-use base64::Engine as _;
 use redis::Script;
 use redis::aio::MultiplexedConnection;
-use std::sync::Arc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep_until, timeout};
 use tracing::{error, info, warn};
 
 use super::redis_store::{CallFault, RedisStore, invoke_on, within};
+use super::replica_id::{ReplicaId, random_id};
 use super::settings::{InstanceSettings, OnLoss};
 use super::shared_state::{ReplicaCounts, SharedState};
 use crate::clock;
-use crate::jose::BASE64URL;
 use crate::telemetry::error_chain::ErrorChain;
 
 /// Keeps the connection, and this replica's place among the others.
@@ -28,9 +25,12 @@ use crate::telemetry::error_chain::ErrorChain;
 pub(crate) struct ReplicaKeeper {
     store: RedisStore,
     settings: InstanceSettings,
-    /// In the store. Random at each start.
-    id: String,
+    id: ReplicaId,
     epoch: Option<String>,
+    /// The process of the server, which is another one after a restart and after a fail-over.
+    server: Option<String>,
+    /// Whether the server may have forgotten what it had granted, and keeps its epoch.
+    may_have_forgotten: bool,
     on_loss: OnLoss,
     /// Whether cells may have been spent without the store since the last heartbeat.
     was_apart: bool,
@@ -38,6 +38,15 @@ pub(crate) struct ReplicaKeeper {
     /// The members of the store with their times, to be known in a store that was emptied.
     remembered: Vec<(String, String)>,
     counts: Option<ReplicaCounts>,
+    pause: ProbePause,
+}
+
+/// The time between connections while the store is away. It grows if connections do not last, as those to a store that
+/// is too slow or refuses its calls: each change of the state costs the bursts of limits.
+#[derive(Debug)]
+struct ProbePause {
+    last: Option<Instant>,
+    length: Duration,
 }
 
 /// What the store says: the epoch, the number of replicas that are alive and known, and members with times.
@@ -45,17 +54,33 @@ type Beat = (String, u32, u32, Vec<(String, String)>);
 
 /// While the store is away.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// A connection that was used for this time is not one that does not last.
+const LASTING: Duration = Duration::from_secs(10);
+/// Between heartbeats because of calls that have seen another epoch.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// From a heartbeat on, limits are counted by the store again within this time.
 const UNTIL_LEASED_AGAIN: Duration = Duration::from_secs(1);
 const BEAT_TIMEOUT: Duration = Duration::from_secs(1);
-const ID_BYTES: usize = 16;
 
 static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("heartbeat.lua")));
 
 impl ReplicaKeeper {
-    pub(crate) fn new(store: RedisStore, settings: InstanceSettings, on_loss: OnLoss) -> Self {
-        let (id, was_apart, is_failing) = (random_id(), false, false);
-        Self { store, settings, id, epoch: None, on_loss, was_apart, is_failing, remembered: Vec::new(), counts: None }
+    pub(crate) fn new(store: RedisStore, settings: InstanceSettings, on_loss: OnLoss, id: ReplicaId) -> Self {
+        Self {
+            store,
+            settings,
+            id,
+            epoch: None,
+            server: None,
+            may_have_forgotten: false,
+            on_loss,
+            was_apart: false,
+            is_failing: false,
+            remembered: Vec::new(),
+            counts: None,
+            pause: ProbePause::new(),
+        }
     }
 
     /// One heartbeat. Connects before if there is no connection.
@@ -64,41 +89,49 @@ impl ReplicaKeeper {
         let was_lost = self.epoch.is_some() && self.store.current().is_none();
         self.was_apart |= was_lost;
         let beaten = match self.store.current() {
-            Some(connection) => self.beat_on(&connection).await.map_err(|fault| self.store.lose(&connection, &fault)),
-            None => match self.connect_and_beat().await {
-                Ok(connection) => {
-                    self.store.use_connection(connection);
-                    Ok(())
-                }
+            Some(connection) => match self.beat_on(&connection).await {
+                Ok(()) => Some(connection),
                 Err(fault) => {
-                    if !std::mem::replace(&mut self.is_failing, true) {
-                        warn!(error = %ErrorChain(&fault), "the shared store cannot be reached; trying again every second");
-                    }
-                    Err(())
+                    self.store.lose(&connection, &fault);
+                    None
                 }
             },
+            None => self.reconnected().await,
         };
-        if beaten.is_err() {
+        let Some(connection) = beaten else {
             self.was_apart = true;
             return;
-        }
+        };
         if std::mem::replace(&mut self.is_failing, false) || was_lost {
             info!("the shared store is reached");
         }
-        self.was_apart = false;
+        (self.was_apart, self.may_have_forgotten) = (false, false);
+        self.id.forget_former();
         if let (Some(epoch), Some(replicas)) = (self.epoch.clone(), self.counts) {
-            self.store.publish(SharedState::Reached { epoch, replicas });
+            self.store.publish_reached(&connection, SharedState::Reached { epoch, replicas });
         }
     }
 
     /// Runs until it is dropped.
     pub(crate) async fn keep(mut self) {
         loop {
-            let is_lost = self.store.current().is_none();
-            let pause = if is_lost { PROBE_EVERY } else { self.settings.heartbeat / 3 };
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.store.lost() => {}
+            let (is_lost, now) = (self.store.current().is_none(), clock::instant());
+            if is_lost {
+                sleep_until(self.pause.next(now).into()).await;
+            } else {
+                // A call may have seen another epoch, or lost the connection.
+                tokio::select! {
+                    () = sleep_until((now + self.settings.heartbeat / 3).into()) => {}
+                    () = self.store.lost() => {
+                        if self.store.current().is_none() {
+                            continue;
+                        }
+                        sleep_until((now + SHORTEST_PAUSE).into()).await;
+                    }
+                }
+            }
+            if self.store.has_left() {
+                return;
             }
             self.beat().await;
         }
@@ -106,20 +139,49 @@ impl ReplicaKeeper {
 
     /// The id of this replica in the store.
     pub(crate) fn id(&self) -> &str {
-        &self.id
+        self.id.own()
+    }
+
+    /// A new connection that has carried a heartbeat and is used from now on.
+    async fn reconnected(&mut self) -> Option<Arc<MultiplexedConnection>> {
+        self.pause.connects(clock::instant());
+        match self.connect_and_beat().await {
+            Ok(connection) => {
+                self.store.use_connection(Arc::clone(&connection));
+                Some(connection)
+            }
+            Err(fault) => {
+                self.pause.fails();
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    warn!(error = %ErrorChain(&fault), "the shared store cannot be reached; trying again every second");
+                }
+                None
+            }
+        }
     }
 
     async fn connect_and_beat(&mut self) -> Result<Arc<MultiplexedConnection>, CallFault> {
         let connection = Arc::new(self.store.connect().await?);
+        let server = self.store.server_of(&connection).await?;
+        within(BEAT_TIMEOUT, HEARTBEAT.prepare_invoke().load_async(&mut MultiplexedConnection::clone(&connection)))
+            .await?;
+        // A store that answers too late for requests must not hear a heartbeat: the others would give this replica a
+        // full part, while it takes its share of the limits without the store.
+        self.store.ping(&connection).await?;
+        // Whether it was restarted cannot be told if it does not name itself.
+        self.may_have_forgotten |= self.epoch.is_some() && (server.is_none() || server != self.server);
+        self.server = server;
         self.beat_on(&connection).await?;
         Ok(connection)
     }
 
     async fn beat_on(&mut self, connection: &MultiplexedConnection) -> Result<(), CallFault> {
         let known = self.epoch.clone().unwrap_or_default();
-        let owed = self.owed().as_micros().to_string();
+        let (owed, new_epoch) = (self.owed().as_micros().to_string(), random_id());
         let alive_ms = self.settings.heartbeat.as_millis().to_string();
-        let fixed = [&self.id, &known, &random_id(), &owed, &alive_ms, &self.settings.most.to_string()];
+        let (most, former) = (self.settings.most.to_string(), self.id.former().join(" "));
+        let forgotten = if self.may_have_forgotten { "1" } else { "0" };
+        let fixed = [self.id.own(), &known, &new_epoch, &owed, forgotten, &alive_ms, &most, &former];
         let members = self.remembered.iter().flat_map(|(id, time)| [id.clone(), time.clone()]);
         let arguments = fixed.into_iter().map(ToOwned::to_owned).chain(members).collect();
         let keys = ["epoch", "replicas"].map(|name| self.store.key(name)).to_vec();
@@ -163,8 +225,36 @@ impl ReplicaKeeper {
     }
 }
 
+impl ProbePause {
+    fn new() -> Self {
+        Self { last: None, length: PROBE_EVERY }
+    }
+
+    /// When to connect, if the connection was found to be lost now.
+    fn next(&mut self, now: Instant) -> Instant {
+        let Some(last) = self.last else { return now };
+        if now.saturating_duration_since(last) >= LASTING {
+            self.length = PROBE_EVERY;
+        }
+        last + self.length
+    }
+
+    fn connects(&mut self, now: Instant) {
+        if self.last.replace(now).is_some() {
+            self.length = (self.length * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// A store that is away is looked for every second.
+    fn fails(&mut self) {
+        self.length = PROBE_EVERY;
+    }
+}
+
 /// Removes a replica that ends in order, so that the others take its share at once.
 pub(crate) async fn leave(store: &RedisStore, id: String) {
+    // A later heartbeat would add it again.
+    store.ends();
     let key = store.key("replicas");
     let removed = store.call(async move |mut connection| {
         redis::cmd("ZREM").arg(key).arg(id).query_async::<u32>(&mut connection).await
@@ -173,11 +263,33 @@ pub(crate) async fn leave(store: &RedisStore, id: String) {
     let _ = timeout(BEAT_TIMEOUT, removed).await;
 }
 
-fn random_id() -> String {
-    let mut bytes = [0; ID_BYTES];
-    // Without random bytes all replicas would count as one. A process without them cannot make keys either.
-    if rand::fill(&mut bytes).is_err() {
-        error!("there are no random bytes for the id of this replica");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_away_is_looked_for_every_second() {
+        let (mut pause, now) = (ProbePause::new(), clock::instant());
+        assert_eq!(pause.next(now), now, "the first loss");
+        for second in 0..20 {
+            pause.connects(now + Duration::from_secs(second));
+            pause.fails();
+            assert_eq!(pause.next(now + Duration::from_secs(second)), now + Duration::from_secs(second + 1));
+        }
     }
-    BASE64URL.encode(bytes)
+
+    #[test]
+    fn connections_that_do_not_last_are_made_less_often() {
+        let (mut pause, mut now) = (ProbePause::new(), clock::instant());
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            pause.connects(now);
+            let next = pause.next(now + Duration::from_millis(3));
+            pauses.push((next - now).as_secs());
+            now = next;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 8, 8]);
+        let later = now + LASTING;
+        assert!(pause.next(later) <= later, "after a connection that lasted");
+    }
 }
