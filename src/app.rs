@@ -252,9 +252,8 @@ impl App {
         revocation::start(keeper, Arc::clone(&published), lines.clone())?;
         control.block_on(parts.shared.wait_for_revocations());
         replay::start(self.replay_keeper)?;
-        let (stage, drain) = drain::channel();
+        let ((stage, drain), manager) = (drain::channel(), ServiceManager::start());
         let plan = workers::Plan::new(&published, &parts, drain.clone(), &lines, &changing.shutdown);
-        let manager = ServiceManager::start();
         let mut tasks = Tasks::new(control.handle().clone());
         tasks.replace(next.tasks(&parts, &published, &lines));
         let (listeners, changes) = std::mem::take(&mut next.listeners).serve(self.workers);
