@@ -106,6 +106,30 @@ async fn an_emptied_store_gives_no_second_burst() {
 }
 
 #[tokio::test]
+async fn a_short_loss_leaves_unused_limits_nearly_whole() {
+    let test = "a_short_loss_leaves_unused_limits_nearly_whole";
+    let Some(replicas) = Replicas::start(test, "{rate: 10/h, per: route}", "").await else { return };
+    replicas.redis.signal("STOP");
+    replicas.both_log("the shared store is lost");
+    replicas.redis.signal("CONT");
+    replicas.both_log("the shared store is reached");
+    // An hour has ten of them: the loss costs at most one for each six minutes.
+    let allowed = replicas.allowed(20).await;
+    assert!((8..=10).contains(&allowed), "{allowed}");
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_counted_anyway() {
+    let test = "a_key_of_another_type_is_counted_anyway";
+    let Some(replicas) = Replicas::start(test, "{rate: 3/h, per: route}", "").await else { return };
+    assert_eq!(replicas.allowed(2).await, 2);
+    let key = replicas.redis.ask(&["keys", "portcullis:limit:*"]);
+    replicas.redis.ask(&["del", &key]);
+    replicas.redis.ask(&["rpush", &key, "x"]);
+    assert_eq!(replicas.allowed(10).await, 3);
+}
+
+#[tokio::test]
 async fn limits_are_denied_without_the_store_on_request() {
     let test = "limits_are_denied_without_the_store_on_request";
     let limit = "{rate: 10/h, per: route}";

@@ -16,15 +16,17 @@ if is_new then
   redis.call('HSET', KEYS[1], 'id', id)
 end
 -- What each bucket owes for replicas that were apart: an unused one at `back_at`, and all since ever. What was spent of
--- an emptied store is not known, nor what a restarted one has forgotten: then buckets owe all that they hold, and start
--- empty.
-local owed = tonumber(ARGV[4])
-if ARGV[5] == '1' or (is_other and ARGV[2] ~= '') then owed = 1000000000000 end
-if owed > 0 then
+-- an emptied store is not known, nor what a restarted one has forgotten: then all buckets are empty, at `empty_at`.
+local owed, is_emptied = tonumber(ARGV[4]), ARGV[5] == '1' or (is_other and ARGV[2] ~= '')
+if owed > 0 or is_emptied then
   local before = redis.call('HMGET', KEYS[1], 'back_at', 'owed', 'owed_ever')
   local apart, ever = now - tonumber(before[1] or 0), tonumber(before[3] or 0)
-  local lately = math.max(tonumber(before[2] or 0) - math.max(apart, 0), 0)
-  redis.call('HSET', KEYS[1], 'back_at', text(now), 'owed', text(lately + owed), 'owed_ever', text(ever + owed))
+  local lately = math.max(tonumber(before[2] or 0) - math.max(apart, 0), 0) + owed
+  if is_emptied then
+    lately, owed = 0, 1000000000000
+    redis.call('HSET', KEYS[1], 'empty_at', text(now))
+  end
+  redis.call('HSET', KEYS[1], 'back_at', text(now), 'owed', text(lately), 'owed_ever', text(ever + owed))
 end
 if is_other then
   for i = 9, #ARGV, 2 do

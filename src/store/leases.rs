@@ -2,8 +2,8 @@
 //!
 //! A replica takes a *lease*, a few cells of a limit at once, spends them from memory, and takes the next lease in the
 //! background when half of the last one is spent. So replicas together never spend more than the limit while the store
-//! answers, and a request seldom waits: only the first one of a key, one that comes before the next lease has, and those
-//! of a limit so slow that a lease is one cell.
+//! answers, and a request seldom waits: only the first one of a key, one that comes before the next lease, and those of
+//! a limit so slow that a lease is one cell.
 
 pub(crate) mod key_lease;
 pub(crate) mod lease_store;

@@ -41,6 +41,8 @@ struct RedisParts {
     /// Wakes the keeper when a connection is lost.
     lost: Notify,
     failures: AtomicU64,
+    /// The connections that were in use until now.
+    connections: AtomicU64,
     /// When the last connection was lost, or at the start.
     lost_at: ArcSwap<Instant>,
     /// This replica has said that it ends.
@@ -99,6 +101,7 @@ impl RedisStore {
             state: watch::Sender::new(SharedState::Unknown),
             lost: Notify::new(),
             failures: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
             lost_at: ArcSwap::from_pointee(clock::instant()),
             has_left: AtomicBool::new(false),
             refused_at: ArcSwapOption::empty(),
@@ -114,6 +117,11 @@ impl RedisStore {
     /// The calls that failed.
     pub(crate) fn failures(&self) -> u64 {
         self.parts.failures.load(Ordering::Relaxed)
+    }
+
+    /// The number of the connection. Behind another one, the store may have lost its last writes.
+    pub(crate) fn connection_number(&self) -> u64 {
+        self.parts.connections.load(Ordering::Acquire)
     }
 
     /// When the last connection was lost, or the time of the start.
@@ -186,6 +194,7 @@ impl RedisStore {
     /// Calls go over this connection from now on.
     pub(super) fn use_connection(&self, connection: Arc<MultiplexedConnection>) {
         self.parts.connection.store(Some(connection));
+        self.parts.connections.fetch_add(1, Ordering::Release);
     }
 
     /// Does nothing if the connection was lost meanwhile.

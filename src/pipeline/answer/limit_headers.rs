@@ -11,8 +11,8 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Limits with their counts, by place.
 pub(crate) type CountedLimits<'c> = (&'c [RateLimit], &'c [Option<LimitCount>]);
 
-/// Adds the quota and window of every limit, of which a replica without the shared store has a share, and the remaining quota of those that were counted: the limits of the rule
-/// and those of the client.
+/// Adds the quota and window of every limit, of which a replica without the shared store has a share, and the remaining
+/// quota of those that were counted: the limits of the rule and those of the client.
 pub(crate) fn add_limit_headers(of_rule: CountedLimits<'_>, of_client: CountedLimits<'_>, headers: &mut HeaderMap) {
     if of_rule.0.is_empty() && of_client.0.is_empty() {
         return;

@@ -1,13 +1,15 @@
--- Takes cells of a limit (GCRA) in advance. Answers how many were granted, the µs until the lease ends, and, if none was
--- granted, the µs until the next cell. -1: the store has another epoch.
--- KEYS: limit, epoch, replicas. ARGV: the epoch, the period in µs, the cells in a period, the burst, the cells that are
--- wanted, the age of a replica that is alive in ms.
-local epoch = redis.call('HMGET', KEYS[2], 'id', 'back_at', 'owed', 'owed_ever')
+-- Takes cells of a limit (GCRA) in advance. Answers how many were granted, the µs until the lease ends, and, if none
+-- was granted, the µs until the next cell. -1: the store has another epoch.
+-- KEYS: limit, epoch, replicas. ARGV: the epoch, the period in µs, the cells in a period, the burst, the cells that
+-- are wanted, the age of a replica that is alive in ms.
+local epoch = redis.call('HMGET', KEYS[2], 'id', 'back_at', 'owed', 'owed_ever', 'empty_at')
 if epoch[1] ~= ARGV[1] then return {-1, 0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 -- When replicas that were apart came back, what an unused bucket owed for it then, and what all owe since ever, in µs.
+-- When all buckets were empty, as the store had lost what was spent.
 local back_at, owed, owed_ever = tonumber(epoch[2] or 0), tonumber(epoch[3] or 0), tonumber(epoch[4] or 0)
+local empty_at = tonumber(epoch[5] or 0)
 
 -- A cell costs part / whole µs. The share of replicas that are not heard of is withheld: they may be spending it.
 local known = math.max(redis.call('ZCARD', KEYS[3]), 1)
@@ -33,7 +35,10 @@ if type(stored) == 'string' then
     tat = math.max(full_at, math.min(full_at + owed_ever - settled, back_at + filled_in))
   end
 end
-if not is_ours and back_at > 0 then tat = back_at + math.min(owed, filled_in) end
+if not is_ours and back_at > 0 then
+  local refilled_at = empty_at > 0 and empty_at + filled_in or 0
+  tat = math.max(math.min(math.max(refilled_at, back_at) + owed, back_at + filled_in), refilled_at)
+end
 tat = math.max(math.min(tat, now + room), now)
 
 local free = math.floor((now + room - tat) * whole / part)

@@ -19,6 +19,7 @@ struct SimulatedStore {
     back_at: i128,
     owed: i128,
     owed_ever: i128,
+    empty_at: Option<i128>,
 }
 
 struct SimulatedReplica {
@@ -45,7 +46,10 @@ impl SimulatedStore {
         let room = filled_in.max(cost(1));
         let full_at = match self.full_at.filter(|(full_at, _)| full_at + filled_in > now) {
             Some((full_at, settled)) => full_at.max((full_at + self.owed_ever - settled).min(self.back_at + filled_in)),
-            None => self.back_at + self.owed.min(filled_in),
+            None => {
+                let refilled_at = self.empty_at.map_or(0, |empty_at| empty_at + filled_in);
+                (refilled_at.max(self.back_at) + self.owed).min(self.back_at + filled_in).max(refilled_at)
+            }
         };
         let full_at = full_at.min(now + room).max(now);
         let granted = ((now + room - full_at) * whole).div_euclid(part).min(wanted.into());
@@ -66,8 +70,9 @@ impl SimulatedStore {
     }
 
     fn lose_all(&mut self, now: i128) {
-        self.full_at = None;
+        (self.full_at, self.empty_at) = (None, Some(now));
         self.owe(1_000_000_000_000, now);
+        self.owed = 0;
     }
 }
 
@@ -190,12 +195,24 @@ fn a_replica_that_falls_silent_frees_no_burst() {
 fn a_short_loss_costs_an_unused_bucket_little() {
     let mut simulation = Simulation::new(10, 3_600_000, 10);
     simulation.now += Duration::from_secs(60);
-    (0..2).for_each(|_| {
-        simulation.lose_or_return(1);
-        simulation.now += Duration::from_secs(1);
-    });
+    simulation.lose_or_return(1);
+    simulation.now += Duration::from_secs(1);
+    simulation.lose_or_return(1);
     (0..20).for_each(|_| simulation.request(0));
     assert_eq!(simulation.allowed, 9);
+}
+
+#[test]
+fn a_loss_long_after_an_emptied_store_costs_little() {
+    let mut simulation = Simulation::new(10, 1000, 10);
+    simulation.now += Duration::from_secs(60);
+    simulation.store.lose_all(simulation.micros());
+    simulation.now += Duration::from_secs(60);
+    simulation.lose_or_return(1);
+    simulation.now += Duration::from_millis(400);
+    simulation.lose_or_return(1);
+    (0..20).for_each(|_| simulation.request(0));
+    assert_eq!(simulation.allowed, 8);
 }
 
 #[test]
@@ -208,6 +225,18 @@ fn an_emptied_store_starts_without_burst() {
     simulation.now += Duration::from_secs(1);
     (0..20).for_each(|_| simulation.request(0));
     assert_eq!(simulation.allowed, 10);
+}
+
+#[test]
+fn a_denied_key_asks_again_within_ten_seconds() {
+    let mut simulation = Simulation::new(10, 3_600_000, 10);
+    (0..11).for_each(|_| simulation.request(0));
+    let mut spend_after = |seconds| {
+        let now = simulation.begin + Duration::from_secs(seconds);
+        simulation.replicas[0].lease.spend(1, now)
+    };
+    assert!(matches!(spend_after(9), Spending::Denied { wait } if wait > Duration::from_secs(300)));
+    assert!(matches!(spend_after(10), Spending::Wait { ask: Some(1), .. }));
 }
 
 #[test]
