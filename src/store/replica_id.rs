@@ -126,7 +126,7 @@ mod tests {
         let (first, former) = ids(opened());
         assert!(former.is_empty());
         let (second, former) = ids(opened());
-        assert_eq!(former, [first.clone()]);
+        assert_eq!(former, std::slice::from_ref(&first));
         let mut id = opened();
         assert_eq!(id.former(), [second, first], "the store was away all the time");
         id.forget_former();
