@@ -15,19 +15,6 @@ if is_new then
   id = ARGV[3]
   redis.call('HSET', KEYS[1], 'id', id)
 end
--- What each bucket owes for replicas that were apart: an unused one at `back_at`, and all since ever. What was spent of
--- an emptied store is not known, nor what a restarted one has forgotten: then all buckets are empty, at `empty_at`.
-local owed, is_emptied = tonumber(ARGV[4]), ARGV[5] == '1' or (is_other and ARGV[2] ~= '')
-if owed > 0 or is_emptied then
-  local before = redis.call('HMGET', KEYS[1], 'back_at', 'owed', 'owed_ever')
-  local apart, ever = now - tonumber(before[1] or 0), tonumber(before[3] or 0)
-  local lately = math.max(tonumber(before[2] or 0) - math.max(apart, 0), 0) + owed
-  if is_emptied then
-    lately, owed = 0, 1000000000000
-    redis.call('HSET', KEYS[1], 'empty_at', text(now))
-  end
-  redis.call('HSET', KEYS[1], 'back_at', text(now), 'owed', text(lately), 'owed_ever', text(ever + owed))
-end
 if is_other then
   for i = 9, #ARGV, 2 do
     redis.call('ZADD', KEYS[2], 'NX', ARGV[i + 1], ARGV[i])
@@ -41,5 +28,20 @@ redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', text(ms - 600000))
 local alive = redis.call('ZCOUNT', KEYS[2], text(ms - ARGV[6]), '+inf')
 -- The shares of silent replicas are withheld: never more than there may be replicas. The oldest are forgotten.
 redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - math.max(alive, tonumber(ARGV[7])))
+local known = redis.call('ZCARD', KEYS[2])
+-- What each bucket owes for replicas that were apart: an unused one at `back_at`, and all since ever. What was spent of
+-- an emptied store is not known, nor what a restarted one has forgotten: then all buckets are empty, at `empty_at`.
+-- While others are silent, each µs of a bucket counts for less: it gives fewer cells.
+local owed, is_emptied = math.ceil(ARGV[4] * known / alive), ARGV[5] == '1' or (is_other and ARGV[2] ~= '')
+if owed > 0 or is_emptied then
+  local before = redis.call('HMGET', KEYS[1], 'back_at', 'owed', 'owed_ever')
+  local apart, ever = now - tonumber(before[1] or 0), tonumber(before[3] or 0)
+  local lately = math.max(tonumber(before[2] or 0) - math.max(apart, 0), 0) + owed
+  if is_emptied then
+    lately, owed = 0, 1000000000000
+    redis.call('HSET', KEYS[1], 'empty_at', text(now))
+  end
+  redis.call('HSET', KEYS[1], 'back_at', text(now), 'owed', text(lately), 'owed_ever', text(ever + owed))
+end
 local members = redis.call('ZREVRANGE', KEYS[2], 0, ARGV[7] - 1, 'WITHSCORES')
-return {id, alive, redis.call('ZCARD', KEYS[2]), members}
+return {id, alive, known, members}

@@ -104,7 +104,8 @@ impl Simulation {
         let Some(replica) = self.replicas.get_mut(index) else { return };
         if let Some(loss) = replica.loss.take() {
             let apart = (begin + now).saturating_duration_since(loss.since);
-            self.store.owe(apart.as_micros() as i128 / REPLICAS as i128 + 1, micros);
+            let (alive, known) = self.counts();
+            self.store.owe((apart.as_micros() as i128 / known + 1) * known / alive + 1, micros);
         } else {
             replica.loss = Some(Loss { number, since: begin + now, replicas: REPLICAS as u32 });
         }
