@@ -171,14 +171,13 @@ impl App {
         if config.audit.rules.on_failure == OnFailure::Drop {
             warn!("audit.on_failure is `drop`: requests are answered even if their audit records cannot be written");
         }
-        let (mut keeper, revoker, had_file) = revocation::open(&config)?;
+        let (mut keeper, revoker) = revocation::open(&config)?;
         let (replay_keeper, replay) = ReplayKeeper::open(&config.state_directory)?;
         let mut shared = SharedStores::open(&config.shared, &control)?;
         if let Some(store) = &shared.redis {
             let store = (store, config.shared.instance.heartbeat);
-            let exchange = revocation::exchange(&mut keeper, &revoker, store, had_file);
-            shared.outbox = Some(Arc::clone(exchange.outbox()));
-            control.spawn(exchange.run());
+            let exchange = revocation::exchange(&mut keeper, &revoker, store);
+            shared.exchange_with(exchange, control.handle());
         }
         let replay = replay.over_replicas(shared.redis.clone());
         let workers = config.workers;
@@ -251,6 +250,7 @@ impl App {
         record(Event::Start, &next.snapshot.config, &lines);
         next.opened_ring.iter().for_each(|ring| ring.record_start(&next.snapshot.config, &lines));
         revocation::start(keeper, Arc::clone(&published), lines.clone())?;
+        control.block_on(parts.shared.wait_for_revocations());
         replay::start(self.replay_keeper)?;
         let (stage, drain) = drain::channel();
         let plan = workers::Plan::new(&published, &parts, drain.clone(), &lines, &changing.shutdown);

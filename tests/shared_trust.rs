@@ -1,5 +1,7 @@
 //! Trust over replicas: what one revokes, all refuse; what counts once, counts once over all.
 
+mod once;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -20,6 +22,11 @@ struct Replicas {
 
 impl Replicas {
     async fn start(test: &str, count: usize) -> Option<Self> {
+        Self::start_with(test, count, "").await
+    }
+
+    /// With more of the section `oauth`.
+    async fn start_with(test: &str, count: usize, more: &str) -> Option<Self> {
         let redis = Redis::start(test)?;
         let (upstream, keys) = (Upstream::start().await, folder());
         let oauth = format!(
@@ -29,7 +36,7 @@ impl Replicas {
   signing_keys: {{algorithm: ES256, directory: {}/keys}}
   clients:
     app: {{secrets: [{{value: {SECRET}}}], scopes: [read:data]}}
-",
+{more}",
             keys.display()
         );
         let route = ["path: /data, name: data, access: {}"];
@@ -61,12 +68,16 @@ impl Replicas {
     }
 
     async fn revoked(&self, replica: usize, token: &str) -> u16 {
+        let status = self.revocation_status(replica, token).await;
+        assert!(matches!(status, 200 | 429), "{status}");
+        status
+    }
+
+    async fn revocation_status(&self, replica: usize, token: &str) -> u16 {
         let asked = with_body(request("POST", "/oauth/revoke"), format!("token={token}"));
         let asked = with_header(asked, "content-type", "application/x-www-form-urlencoded");
         let asked = with_header(asked, "authorization", basic("app", SECRET).to_str().unwrap());
-        let status = Client::new(&self.gateways[replica]).send(asked).await.status;
-        assert!(matches!(status, 200 | 429), "{status}");
-        status
+        Client::new(&self.gateways[replica]).send(asked).await.status
     }
 
     /// Waits until a replica refuses the token.
@@ -133,4 +144,59 @@ async fn without_store_and_copy_no_token_can_be_judged() {
     replicas.redis.start_again();
     replicas.gateways[1].log_line("the revocations of all replicas are known");
     assert_eq!(replicas.status(1, &token).await, 200);
+}
+
+#[tokio::test]
+async fn an_empty_file_of_a_first_start_is_no_copy() {
+    let test = "an_empty_file_of_a_first_start_is_no_copy";
+    let more = "  token_endpoint: {rate_limits: []}\n";
+    let Some(mut replicas) = Replicas::start_with(test, 1, more).await else { return };
+    let (token, revoked) = (replicas.token(0).await, replicas.token(0).await);
+    replicas.revoke(0, &revoked).await;
+    replicas.redis.kill();
+    let mut first = Gateway::start(&replicas.yaml);
+    let folder = first.folder.clone();
+    first.signal("KILL");
+    first.wait();
+    replicas.gateways.push(Gateway::start_in(folder.clone(), &replicas.yaml, &[]));
+    assert_eq!([replicas.status(1, &token).await, replicas.status(1, &revoked).await], [503, 503]);
+    assert_eq!(
+        replicas.revocation_status(1, &token).await,
+        503,
+        "the token may be valid, so it is not said to be revoked"
+    );
+    replicas.redis.start_again();
+    replicas.gateways[1].log_line("the revocations of all replicas are known");
+    assert_eq!([replicas.status(1, &token).await, replicas.status(1, &revoked).await], [200, 401]);
+    // Now it has a copy, with which it serves without the store.
+    replicas.redis.kill();
+    let again = Gateway::start_in(copy_of(&folder), &replicas.yaml, &[]);
+    replicas.gateways.push(again);
+    assert_eq!([replicas.status(2, &token).await, replicas.status(2, &revoked).await], [200, 401]);
+}
+
+#[tokio::test]
+async fn a_replica_that_starts_knows_what_was_revoked_meanwhile() {
+    let test = "a_replica_that_starts_knows_what_was_revoked_meanwhile";
+    let Some(mut replicas) = Replicas::start(test, 2).await else { return };
+    for number in 1..=3 {
+        let token = replicas.token(0).await;
+        let mut gone = replicas.gateways.pop().unwrap();
+        let folder = gone.folder.clone();
+        gone.signal("KILL");
+        gone.wait();
+        replicas.revoke(0, &token).await;
+        // The revocation is in the store once a third reads it there.
+        while replicas.redis.ask(&["zcard", "portcullis:revocations"]) != number.to_string() {}
+        replicas.gateways.push(Gateway::start_in(copy_of(&folder), &replicas.yaml, &[]));
+        assert_eq!(replicas.status(1, &token).await, 401);
+    }
+}
+
+/// The folder of a gateway, with its state.
+fn copy_of(of: &std::path::Path) -> PathBuf {
+    let copy = folder();
+    let copied = std::process::Command::new("cp").arg("-a").arg(of.join(".")).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    copy
 }

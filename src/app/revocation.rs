@@ -30,12 +30,10 @@ use crate::trust::revoker::Revoker;
 /// The number of lines in one batch.
 const LINES: usize = 500;
 
-/// Also whether there was a file before.
-pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker, bool), StartError> {
+pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker), StartError> {
     let (mut keeper, revoker) = Keeper::open(&config.state_directory, &config.revoked, clock::now())?;
-    let had_file = keeper.has_file();
     if let Some(oauth) = &config.oauth
-        && !had_file
+        && !keeper.has_file()
         && ring_store::has_been_used(&oauth.ring)
     {
         warn!(
@@ -52,18 +50,17 @@ pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker, bool), StartErro
             warn!(error = %ErrorChain(&error), "cannot create the file of revocations: `portcullis token revoke` cannot be used here")
         }
     }
-    Ok((keeper, revoker, had_file))
+    Ok((keeper, revoker))
 }
 
-/// The exchange with the other replicas. `had_file` is whether there was a file of revocations at the start.
+/// The exchange with the other replicas.
 pub(super) fn exchange(
     keeper: &mut Keeper,
     revoker: &Revoker,
     (store, heartbeat): (&RedisStore, Duration),
-    had_file: bool,
 ) -> RevocationExchange {
     let published = Arc::clone(keeper.published());
-    let exchange = RevocationExchange::new(store.clone(), revoker.clone(), published, heartbeat, had_file);
+    let exchange = RevocationExchange::new(store.clone(), revoker.clone(), published, heartbeat, keeper.has_copy());
     keeper.share(Arc::clone(exchange.outbox()));
     exchange
 }

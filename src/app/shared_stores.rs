@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::start_error::StartError;
@@ -15,6 +16,7 @@ use crate::store::replicas::{self, ReplicaKeeper};
 use crate::store::settings::{OnLoss, PostgresSettings, SharedSettings};
 use crate::store::shared_state::{ReplicaCounts, SharedState};
 use crate::telemetry::shared_status::SharedStoreStatus;
+use crate::trust::revocation_exchange::RevocationExchange;
 use crate::trust::revocation_outbox::RevocationOutbox;
 
 /// The stores in use. They outlast every configuration.
@@ -26,6 +28,8 @@ pub(super) struct SharedStores {
     pub(super) leases: Option<Arc<LeaseStore>>,
     /// The revocations that the other replicas do not know yet.
     pub(super) outbox: Option<Arc<RevocationOutbox>>,
+    /// True once the revocations of the other replicas were read or could not be read.
+    has_tried_revocations: Option<watch::Receiver<bool>>,
     /// The name of this gateway.
     pub(super) instance: String,
     /// The id of this replica in the store.
@@ -34,22 +38,45 @@ pub(super) struct SharedStores {
 
 /// For the first contact, before anything is served. A store that is out of reach has a defined state.
 const FIRST_CONTACT: Duration = Duration::from_secs(2);
+/// For the first look at the revocations of the other replicas.
+const FIRST_REVOCATIONS: Duration = Duration::from_secs(2);
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 impl SharedStores {
     pub(super) fn open(settings: &SharedSettings, control: &Runtime) -> Result<Self, StartError> {
         let database = settings.postgres.as_ref().map(|postgres| database(postgres, control)).transpose()?;
-        let (outbox, instance) = (None, settings.instance.name.clone());
-        let Some(redis) = &settings.redis else {
-            return Ok(Self { redis: None, database, leases: None, outbox, instance, replica: String::new() });
+        let mut stores = Self {
+            redis: None,
+            database,
+            leases: None,
+            outbox: None,
+            has_tried_revocations: None,
+            instance: settings.instance.name.clone(),
+            replica: String::new(),
         };
+        let Some(redis) = &settings.redis else { return Ok(stores) };
         let store = RedisStore::new(redis, control.handle())?;
         let mut keeper = ReplicaKeeper::new(store.clone(), settings.instance.clone());
-        let replica = keeper.id().to_owned();
+        stores.replica = keeper.id().to_owned();
         let _ = control.block_on(async { timeout(FIRST_CONTACT, keeper.beat()).await });
         control.spawn(keeper.keep());
-        let leases = LeaseStore::start(store.clone(), settings.instance.clone(), settings.on_loss);
-        Ok(Self { redis: Some(store), database, leases: Some(leases), outbox, instance, replica })
+        stores.leases = Some(LeaseStore::start(store.clone(), settings.instance.clone(), settings.on_loss));
+        stores.redis = Some(store);
+        Ok(stores)
+    }
+
+    /// Starts the exchange of revocations with the other replicas.
+    pub(super) fn exchange_with(&mut self, exchange: RevocationExchange, control: &Handle) {
+        self.outbox = Some(Arc::clone(exchange.outbox()));
+        self.has_tried_revocations = Some(exchange.has_tried());
+        control.spawn(exchange.run());
+    }
+
+    /// So that a replica which starts does not accept what was revoked while it was away. A store that is out of reach
+    /// is not waited for.
+    pub(super) async fn wait_for_revocations(&self) {
+        let Some(mut has_tried) = self.has_tried_revocations.clone() else { return };
+        let _ = timeout(FIRST_REVOCATIONS, has_tried.wait_for(|has_tried| *has_tried)).await;
     }
 
     /// For the metrics. `None` without a shared store.

@@ -32,7 +32,7 @@ Examples:
   portcullis token revoke --issuer auth0 --issued-before now     the tokens of an issuer
 
 The revocation is written into `state_directory`. Every gateway that uses this folder refuses the tokens within a second, also \
-after a restart. Tokens that are issued later are accepted: to stop a client from getting more, change its secret or remove it \
+after a restart. With `shared.redis`, a running gateway sends it to its replicas. Tokens that are issued later are accepted: to stop a client from getting more, change its secret or remove it \
 first.";
 
 #[derive(Debug, Args)]

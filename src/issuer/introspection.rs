@@ -45,7 +45,12 @@ impl AuthorizationServer {
         let token = parameters.token.ok_or(GrantFault::InvalidRequest("token is missing"))?;
         let own = [IssuerName::own()];
         let expected = Expectations { issuers: AllowedIssuers::Only(&own), audiences: AllowedAudiences::Any };
-        let verified = trust.verify(token.expose(), expected, now, &mut Unobserved).await.ok();
+        let verified = match trust.verify(token.expose(), expected, now, &mut Unobserved).await {
+            Err(refused) if refused.reason.is_outage() => {
+                return Err(TokenRefusal::StoreUnavailable { client: Some(client) });
+            }
+            verified => verified.ok(),
+        };
         // A token of a client that was removed is not active.
         let has_client = match &verified {
             Some(verified) => self

@@ -39,8 +39,13 @@ impl AuthorizationServer {
         let token = parameters.token.ok_or(GrantFault::InvalidRequest("token is missing"))?;
         let own = [IssuerName::own()];
         let expected = Expectations { issuers: AllowedIssuers::Only(&own), audiences: AllowedAudiences::Any };
-        let Ok(verified) = trust.verify(token.expose(), expected, now, &mut Unobserved).await else {
-            return Ok(Revoked::Nothing { client: client.id.clone() });
+        let verified = match trust.verify(token.expose(), expected, now, &mut Unobserved).await {
+            Ok(verified) => verified,
+            // It may be valid, so that it may have to be revoked.
+            Err(refused) if refused.reason.is_outage() => {
+                return Err(TokenRefusal::StoreUnavailable { client: Some(client.id.clone()) });
+            }
+            Err(_) => return Ok(Revoked::Nothing { client: client.id.clone() }),
         };
         if verified.caller.client.as_ref() != Some(&client.id) {
             return Err(GrantFault::OthersToken { client: client.id.clone() }.into());

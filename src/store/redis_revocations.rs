@@ -45,8 +45,8 @@ pub(crate) struct RevocationAnswer {
     pub(crate) refused: Vec<usize>,
 }
 
-/// The most entries of an answer, and of a question.
-pub(crate) const PAGE: usize = 1000;
+/// The most entries of an answer, and of a question. A script occupies the store for about a millisecond with them.
+pub(crate) const PAGE: usize = 250;
 
 static REVOCATIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("revocations.lua")));
 

@@ -39,6 +39,8 @@ struct RedisParts {
     /// Wakes the keeper when a connection is lost.
     lost: Notify,
     failures: AtomicU64,
+    /// The connections that were in use until now.
+    connections: AtomicU64,
 }
 
 /// The store cannot be reached, does not answer in time, or refuses.
@@ -74,6 +76,7 @@ impl RedisStore {
             state: watch::Sender::new(SharedState::Unknown),
             lost: Notify::new(),
             failures: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
         };
         Ok(Self { parts: Arc::new(parts) })
     }
@@ -86,6 +89,11 @@ impl RedisStore {
     /// The calls that failed.
     pub(crate) fn failures(&self) -> u64 {
         self.parts.failures.load(Ordering::Relaxed)
+    }
+
+    /// The number of the connection. Behind another one, the store may have lost its last writes.
+    pub(crate) fn connection_number(&self) -> u64 {
+        self.parts.connections.load(Ordering::Acquire)
     }
 
     /// The longest time that a call takes.
@@ -153,6 +161,7 @@ impl RedisStore {
     /// Calls go over this connection from now on.
     pub(super) fn use_connection(&self, connection: Arc<MultiplexedConnection>) {
         self.parts.connection.store(Some(connection));
+        self.parts.connections.fetch_add(1, Ordering::Release);
     }
 
     pub(super) fn publish(&self, state: SharedState) {

@@ -39,9 +39,9 @@ impl RedisStore {
         Ok(first.is_some())
     }
 
-    /// The key of nonces that all replicas have. `proposed` becomes it if there is none.
-    pub(crate) async fn nonce_key(&self, proposed: Vec<u8>) -> Result<Vec<u8>, StoreUnavailable> {
-        let key = self.key("nonce-key");
+    /// The key of nonces that all replicas have in an epoch. `proposed` becomes it if there is none.
+    pub(crate) async fn nonce_key(&self, epoch: &str, proposed: Vec<u8>) -> Result<Vec<u8>, StoreUnavailable> {
+        let key = self.key(&format!("nonce-key:{epoch}"));
         self.call(async move |mut connection| {
             let mut both = redis::pipe();
             both.cmd("SET").arg(&key).arg(proposed).arg("NX").ignore();

@@ -13,6 +13,7 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{self, SystemRandom};
 use base64::Engine as _;
 use http::HeaderValue;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::clock::UnixTime;
@@ -27,9 +28,15 @@ pub(crate) struct ProofNonces {
 
 /// The nonces of all replicas.
 struct SharedNonces {
-    store: RedisStore,
+    states: watch::Receiver<SharedState>,
     /// `None` until the common key is known.
-    source: ArcSwapOption<NonceSource>,
+    common: ArcSwapOption<CommonNonces>,
+}
+
+/// The nonces of one epoch of the store. In another epoch, the store does not know the proofs that were used with them.
+struct CommonNonces {
+    epoch: String,
+    source: NonceSource,
 }
 
 /// The nonces of one key.
@@ -70,63 +77,76 @@ impl ProofNonces {
 
     /// Follows the store in the control plane.
     pub(crate) fn shared(store: RedisStore) -> Arc<Self> {
-        let (control, mut states) = (store.control().clone(), store.state());
-        let shared = SharedNonces { store, source: ArcSwapOption::empty() };
+        let (control, states) = (store.control().clone(), store.state());
+        let shared = SharedNonces { states: states.clone(), common: ArcSwapOption::empty() };
         let nonces = Arc::new(Self { own: NonceSource::random(), shared: Some(shared) });
-        let follower = Arc::clone(&nonces);
-        control.spawn(async move {
-            // The key that an emptied store gets again.
+        control.spawn(Arc::clone(&nonces).follow(store, states));
+        nonces
+    }
+
+    /// Takes the key of each epoch, and makes it if there is none.
+    async fn follow(self: Arc<Self>, store: RedisStore, mut states: watch::Receiver<SharedState>) {
+        let Some(shared) = &self.shared else { return };
+        loop {
+            let epoch = reached(&states.borrow_and_update()).map(ToOwned::to_owned);
+            let is_known = |epoch: &String| shared.common.load().as_ref().is_some_and(|known| known.epoch == *epoch);
+            let Some(epoch) = epoch.filter(|epoch| !is_known(epoch)) else {
+                if states.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
             let mut proposed = vec![0; KEY_BYTES];
             if rand::fill(&mut proposed).is_err() {
                 return;
             }
-            let mut known_of = None;
-            loop {
-                let epoch = match &*states.borrow_and_update() {
-                    SharedState::Reached { epoch, .. } => Some(epoch.clone()),
-                    SharedState::Unknown | SharedState::Lost { .. } => None,
-                };
-                if let Some(epoch) = epoch.filter(|epoch| known_of.as_ref() != Some(epoch)) {
-                    let Some(shared) = &follower.shared else { return };
-                    match shared.store.nonce_key(proposed.clone()).await {
-                        Ok(key) => {
-                            shared.source.store(Some(Arc::new(NonceSource::of(&key))));
-                            (proposed, known_of) = (key, Some(epoch));
-                        }
-                        Err(_) => sleep(RETRY_AFTER).await,
-                    }
-                    continue;
-                }
-                if states.changed().await.is_err() {
-                    return;
-                }
+            match store.nonce_key(&epoch, proposed).await {
+                Ok(key) => shared.common.store(Some(Arc::new(CommonNonces { epoch, source: NonceSource::of(&key) }))),
+                Err(_) => sleep(RETRY_AFTER).await,
             }
-        });
-        nonces
+        }
     }
 
     pub(crate) fn state(&self, nonce: &str, now: UnixTime) -> NonceState {
         let own = self.own.state(nonce, now);
         match (self.common(), own) {
             (None, own) => own,
-            (Some(common), NonceState::Unknown) => common.state(nonce, now),
+            (Some(common), NonceState::Unknown) => common.source.state(nonce, now),
             // Good, but only here.
             (Some(_), NonceState::Current | NonceState::Previous) => NonceState::Previous,
+        }
+    }
+
+    /// Whether no other process accepts this nonce.
+    pub(super) fn is_own(&self, nonce: &str, now: UnixTime) -> bool {
+        match self.own.state(nonce, now) {
+            NonceState::Current | NonceState::Previous => true,
+            NonceState::Unknown => false,
         }
     }
 
     /// The nonce that clients get now.
     pub(crate) fn current(&self, now: UnixTime) -> Option<HeaderValue> {
         match self.common() {
-            Some(common) => common.current(now),
+            Some(common) => common.source.current(now),
             None => self.own.current(now),
         }
     }
 
     /// The nonces of all replicas, if they count now.
-    fn common(&self) -> Option<Arc<NonceSource>> {
-        let shared = self.shared.as_ref().filter(|shared| shared.store.is_reached())?;
-        shared.source.load_full()
+    fn common(&self) -> Option<Arc<CommonNonces>> {
+        let shared = self.shared.as_ref()?;
+        let common = shared.common.load_full()?;
+        let is_of_store = reached(&shared.states.borrow()) == Some(&common.epoch);
+        is_of_store.then_some(common)
+    }
+}
+
+/// The epoch of a store that is reached.
+fn reached(state: &SharedState) -> Option<&str> {
+    match state {
+        SharedState::Reached { epoch, .. } => Some(epoch),
+        SharedState::Unknown | SharedState::Lost { .. } => None,
     }
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::proof_nonces::ProofNonces;
-use super::proof_replays::{MAX_AHEAD, ProofReplays, ProofUse};
 use base64::Engine as _;
 
+use super::proof_nonces::ProofNonces;
+use super::proof_replays::{MAX_AHEAD, ProofReplays, ProofUse};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
+use crate::jose::dpop::ProofClaims;
 use crate::oauth::caller::Digest;
 use crate::oauth::confirmation::Thumbprint;
 use crate::store::redis_store::{RedisStore, StoreUnavailable};
@@ -34,6 +35,11 @@ pub(crate) struct ProofRules {
     pub(crate) nonces: Arc<ProofNonces>,
     /// Where replicas note the proofs that were used. `None`: this process alone does.
     pub(crate) store: Option<RedisStore>,
+}
+
+impl DpopSettings {
+    /// The longest `max_age`.
+    pub(crate) const LONGEST_AGE: Duration = Duration::from_secs(300);
 }
 
 impl Default for DpopSettings {
@@ -64,23 +70,25 @@ impl ProofRules {
         }
     }
 
-    /// Notes the use of a proof with this key and `jti`: in this process, and at all replicas.
-    pub(crate) async fn use_once(&self, key: Thumbprint, id: &str, now: UnixTime) -> ProofUse {
-        let here = self.replays.use_once(key, id, now);
+    /// Notes the use of a proof with this key: in this process, and at all replicas.
+    pub(crate) async fn use_once(&self, key: Thumbprint, proof: &ProofClaims, now: UnixTime) -> ProofUse {
+        let here = self.replays.use_once(key, &proof.id, now);
         match &self.store {
-            Some(store) if here == ProofUse::First => self.use_once_at(store, key, id).await,
+            Some(store) if here == ProofUse::First => self.use_once_at(store, key, proof, now).await,
             Some(_) | None => here,
         }
     }
 
     /// While the store is away, a proof counts once for each process; with nonces, only those of this process count.
-    async fn use_once_at(&self, store: &RedisStore, key: Thumbprint, id: &str) -> ProofUse {
-        let digest = Digest::of(&[&BASE64URL.encode(key.0), id]);
-        let known_for = self.settings.max_age + Duration::from_secs(MAX_AHEAD) + CLOCKS_DIFFER;
+    async fn use_once_at(&self, store: &RedisStore, key: Thumbprint, proof: &ProofClaims, now: UnixTime) -> ProofUse {
+        let digest = Digest::of(&[&BASE64URL.encode(key.0), &proof.id]);
+        // Another replica may have a longer `max_age`, or this one after its next reload.
+        let known_for = DpopSettings::LONGEST_AGE + Duration::from_secs(MAX_AHEAD) + CLOCKS_DIFFER;
+        let is_own = || proof.nonce.as_deref().is_some_and(|nonce| self.nonces.is_own(nonce, now));
         match store.use_once(SharedUse::Proof, digest, known_for).await {
             Ok(true) => ProofUse::First,
             Ok(false) => ProofUse::Repeated,
-            Err(StoreUnavailable) if self.settings.nonce => ProofUse::StoreAway,
+            Err(StoreUnavailable) if self.settings.nonce && !is_own() => ProofUse::StoreAway,
             Err(StoreUnavailable) => ProofUse::First,
         }
     }

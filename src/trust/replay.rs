@@ -92,6 +92,10 @@ impl Replay {
         if expires_at <= now.seconds() {
             return Ok(false);
         }
+        // Not noted here either, so that the client may try it again.
+        if self.store.as_ref().is_some_and(|store| !store.is_reached()) {
+            return Err(ReplayUnavailable);
+        }
         let used = RecordedUse { digest: Digest::of(&[by, id]), user: Digest::of(&[by]).0 as u64, expires_at };
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request::Use { used, reply }).map_err(|_| ReplayUnavailable)?;

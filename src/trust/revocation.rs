@@ -107,6 +107,7 @@ struct RevocationRule {
     issued_before: Option<u64>,
     expires_at: Option<u64>,
     by: Option<ClientKey>,
+    is_token: bool,
 }
 
 /// The limit on all entries, so that revoking cannot fill memory or disk.
@@ -167,16 +168,13 @@ impl RevocationEntry {
     }
 
     fn rule(&self) -> RevocationRule {
-        let by = match &self.target {
-            RevocationTarget::Learned(rule) => rule.by.map(ClientKey),
-            RevocationTarget::Token(_)
-            | RevocationTarget::Client(_)
-            | RevocationTarget::Subject(_)
-            | RevocationTarget::Issuer => {
-                self.revoked_by.as_deref().map(|client| ClientKey(key(&self.issuer, CLIENT, client).0 as u64))
-            }
+        let by = || self.revoked_by.as_deref().map(|client| ClientKey(key(&self.issuer, CLIENT, client).0 as u64));
+        let (is_token, by) = match &self.target {
+            RevocationTarget::Token(_) => (true, by()),
+            RevocationTarget::Client(_) | RevocationTarget::Subject(_) | RevocationTarget::Issuer => (false, by()),
+            RevocationTarget::Learned(rule) => (rule.is_token, rule.by.map(ClientKey)),
         };
-        RevocationRule { issued_before: self.issued_before, expires_at: self.expires_at, by }
+        RevocationRule { issued_before: self.issued_before, expires_at: self.expires_at, by, is_token }
     }
 
     fn key(&self) -> Digest {
@@ -191,12 +189,11 @@ impl RevocationEntry {
 
     /// The form in which replicas share it. `None` for a rule of the configuration, and for one that was shared.
     pub(super) fn to_share(&self) -> Option<SharedRevocation> {
-        let is_token = match self.target {
-            RevocationTarget::Token(_) => true,
-            RevocationTarget::Client(_) | RevocationTarget::Subject(_) | RevocationTarget::Issuer => false,
-            RevocationTarget::Learned(_) => return None,
-        };
-        self.rule().to_share(self.key(), is_token)
+        if self.is_learned() { None } else { self.rule().to_share(self.key()) }
+    }
+
+    pub(super) fn is_learned(&self) -> bool {
+        matches!(self.target, RevocationTarget::Learned(_))
     }
 
     /// A revocation that another replica has made.
@@ -290,13 +287,7 @@ impl Revocations {
 
     /// The limit that this entry would exceed, if any.
     pub(crate) fn full_for(&self, entry: &RevocationEntry) -> Option<RevocationsFull> {
-        let most = match entry.target {
-            RevocationTarget::Token(_) => MAX_WITH_TOKENS,
-            RevocationTarget::Client(_)
-            | RevocationTarget::Subject(_)
-            | RevocationTarget::Issuer
-            | RevocationTarget::Learned(_) => MAX_ENTRIES,
-        };
+        let most = if entry.rule().is_token { MAX_WITH_TOKENS } else { MAX_ENTRIES };
         let made = entry.rule().by.and_then(|client| self.by_client.get(&client)).copied().unwrap_or_default();
         let full = match (self.rules.len() >= most, made >= MAX_OF_CLIENT) {
             (true, _) => RevocationsFull::Full,
@@ -324,8 +315,7 @@ impl Revocations {
 
     /// The rules that are not those of the configuration alone, for the other replicas.
     pub(super) fn to_share(&self) -> impl Iterator<Item = SharedRevocation> {
-        // Whether a rule is about one token is not kept: so the limit of rules of all kinds applies to it.
-        self.rules.iter().filter_map(|(key, rule)| rule.to_share(*key, false))
+        self.rules.iter().filter_map(|(key, rule)| rule.to_share(*key))
     }
 
     pub(super) fn covers(&self, shared: &SharedRevocation) -> bool {
@@ -333,6 +323,7 @@ impl Revocations {
             issued_before: shared.issued_before,
             expires_at: Some(shared.expires_at),
             by: shared.by.map(ClientKey),
+            is_token: shared.is_token,
         };
         self.rules.get(&shared.digest).is_some_and(|known| known.or(rule) == *known)
     }
@@ -358,9 +349,9 @@ impl RevocationRule {
         }
     }
 
-    fn to_share(self, digest: Digest, is_token: bool) -> Option<SharedRevocation> {
-        let by = self.by.map(|client| client.0);
-        Some(SharedRevocation { digest, is_token, issued_before: self.issued_before, expires_at: self.expires_at?, by })
+    fn to_share(self, digest: Digest) -> Option<SharedRevocation> {
+        let Self { issued_before, expires_at, by, is_token } = self;
+        Some(SharedRevocation { digest, is_token, issued_before, expires_at: expires_at?, by: by.map(|by| by.0) })
     }
 
     fn is_live(self, now: UnixTime) -> bool {
@@ -374,6 +365,7 @@ impl RevocationRule {
             issued_before: later(self.issued_before, other.issued_before),
             expires_at: later(self.expires_at, other.expires_at),
             by: self.by,
+            is_token: self.is_token,
         }
     }
 }

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::published_revocations::PublishedRevocations;
 use super::revocation::{MAX_ENTRIES, MAX_WITH_TOKENS, RevocationEntry, Revocations};
 use super::revocation_outbox::RevocationOutbox;
-use super::revoker::{NotRevoked, Revoker};
+use super::revoker::Revoker;
 use crate::clock;
 use crate::store::redis_revocations::{PAGE, RevocationAnswer, RevocationQuestion, SharedRevocation};
 use crate::store::redis_store::RedisStore;
@@ -27,28 +28,40 @@ pub(crate) struct RevocationExchange {
     published: Arc<PublishedRevocations>,
     outbox: Arc<RevocationOutbox>,
     /// For other replicas to add what they know to an empty store.
-    heartbeat: Duration,
+    patience: Duration,
     /// Whether this replica had a copy of the revocations at its start, or has read all since.
     has_copy: bool,
-    /// The epoch that everything was compared with, and the last sequence number that is known of it.
-    compared: Option<(String, u64)>,
-    compare_again_at: Instant,
+    compared: Option<ComparedStore>,
     /// Since when this replica, without a copy, waits for others to fill a store.
     waits_since: Option<(String, Instant)>,
     is_pending: bool,
     is_full: bool,
+    has_tried: watch::Sender<bool>,
+}
+
+/// The content of the store that everything was compared with.
+#[derive(Clone, Debug)]
+struct ComparedStore {
+    epoch: String,
+    /// The connection: the store behind another one may have lost its last writes.
+    connection: u64,
+    /// The last sequence number that is known.
+    number: u64,
+    again_at: Instant,
 }
 
 const POLL_EVERY: Duration = Duration::from_millis(250);
-/// A store that has lost its last writes is found out by then.
+/// A store that has lost its last writes behind the same connection is found out by then.
 const COMPARE_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Other replicas find an emptied store within this.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A round that could not be finished. The next one goes on.
 struct Interrupted;
 
 impl RevocationExchange {
-    /// `has_copy` is whether there was a file of revocations at the start. Without one, no token can be judged until
-    /// the store was read.
+    /// `has_copy` is whether the file at the start had what all replicas had revoked at one time. Without one, no token
+    /// can be judged until the store was read.
     pub(crate) fn new(
         store: RedisStore,
         revoker: Revoker,
@@ -57,20 +70,18 @@ impl RevocationExchange {
         has_copy: bool,
     ) -> Self {
         published.set_complete(has_copy);
-        let (outbox, compare_again_at) = (Arc::default(), clock::instant());
-        let (compared, waits_since, is_pending, is_full) = (None, None, false, false);
         Self {
             store,
             revoker,
             published,
-            outbox,
-            heartbeat,
+            outbox: Arc::default(),
+            patience: heartbeat.max(SHORTEST_PATIENCE),
             has_copy,
-            compared,
-            compare_again_at,
-            waits_since,
-            is_pending,
-            is_full,
+            compared: None,
+            waits_since: None,
+            is_pending: false,
+            is_full: false,
+            has_tried: watch::Sender::new(false),
         }
     }
 
@@ -78,10 +89,16 @@ impl RevocationExchange {
         &self.outbox
     }
 
+    /// True once the store was read or could not be read.
+    pub(crate) fn has_tried(&self) -> watch::Receiver<bool> {
+        self.has_tried.subscribe()
+    }
+
     /// Runs until it is dropped.
     pub(crate) async fn run(mut self) {
         loop {
             let _ = self.round().await;
+            self.has_tried.send_replace(true);
             self.log_pending();
             tokio::select! {
                 () = sleep(POLL_EVERY) => {}
@@ -92,71 +109,49 @@ impl RevocationExchange {
 
     async fn round(&mut self) -> Result<(), Interrupted> {
         let SharedState::Reached { epoch, .. } = self.store.state().borrow().clone() else { return Err(Interrupted) };
-        let known = self.compared.as_ref().filter(|(compared, _)| *compared == epoch).map(|(_, number)| *number);
-        match known {
-            Some(number) if clock::instant() < self.compare_again_at => self.follow(&epoch, number).await,
-            Some(_) | None => self.compare(&epoch).await,
+        let connection = self.store.connection_number();
+        let is_same = |compared: &&ComparedStore| compared.epoch == epoch && compared.connection == connection;
+        match self.compared.as_ref().filter(is_same).cloned() {
+            Some(compared) if clock::instant() < compared.again_at => self.follow(compared).await,
+            Some(_) | None => self.compare(epoch, connection).await,
         }
     }
 
     /// Reads what is new, and sends what is pending.
-    async fn follow(&mut self, epoch: &str, number: u64) -> Result<(), Interrupted> {
-        let (mut after, mut add) = (number, self.outbox.first(PAGE));
+    async fn follow(&mut self, mut compared: ComparedStore) -> Result<(), Interrupted> {
+        let mut add = self.outbox.first(PAGE);
         loop {
-            let answer = self.exchange(epoch, after, add.clone(), false).await?;
+            let answer = self.exchange(&compared.epoch, compared.number, add.clone(), false).await?;
             self.sent(&add, &answer);
-            if answer.last < after {
+            if answer.last < compared.number {
                 warn!("the shared store has lost its last revocations: they are added again");
                 self.compared = None;
                 return Ok(());
             }
             self.learn(answer.found).await?;
-            self.compared = Some((epoch.to_owned(), answer.up_to));
-            after = answer.up_to;
+            compared.number = answer.up_to;
+            self.compared = Some(compared.clone());
             add = if answer.refused.is_empty() { self.outbox.first(PAGE) } else { Vec::new() };
-            if after >= answer.last && add.is_empty() {
+            if compared.number >= answer.last && add.is_empty() {
                 return Ok(());
             }
         }
     }
 
     /// Reads everything, and adds what the store lacks.
-    async fn compare(&mut self, epoch: &str) -> Result<(), Interrupted> {
-        let (mut after, mut in_store, mut are_complete) = (0, Vec::new(), false);
-        loop {
-            let answer = self.exchange(epoch, after, Vec::new(), false).await?;
-            are_complete |= answer.are_complete;
-            in_store.extend(answer.found.iter().copied());
-            self.learn(answer.found).await?;
-            after = answer.up_to;
-            if after >= answer.last {
-                break;
-            }
-        }
-        let mut of_store = Revocations::default();
-        let now = clock::now();
-        in_store.iter().for_each(|shared| of_store.add(&RevocationEntry::learned(shared, now)));
-        let lacking = |shared: &SharedRevocation| shared.expires_at > now.seconds() && !of_store.covers(shared);
-        let known = self.published.current();
-        self.outbox.add(known.to_share().filter(lacking));
-        drop(known);
-        if !are_complete && !self.may_complete(epoch) {
+    async fn compare(&mut self, epoch: String, connection: u64) -> Result<(), Interrupted> {
+        let (number, are_complete) = self.read_all(&epoch).await?;
+        if !are_complete && !self.may_complete(&epoch) {
             return Ok(());
         }
-        loop {
-            let add = self.outbox.first(PAGE);
-            let is_last = add.len() < PAGE;
-            let answer = self.exchange(epoch, after, add.clone(), is_last).await?;
-            self.sent(&add, &answer);
-            self.learn(answer.found).await?;
-            after = answer.up_to;
-            if (is_last || !answer.refused.is_empty()) && after >= answer.last {
-                break;
-            }
-        }
-        self.compared = Some((epoch.to_owned(), after));
-        self.compare_again_at = clock::instant() + COMPARE_EVERY;
+        let number = self.send_all(&epoch, number).await?;
+        let again_at = clock::instant() + COMPARE_EVERY;
+        self.compared = Some(ComparedStore { epoch, connection, number, again_at });
         (self.has_copy, self.waits_since) = (true, None);
+        if !self.revoker.mark_complete() {
+            // It is done with the next comparison.
+            self.compared = None;
+        }
         if !self.published.are_complete() {
             self.published.set_complete(true);
             info!("the revocations of all replicas are known");
@@ -164,15 +159,51 @@ impl RevocationExchange {
         Ok(())
     }
 
-    /// Whether this replica may say that a store is complete which was emptied or is new. Without a copy it waits a
-    /// heartbeat for those who have one.
+    /// Learns everything that is in the store, and notes what it lacks. Gives the last sequence number, and whether the
+    /// store is complete.
+    async fn read_all(&self, epoch: &str) -> Result<(u64, bool), Interrupted> {
+        let (mut after, mut of_store, now) = (0, Revocations::default(), clock::now());
+        let are_complete = loop {
+            let answer = self.exchange(epoch, after, Vec::new(), false).await?;
+            answer.found.iter().for_each(|shared| of_store.add(&RevocationEntry::learned(shared, now)));
+            self.learn(answer.found).await?;
+            after = answer.up_to;
+            if after >= answer.last {
+                break answer.are_complete;
+            }
+        };
+        let lacking = |shared: &SharedRevocation| shared.expires_at > now.seconds() && !of_store.covers(shared);
+        self.outbox.add(self.published.current().to_share().filter(lacking));
+        Ok((after, are_complete))
+    }
+
+    /// Sends all that is pending, as far as the store has room, and says that the store is complete. Gives the last
+    /// sequence number.
+    async fn send_all(&mut self, epoch: &str, mut after: u64) -> Result<u64, Interrupted> {
+        let mut is_full = false;
+        loop {
+            let add = if is_full { Vec::new() } else { self.outbox.first(PAGE) };
+            let is_last = add.len() < PAGE;
+            let answer = self.exchange(epoch, after, add.clone(), is_last).await?;
+            self.sent(&add, &answer);
+            self.learn(answer.found).await?;
+            is_full |= !answer.refused.is_empty();
+            after = answer.up_to;
+            if is_last && after >= answer.last {
+                return Ok(after);
+            }
+        }
+    }
+
+    /// Whether this replica may say that a store is complete which was emptied or is new. Without a copy it waits for
+    /// replicas that have one.
     fn may_complete(&mut self, epoch: &str) -> bool {
         if self.has_copy {
             return true;
         }
         let now = clock::instant();
         match &self.waits_since {
-            Some((waits_for, since)) if waits_for == epoch => now >= *since + self.heartbeat,
+            Some((waits_for, since)) if waits_for == epoch => now >= *since + self.patience,
             Some(_) | None => {
                 self.waits_since = Some((epoch.to_owned(), now));
                 false
@@ -193,17 +224,15 @@ impl RevocationExchange {
     }
 
     async fn learn(&self, found: Vec<SharedRevocation>) -> Result<(), Interrupted> {
-        let known = self.published.current();
-        let new: Vec<SharedRevocation> = found.into_iter().filter(|shared| !known.covers(shared)).collect();
-        drop(known);
+        let now = clock::now().seconds();
+        let is_new = |shared: &SharedRevocation| now < shared.expires_at && !self.published.current().covers(shared);
+        let new: Vec<SharedRevocation> = found.into_iter().filter(is_new).collect();
         if new.is_empty() {
             return Ok(());
         }
-        // They hold also if the disk does not take them; then everything is compared again at the next start.
-        match self.revoker.learn(new).await {
-            Ok(()) | Err(NotRevoked::Broken) => Ok(()),
-            Err(_) => Err(Interrupted),
-        }
+        let learned = self.revoker.learn(new.clone()).await;
+        // They hold also if the disk does not take them.
+        if learned.is_ok() || !new.iter().any(is_new) { Ok(()) } else { Err(Interrupted) }
     }
 
     fn sent(&mut self, add: &[SharedRevocation], answer: &RevocationAnswer) {
@@ -221,6 +250,7 @@ impl RevocationExchange {
     }
 
     fn log_pending(&mut self) {
+        self.outbox.forget_expired(clock::now());
         let pending = self.outbox.len();
         if pending > 0 && !std::mem::replace(&mut self.is_pending, true) {
             warn!(pending, "revocations hold here, and are sent to the other replicas when the shared store is back");

@@ -36,6 +36,8 @@ pub(crate) struct Keeper {
     logged_refusals: HashSet<(RevocationsFull, Option<String>)>,
     /// What the other replicas are to know. `None`: there are none.
     outbox: Option<Arc<RevocationOutbox>>,
+    /// Those of other replicas that hold but are not in the file yet, because it could not be written.
+    unwritten: Vec<RevocationEntry>,
 }
 
 /// Reading and writing are tracked and logged separately: a full disk can still be read.
@@ -58,11 +60,14 @@ impl Keeper {
         store.check()?;
         let mut known = Revocations::default();
         // Expired entries are kept, and the file is not compacted yet: the clock may not be set yet.
-        store.read()?.iter().for_each(|entry| known.add(entry));
+        let entries = store.read()?;
+        entries.iter().for_each(|entry| known.add(entry));
         if known.len() > MAX_ENTRIES {
             known.forget_expired(now);
         }
-        if known.len() > MAX_ENTRIES {
+        // Those of other replicas have their limit in the shared store.
+        let own = || entries.iter().filter(|entry| !entry.is_learned() && entry.is_live(now)).count();
+        if known.len() > MAX_ENTRIES && own() > MAX_ENTRIES {
             return Err(StoreError::TooMany { path: store.path().to_owned() });
         }
         rules.iter().for_each(|entry| known.add(entry));
@@ -81,6 +86,7 @@ impl Keeper {
                 next_compaction,
                 logged_refusals: HashSet::default(),
                 outbox: None,
+                unwritten: Vec::new(),
             },
             Revoker { requests: sender },
         ))
@@ -93,6 +99,11 @@ impl Keeper {
 
     pub(crate) fn has_file(&self) -> bool {
         self.store.path().exists()
+    }
+
+    /// Whether the file has what all replicas had revoked at one time.
+    pub(crate) fn has_copy(&self) -> bool {
+        self.store.is_complete()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -132,12 +143,18 @@ impl Keeper {
                         // Fails if the requester no longer waits.
                         let _ = reply.send(self.learn(&learned, clock::now(), record));
                     }
+                    RevokerRequest::MarkComplete => {
+                        self.store.mark_complete();
+                        // If it fails, it is done again.
+                        let _ = self.write_learned(clock::now(), record);
+                    }
                     RevokerRequest::End => return,
                 }
             }
             let now = clock::now();
             if group.is_empty() {
                 self.poll_file(now, record);
+                let _ = self.write_learned(now, record);
             } else {
                 self.write(group, now, record);
             }
@@ -170,7 +187,7 @@ impl Keeper {
                 known
             }
         };
-        rules.iter().for_each(|entry| known.add(entry));
+        rules.iter().chain(&self.unwritten).for_each(|entry| known.add(entry));
         self.known = Arc::new(known);
         self.publish();
         Ok(())
@@ -188,7 +205,7 @@ impl Keeper {
         }
     }
 
-    /// Writes and publishes what other replicas have revoked. It holds also if it cannot be written.
+    /// Publishes and writes what other replicas have revoked. It holds also if it cannot be written.
     fn learn(
         &mut self,
         learned: &[SharedRevocation],
@@ -197,23 +214,32 @@ impl Keeper {
     ) -> Result<(), NotRevoked> {
         let entries = learned.iter().map(|shared| RevocationEntry::learned(shared, now)).collect();
         let new = merge(&mut self.known, entries, now);
-        if new.is_empty() {
+        if !new.is_empty() {
+            self.publish();
+            record(&new);
+            self.unwritten.extend(new);
+        }
+        self.write_learned(now, record)
+    }
+
+    fn write_learned(&mut self, now: UnixTime, record: &mut impl FnMut(&[RevocationEntry])) -> Result<(), NotRevoked> {
+        if self.unwritten.is_empty() && !self.store.is_to_mark() {
             return Ok(());
         }
-        self.publish();
-        record(&new);
-        let known = &mut self.known;
-        let mut taken = Vec::new();
+        self.unwritten.retain(|entry| entry.is_live(now));
+        let (known, unwritten, mut taken) = (&mut self.known, &self.unwritten, Vec::new());
         let written = self.store.append(|news| {
             taken = merge(known, news, now);
-            new
+            unwritten.clone()
         });
         if !taken.is_empty() {
             self.publish();
             self.send(&taken);
             record(&taken);
         }
-        log_change(&mut self.failing.writing, "written", written).ok_or(NotRevoked::Broken)
+        log_change(&mut self.failing.writing, "written", written).ok_or(NotRevoked::Broken)?;
+        self.unwritten.clear();
+        Ok(())
     }
 
     fn send(&self, entries: &[RevocationEntry]) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::revocation::{RevocationEntry, Revocations, RevocationsFull};
+use super::revocation::{MAX_ENTRIES, RevocationEntry, Revocations, RevocationsFull};
 use crate::clock::UnixTime;
 
 /// Adds the entries that are new and returns them.
@@ -16,6 +16,9 @@ pub(super) fn merge(
     if !news.is_empty() {
         let known = Arc::make_mut(known);
         news.iter().for_each(|entry| known.add(entry));
+        if known.len() > MAX_ENTRIES && known.has_expired(now) {
+            known.forget_expired(now);
+        }
     }
     news
 }

@@ -4,6 +4,9 @@
 //! where it stopped, up to the last whole line. It starts again from the beginning when the file was replaced, which
 //! compaction does. A line that a crash has torn was never confirmed to a client: it is skipped. A whole line that
 //! cannot be parsed is an error.
+//!
+//! With a shared store, one line says that the file is [complete](Store::mark_complete): it has what all replicas had
+//! revoked at one time.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -23,6 +26,8 @@ use crate::oauth::caller::Digest;
 pub(crate) struct Store {
     file: SharedFile,
     open: Option<OpenFile>,
+    /// The next entries are written with the line that says that the file is complete.
+    to_mark: bool,
 }
 
 #[derive(Debug)]
@@ -31,6 +36,7 @@ struct OpenFile {
     id: FileId,
     /// The end of the lines that have been read.
     offset: u64,
+    is_complete: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +77,13 @@ struct StoredLine {
 }
 
 const FILE_NAME: &str = "revocations.jsonl";
+const COMPLETE_LINE: &[u8] = b"{\"complete\":true}\n";
 /// Names have at most 1 KiB, so that no valid line is longer.
 const MAX_LINE: u64 = 64 * 1024;
 
 impl Store {
     pub(crate) fn in_directory(directory: &Path) -> Self {
-        Self { file: SharedFile::new(directory, FILE_NAME), open: None }
+        Self { file: SharedFile::new(directory, FILE_NAME), open: None, to_mark: false }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -101,7 +108,21 @@ impl Store {
 
     /// The same file, of which nothing was read yet.
     pub(super) fn reopened(&self) -> Self {
-        Self { file: self.file.clone(), open: None }
+        Self { file: self.file.clone(), open: None, to_mark: false }
+    }
+
+    /// Whether what was read is what all replicas had revoked at one time.
+    pub(super) fn is_complete(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.is_complete)
+    }
+
+    /// The next [append](Self::append) writes that the file is complete.
+    pub(super) fn mark_complete(&mut self) {
+        self.to_mark = !self.is_complete();
+    }
+
+    pub(super) fn is_to_mark(&self) -> bool {
+        self.to_mark
     }
 
     /// The entries added since the last call, or all entries if the file was replaced. Empty if there is no file and
@@ -144,13 +165,16 @@ impl Store {
         let open = self.open.as_mut().ok_or_else(gone)?;
         let length = locked.metadata().map_err(self.file.failed("read"))?.len();
         let chosen = choose(news);
-        if chosen.is_empty() {
+        if chosen.is_empty() && !self.to_mark {
             return Ok(());
         }
         let mut text = Vec::new();
         if length > open.offset {
             warn!(path = %self.file.path().display(), "skipped the last line of the revocations, which a crash has torn");
             text.push(b'\n');
+        }
+        if self.to_mark {
+            text.extend_from_slice(COMPLETE_LINE);
         }
         chosen.iter().for_each(|entry| write_line(entry, &mut text));
         if let Err(error) = locked.write_all(&text).and_then(|()| locked.sync_data()) {
@@ -160,6 +184,7 @@ impl Store {
             return Err(self.file.failed("write")(error).into());
         }
         open.offset = length + text.len() as u64;
+        open.is_complete |= std::mem::take(&mut self.to_mark);
         Ok(())
     }
 
@@ -176,7 +201,7 @@ impl Store {
         if length > reading.offset {
             warn!(path = %self.file.path().display(), "removed the last line of the revocations, which a crash has torn");
         }
-        let mut text = Vec::new();
+        let mut text = if reading.is_complete { COMPLETE_LINE.to_vec() } else { Vec::new() };
         entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| write_line(entry, &mut text));
         if length == text.len() as u64 {
             return Ok(());
@@ -197,12 +222,13 @@ impl Store {
 impl OpenFile {
     fn new(file: File) -> io::Result<Self> {
         let id = FileId::of(&file.metadata()?);
-        Ok(Self { file, id, offset: 0 })
+        Ok(Self { file, id, offset: 0, is_complete: false })
     }
 
     /// The entries of all whole lines after `offset`.
     fn read(&mut self, path: &Path) -> Result<Vec<RevocationEntry>, StoreError> {
         let mut reader = BufReader::new(&self.file);
+        let mut is_complete = false;
         let mut read = || -> io::Result<Result<(Vec<RevocationEntry>, u64), u64>> {
             if self.file.metadata()?.len() < self.offset {
                 // A failed write was undone.
@@ -219,9 +245,14 @@ impl OpenFile {
                     return Ok(Ok((entries, offset)));
                 }
                 match entry(&line) {
+                    ParsedLine::Complete if whole && !torn => is_complete = true,
                     ParsedLine::Entry(entry) if whole && !torn => entries.push(entry),
                     ParsedLine::NotUnderstood if whole && !torn => return Ok(Err(offset)),
-                    ParsedLine::Entry(_) | ParsedLine::NotUnderstood | ParsedLine::Torn | ParsedLine::Nothing => {}
+                    ParsedLine::Entry(_)
+                    | ParsedLine::Complete
+                    | ParsedLine::NotUnderstood
+                    | ParsedLine::Torn
+                    | ParsedLine::Nothing => {}
                 }
                 torn = !whole;
                 offset += length;
@@ -230,6 +261,7 @@ impl OpenFile {
         match read().map_err(failed("read", path))? {
             Ok((entries, offset)) => {
                 self.offset = offset;
+                self.is_complete |= is_complete;
                 Ok(entries)
             }
             Err(offset) => Err(StoreError::NotUnderstood { path: path.to_owned(), offset }),
@@ -239,6 +271,7 @@ impl OpenFile {
 
 enum ParsedLine {
     Entry(RevocationEntry),
+    Complete,
     Nothing,
     /// Torn by a crash: a part of an object is not valid JSON.
     Torn,
@@ -249,12 +282,16 @@ fn entry(line: &[u8]) -> ParsedLine {
     if line.trim_ascii().is_empty() {
         return ParsedLine::Nothing;
     }
+    if line == COMPLETE_LINE {
+        return ParsedLine::Complete;
+    }
     if serde_json::from_slice::<serde::de::IgnoredAny>(line).is_err() {
         return ParsedLine::Torn;
     }
     let Ok(line) = serde_json::from_slice::<StoredLine>(line) else { return ParsedLine::NotUnderstood };
     let rule = line.rule.map(|rule| u128::from_str_radix(&rule, 16).map(Digest));
     let target = match (line.jti_sha256, line.client, line.subject, rule) {
+        (.., None) if line.issuer.is_empty() => return ParsedLine::NotUnderstood,
         (Some(token), None, None, None) => RevocationTarget::Token(token),
         (None, Some(client), None, None) => RevocationTarget::Client(client),
         (None, None, Some(subject), None) => RevocationTarget::Subject(subject),

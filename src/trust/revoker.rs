@@ -45,6 +45,8 @@ pub(super) enum RevokerRequest {
         learned: Vec<SharedRevocation>,
         reply: RevocationReply,
     },
+    /// What was learned until now is all that the replicas had revoked at one time.
+    MarkComplete,
     End,
 }
 
@@ -90,6 +92,11 @@ impl Revoker {
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(RevokerRequest::Learn { learned, reply }).map_err(|_| NotRevoked::Busy)?;
         Self::reply(answer).await
+    }
+
+    /// From the next start on, the file of this replica counts as a copy. False if too many requests are waiting.
+    pub(super) fn mark_complete(&self) -> bool {
+        self.requests.try_send(RevokerRequest::MarkComplete).is_ok()
     }
 
     async fn reply(answer: oneshot::Receiver<Result<(), NotRevoked>>) -> Result<(), NotRevoked> {

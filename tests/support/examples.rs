@@ -61,7 +61,13 @@ pub(crate) fn check(yaml: &str, arguments: &[&str]) -> (PathBuf, Finished) {
         }
     }
     for name in yaml.split("${file:").skip(1).filter_map(|rest| rest.split('}').next()) {
-        let content = if name == "token" { "closed-until-july\n" } else { "closed for maintenance\n" };
+        let content = match name.rsplit('/').next().unwrap() {
+            "token" => "closed-until-july\n",
+            "wrapping-key" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n",
+            "database-url" => "postgres://gateway:only-an-example@db.internal/portcullis\n",
+            _ => "closed for maintenance\n",
+        };
+        fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
         fs::write(folder.join(name), content).unwrap();
     }
     write_named_files(&folder, &yaml);

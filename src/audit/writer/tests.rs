@@ -6,6 +6,7 @@ use std::sync::mpsc::sync_channel;
 
 use super::*;
 use crate::audit::log_paths;
+use crate::audit::target::OpenError;
 use crate::audit::verify::chains::{LogChain, of_log};
 use crate::audit::verify::report::{Completeness, RequestedRange, VerifyReport};
 use crate::audit::verify::verify;
@@ -51,8 +52,19 @@ impl Home {
         self.rotating(UNLIMITED)
     }
 
+    /// The thread that signs may still have the file of the writer before.
     fn rotating(&self, rotation: Rotation) -> AuditWriter {
-        AuditWriter::open(self.settings(rotation), Arc::default(), Arc::default()).unwrap()
+        let deadline = clock::instant() + Duration::from_secs(20);
+        loop {
+            match AuditWriter::open(self.settings(rotation), Arc::default(), Arc::default()) {
+                Err(OpenError::Log { error, .. })
+                    if error.kind() == io::ErrorKind::ResourceBusy && clock::instant() < deadline =>
+                {
+                    thread::yield_now();
+                }
+                opened => return opened.unwrap(),
+            }
+        }
     }
 
     /// One run, from start to end.

@@ -1,19 +1,15 @@
 //! `oauth.dpop`: the proofs of possession of keys.
 
-use std::time::Duration;
-
 use super::super::raw::oauth::RawDpop;
 use super::Resolver;
 use crate::trust::proof_rules::DpopSettings;
-
-const MAX_PROOF_AGE: Duration = Duration::from_secs(300);
 
 impl Resolver<'_> {
     pub(super) fn dpop(&mut self, raw: &RawDpop) -> DpopSettings {
         let max_age = raw.max_age.value.get();
         if max_age.subsec_nanos() != 0 {
             self.faults.at(raw.max_age.span, "expected whole seconds, at least `1s`");
-        } else if max_age > MAX_PROOF_AGE {
+        } else if max_age > DpopSettings::LONGEST_AGE {
             let got = self.got(&raw.max_age);
             self.faults.at(raw.max_age.span, format!("expected at most `5m`{got}"));
         }

@@ -13,6 +13,7 @@ use crate::store::postgres_address::has_password;
 use crate::store::settings::{
     InstanceSettings, PostgresSettings, RedisSettings, SharedSettings, StoreSecret, StoreTls,
 };
+use crate::upstream::tls;
 
 const REDIS_PORT: u16 = 6379;
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(5);
@@ -98,7 +99,9 @@ impl Resolver<'_> {
 
     /// The certificates of a file, in PEM.
     fn store_ca(&mut self, file: &At<PathBuf>) -> Option<Vec<u8>> {
-        self.certificates(file)
+        let pem = self.certificates(file)?;
+        self.check_end(file, tls::last_end(&pem));
+        Some(pem)
     }
 
     fn instance(&mut self, raw: RawInstance) -> InstanceSettings {

@@ -123,7 +123,13 @@ impl ClientEntryRules {
         if !messages.is_empty() {
             return Err(messages.join("; "));
         }
-        clients.pop().ok_or_else(|| "the entry is empty".to_owned())
+        let client = clients.pop().ok_or_else(|| "the entry is empty".to_owned())?;
+        if client.token_ttl > self.token_ttl {
+            // Signing keys are published no longer than the tokens of the configuration live.
+            let most = self.token_ttl.as_secs();
+            return Err(format!("`token_ttl` is longer than `oauth.token_ttl`, {most}s: shorten it, or lengthen that"));
+        }
+        Ok(client)
     }
 }
 
@@ -194,6 +200,7 @@ mod tests {
         assert!(with("secrets", json!([{"hash": "${HOME}"}])).contains("HOME"));
         assert!(with("scopes", json!(["${file:/etc/passwd}"])).contains("/etc/passwd"));
         assert!(with("audiences", json!(["https://other.example"])).contains("unknown audience"));
+        assert!(with("token_ttl", json!("2h")).contains("longer than `oauth.token_ttl`"));
         assert!(with("scope", json!(["b"])).contains("unknown key"));
         assert!(rules().client("app", "[]").is_err() && rules().client("app", "").is_err());
         assert!(read("corp/app", &json!({"scopes": ["a"], "secrets": [{"hash": HASH}]})).is_err());

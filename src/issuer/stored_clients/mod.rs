@@ -69,6 +69,8 @@ pub(crate) struct StoredClients {
     under_way: Mutex<HashMap<String, LookUp>>,
     /// Bounds what this process asks the database at the same time.
     slots: Semaphore,
+    /// The same for clients that are held: a flood of unknown ids must not keep a disabled client in use.
+    slots_of_held: Semaphore,
     /// Begins a round of reading everything again.
     read_again: Notify,
 }
@@ -89,6 +91,7 @@ struct LookUp {
 /// For one question, its waiting time included.
 const DEADLINE: Duration = Duration::from_secs(2);
 const MOST_QUESTIONS: usize = 32;
+const MOST_QUESTIONS_OF_HELD: usize = 8;
 /// Ids that are looked up or wait for it. Others are refused with 503.
 const MOST_LOOK_UPS: usize = 1024;
 /// A client that changes during each of so many questions counts as unavailable.
@@ -120,6 +123,7 @@ impl StoredClients {
             subjects: HeldSubjects::new(),
             under_way: Mutex::default(),
             slots: Semaphore::new(MOST_QUESTIONS),
+            slots_of_held: Semaphore::new(MOST_QUESTIONS_OF_HELD),
             read_again: Notify::new(),
         }
     }
@@ -168,7 +172,8 @@ impl StoredClients {
         if let Some(same) = under_way.get(id) {
             return Ok(same.done.subscribe());
         }
-        if under_way.len() >= MOST_LOOK_UPS {
+        // The held ones are bounded by the room that they have.
+        if under_way.len() >= MOST_LOOK_UPS && self.held.peek(id).is_none() {
             return Err(ClientStoreUnavailable);
         }
         let (sender, receiver) = watch::channel(None);
@@ -183,7 +188,8 @@ impl StoredClients {
     async fn ask(&self, id: &str) {
         for _ in 0..MOST_REPEATS {
             let asked = clock::instant();
-            let row = self.question(self.table.get(id)).await;
+            let slots = if self.held.peek(id).is_some() { &self.slots_of_held } else { &self.slots };
+            let row = self.question(slots, self.table.get(id)).await;
             let found = row.map(|row| row.filter(|row| !row.disabled).and_then(|row| self.updated(row)));
             let mut under_way = self.under_way();
             match under_way.get_mut(id) {
@@ -228,10 +234,11 @@ impl StoredClients {
 
     async fn question<T>(
         &self,
+        slots: &Semaphore,
         question: impl Future<Output = Result<T, DatabaseError>>,
     ) -> Result<T, ClientStoreUnavailable> {
         let asked = timeout(DEADLINE, async {
-            let _slot = self.slots.acquire().await.ok();
+            let _slot = slots.acquire().await.ok();
             question.await
         });
         match asked.await {

@@ -79,7 +79,7 @@ impl StoredClients {
             return Ok(Arc::clone(same));
         }
         let question = self.table.of_subject(issuer.as_str(), tenant.as_deref(), subject.as_str());
-        match self.question(question).await {
+        match self.question(&self.slots, question).await {
             Ok(ids) => {
                 let found = Arc::new(SubjectClients { ids, changes, asked: now });
                 self.subjects.by_subject.insert(key, Arc::clone(&found));

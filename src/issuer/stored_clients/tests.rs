@@ -237,3 +237,16 @@ fn a_client_that_is_pushed_out_is_retired() {
     let current = all.iter().filter(|client| client.token_client.is_current()).count();
     assert_eq!(current, held.len());
 }
+
+#[tokio::test]
+async fn unknown_ids_do_not_keep_a_disabled_client_in_use() {
+    let world = World::new();
+    world.insert("app", "a").await;
+    assert_eq!(world.scopes("app").await.as_deref(), Some("a"));
+    let _all_slots = world.clients.slots.acquire_many(u32::try_from(MOST_QUESTIONS).unwrap()).await.unwrap();
+    let waiting: Vec<_> = (0..MOST_LOOK_UPS).map(|number| world.clients.begun(&format!("unknown-{number}"))).collect();
+    assert!(waiting.iter().all(Result::is_ok) && world.clients.begun("one-more").is_err());
+    world.table.set_disabled("app", true, NOW).await.unwrap();
+    world.clients.client_changed("app");
+    world.until("app", None).await;
+}

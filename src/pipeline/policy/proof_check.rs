@@ -144,7 +144,7 @@ impl ProofRequest<'_> {
             let found = "a signature by another key, or of other content";
             return Err(FailedProof::invalid(found, "a signature by the key in the header"));
         }
-        match self.rules.use_once(key.thumbprint, &proof.claims.id, self.now).await {
+        match self.rules.use_once(key.thumbprint, &proof.claims, self.now).await {
             ProofUse::First => Ok(()),
             ProofUse::Repeated => {
                 let found = format!("jti={}, which was used before", short(&proof.claims.id));

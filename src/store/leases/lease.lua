@@ -15,15 +15,17 @@ alive = math.max(math.min(alive, known), 1)
 -- A cell lasts part / whole µs.
 local part, whole, burst = ARGV[2] * known, ARGV[3] * alive, tonumber(ARGV[4])
 local function cells_last(cells) return math.ceil(cells * part / whole) end
+-- The bucket, in time. It does not grow where cells last longer, or what was used up would come back.
+local room = math.max(math.ceil(burst * ARGV[2] / ARGV[3]), cells_last(1))
 
 -- The time at which the bucket is full: later than now by what is used up.
 local tat = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
 local empty_at = tonumber(epoch[2])
-if empty_at > 0 then tat = math.max(tat, empty_at + cells_last(burst)) end
-local free = math.floor(((now - tat) * whole + burst * part) / part)
+if empty_at > 0 then tat = math.max(tat, empty_at + room) end
+local free = math.floor((now - tat + room) * whole / part)
 local granted = math.min(tonumber(ARGV[5]), free)
 if granted < 1 then
-  local wait = tat + cells_last(1) - now - math.floor(burst * part / whole)
+  local wait = tat + cells_last(1) - now - room
   return {0, 0, math.max(wait, 1)}
 end
 tat = tat + cells_last(granted)

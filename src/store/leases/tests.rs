@@ -36,17 +36,18 @@ struct Simulation {
 impl SimulatedStore {
     fn grant(&mut self, terms: &LeaseTerms, wanted: u32, (alive, known): (i128, i128), now: i128) -> Granted {
         let (part, whole) = (terms.period.as_micros() as i128 * known, i128::from(terms.amount.get()) * alive);
-        let burst = i128::from(terms.burst.get());
         let last = |cells: i128| (cells * part + whole - 1) / whole;
+        let (burst, amount) = (i128::from(terms.burst.get()), i128::from(terms.amount.get()));
+        let room = ((burst * terms.period.as_micros() as i128 + amount - 1) / amount).max(last(1));
         let mut full_at = self.full_at.max(now);
         if let Some(empty_at) = self.empty_at {
-            full_at = full_at.max(empty_at + last(burst));
+            full_at = full_at.max(empty_at + room);
         }
-        let free = ((now - full_at) * whole + burst * part).div_euclid(part);
+        let free = ((now - full_at + room) * whole).div_euclid(part);
         let granted = free.min(wanted.into());
         let time = |micros: i128| Duration::from_micros(micros.max(1) as u64);
         if granted < 1 {
-            return Granted::Nothing { for_time: time(full_at + last(1) - now - burst * part / whole) };
+            return Granted::Nothing { for_time: time(full_at + last(1) - now - room) };
         }
         self.full_at = full_at + last(granted);
         Granted::Cells { count: granted as u32, for_time: time(self.full_at - now) }

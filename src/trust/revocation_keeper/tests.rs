@@ -159,3 +159,35 @@ async fn the_thread_answers_and_ends_on_request() {
     revoker.end();
     thread.join().unwrap();
 }
+
+fn learned(number: u128) -> SharedRevocation {
+    let expires_at = NOW.seconds() + 60;
+    let digest = crate::oauth::caller::Digest(number);
+    SharedRevocation { digest, is_token: true, issued_before: None, expires_at, by: None }
+}
+
+#[test]
+fn learned_revocations_hold_without_the_disk() {
+    let folder = Folder::new();
+    let (mut keeper, _) = folder.open(&[]);
+    keeper.make_file().unwrap();
+    let (file, moved) = (keeper.path().to_owned(), folder.path().join("moved"));
+    std::fs::rename(&file, &moved).unwrap();
+    assert_eq!(keeper.learn(&[learned(1)], NOW, &mut |_| {}), Err(NotRevoked::Broken));
+    let holds = |keeper: &Keeper| keeper.published().current().covers(&learned(1));
+    assert!(holds(&keeper));
+    std::fs::rename(&moved, &file).unwrap();
+    keeper.set_rules(&[], RulesChange::Replace, NOW, &mut |_| {}).unwrap();
+    assert!(holds(&keeper), "a reload reads the file, which lacks it");
+    assert_eq!(keeper.write_learned(NOW, &mut |_| {}), Ok(()));
+    assert!(holds(&folder.open(&[]).0));
+}
+
+#[test]
+fn learned_revocations_beyond_the_limit_do_not_prevent_a_start() {
+    let folder = Folder::new();
+    let (mut keeper, _) = folder.open(&[]);
+    let all: Vec<_> = (0..=MAX_ENTRIES as u128).map(learned).collect();
+    assert_eq!(keeper.learn(&all, NOW, &mut |_| {}), Ok(()));
+    assert_eq!(folder.open(&[]).0.published().current().len(), MAX_ENTRIES + 1);
+}

@@ -221,3 +221,26 @@ fn a_file_that_was_removed_is_not_made_again() {
     add(&mut folder.store(), &entry("c", 9));
     assert_eq!(store.read().unwrap(), [entry("c", 9)]);
 }
+
+#[test]
+fn a_file_stays_marked_as_complete_over_restart_and_compaction() {
+    let folder = Folder::new();
+    let mut store = folder.store();
+    add(&mut store, &entry("a", 1));
+    assert!(!store.is_complete());
+    store.mark_complete();
+    store.append(|_| Vec::new()).unwrap();
+    assert!(store.is_complete() && !store.is_to_mark());
+    store.mark_complete();
+    add(&mut store, &entry("b", 60));
+    let read = || {
+        let mut again = folder.store();
+        (again.read().unwrap(), again.is_complete())
+    };
+    assert_eq!(read(), (vec![entry("a", 1), entry("b", 60)], true));
+    store.compact(UnixTime::from_seconds(NOW.seconds() + 1)).unwrap();
+    assert_eq!(read(), (vec![entry("b", 60)], true));
+    let length = folder.text().len();
+    store.compact(NOW).unwrap();
+    assert_eq!(folder.text().len(), length);
+}
