@@ -2,6 +2,7 @@
 //! to do; no secret in an argument.
 
 mod hints;
+mod metadata;
 mod platform;
 
 use std::fs;

@@ -73,7 +73,7 @@ pub(super) async fn jwks_uri(fetcher: &Fetcher, issuer: &str) -> Result<Url, Dis
 /// The URLs of the metadata, each once. OpenID Connect Discovery §4 appends its path to that of the issuer, as nearly all
 /// issuers do. RFC 8414 §3 inserts its path before that of the issuer, and §5 permits the path of OpenID Connect there.
 /// The last one, with the path of RFC 8414 appended, is in no specification, but some issuers use it.
-fn metadata_urls(issuer: &str) -> Option<Vec<Url>> {
+pub(crate) fn metadata_urls(issuer: &str) -> Option<Vec<Url>> {
     const OPENID: &str = "/.well-known/openid-configuration";
     const OAUTH: &str = "/.well-known/oauth-authorization-server";
     let parsed = Url::parse(issuer).ok()?;

@@ -52,12 +52,13 @@ impl WatchedKeyFile {
 
     fn keep_last_good(&self, fault: KeyFileError) {
         let text = ErrorChain(&fault).to_string();
+        // A reader of the log finds it in the report too.
+        record_fault(&self.cache, fault);
         error!(
             issuer.name = self.settings.name.as_str(),
             error = text,
             "cannot use a changed `jwks_file`: the previous keys stay in use; correct the file, no restart is needed"
         );
-        record_fault(&self.cache, fault);
     }
 }
 

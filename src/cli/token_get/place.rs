@@ -12,6 +12,7 @@ use super::exchange::TokenExchange;
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::needs::Needs;
+use crate::trust::discovery::metadata_urls;
 
 pub(super) struct TokenPlace {
     pub(super) token_endpoint: Url,
@@ -19,7 +20,8 @@ pub(super) struct TokenPlace {
     pub(super) audience: String,
 }
 
-const METADATA: [&str; 2] = ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"];
+/// The name of another issuer is cut to this length.
+const SHOWN_CHARACTERS: usize = 200;
 
 impl TokenPlace {
     pub(super) async fn find(args: &TokenGetArgs, exchange: &TokenExchange) -> Result<Self, ExitCode> {
@@ -44,37 +46,42 @@ impl TokenPlace {
         Ok(Self { token_endpoint, audience: endpoints.issuer.clone() })
     }
 
+    /// By the first document that is the metadata of exactly this issuer, as for the keys of an issuer.
     async fn discover(issuer: &str, by_certificate: bool, exchange: &TokenExchange) -> Result<Self, ExitCode> {
-        let url = parsed(issuer, "--issuer")?;
-        let mut statuses = Vec::new();
-        for place in METADATA {
-            let mut metadata_url = url.clone();
-            metadata_url.set_path(&format!("{place}{}", url.path().trim_end_matches('/')));
-            let answer = exchange.get(&metadata_url).await?;
-            if answer.status == 200 && answer.body.is_object() {
-                return Self::in_metadata(issuer, by_certificate, &answer.body, &metadata_url);
+        parsed(issuer, "--issuer")?;
+        let mut results = Vec::new();
+        for url in metadata_urls(issuer).unwrap_or_default() {
+            let answer = exchange.get(&url).await?;
+            if answer.status != 200 {
+                results.push(format!("{url} answered {}", answer.status));
+                continue;
             }
-            statuses.push(format!("{metadata_url} answered {}", answer.status));
+            match Self::in_metadata(issuer, by_certificate, &answer.body) {
+                Ok(endpoint) => {
+                    let token_endpoint = parsed(endpoint, "the token endpoint of the metadata")?;
+                    return Ok(Self { token_endpoint, audience: issuer.to_owned() });
+                }
+                Err(fault) => results.push(format!("{url} {fault}")),
+            }
         }
-        let tried = statuses.join(", ");
+        let tried = results.join("; ");
         Err(error_text(format_args!("found no metadata of the issuer: {tried}; give the token endpoint by --url")))
     }
 
-    /// Metadata that names another issuer must not be used (RFC 8414 §3.3). A slash at the end is ignored here.
-    fn in_metadata(issuer: &str, by_certificate: bool, metadata: &Value, found_at: &Url) -> Result<Self, ExitCode> {
-        let named = metadata["issuer"].as_str().unwrap_or_default();
-        if named.trim_end_matches('/') != issuer.trim_end_matches('/') {
-            let named = named.escape_debug();
-            return Err(error_text(format_args!(
-                "{found_at} is the metadata of the issuer `{named}`: give --issuer with this text"
-            )));
+    /// The token endpoint. Metadata that names another issuer must not be used (RFC 8414 §3.3).
+    fn in_metadata<'m>(issuer: &str, by_certificate: bool, metadata: &'m Value) -> Result<&'m str, String> {
+        let Some(named) = metadata["issuer"].as_str() else {
+            return Err("is not issuer metadata".to_owned());
+        };
+        if named != issuer {
+            let shown: String = named.chars().take(SHOWN_CHARACTERS).collect();
+            let is_alike = named.trim_end_matches('/') == issuer.trim_end_matches('/');
+            let hint = if is_alike { ": give --issuer with this text" } else { "" };
+            return Err(format!("is the metadata of the issuer `{}`{hint}", shown.escape_debug()));
         }
         // RFC 8705 §5.
         let alias = metadata["mtls_endpoint_aliases"]["token_endpoint"].as_str().filter(|_| by_certificate);
-        let Some(endpoint) = alias.or_else(|| metadata["token_endpoint"].as_str()) else {
-            return Err(error_text(format_args!("{found_at} names no token endpoint")));
-        };
-        Ok(Self { token_endpoint: parsed(endpoint, "the token endpoint of the metadata")?, audience: named.to_owned() })
+        alias.or_else(|| metadata["token_endpoint"].as_str()).ok_or_else(|| "names no token endpoint".to_owned())
     }
 }
 
