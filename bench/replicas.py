@@ -153,6 +153,8 @@ routes:
             self.start(index, redis=redis_of(index), **more)
         self.wait("the replicas know each other", lambda: all(self.metric(i, 'portcullis_replicas{state="alive"}') == REPLICAS
                                                             for i in range(REPLICAS)))
+        # Before that they answer 503: they do not know what is revoked.
+        self.wait("the replicas are ready", lambda: all(self.ask(FIRST + 10 + i, "/readyz")[0] == 200 for i in range(REPLICAS)))
 
     def stop_replicas(self):
         for index in range(REPLICAS):
