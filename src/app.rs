@@ -18,6 +18,7 @@ pub(crate) mod inspection;
 pub(crate) mod kept_revisions;
 mod listeners;
 mod memory;
+mod opened_stores;
 mod own_keys;
 mod probes;
 pub(crate) mod process_hardening;
@@ -58,13 +59,13 @@ use config_watch::ConfigFile;
 use control_socket::ControlSocket;
 use generation::NextGeneration;
 use kept_revisions::KeptRevision;
+use opened_stores::OpenedStores;
 use probes::ScrapeSources;
 use process_parts::ProcessParts;
 use reload::{ChangingParts, Reloader};
 use reload_status::ReloadStatus;
 use restart::RestartSettings;
 use service_manager::ServiceManager;
-use shared_stores::SharedStores;
 use start_error::StartError;
 use tasks::Tasks;
 use tokio::runtime::{Builder, Runtime};
@@ -171,15 +172,8 @@ impl App {
         if config.audit.rules.on_failure == OnFailure::Drop {
             warn!("audit.on_failure is `drop`: requests are answered even if their audit records cannot be written");
         }
-        let (mut keeper, revoker) = revocation::open(&config)?;
-        let (replay_keeper, replay) = ReplayKeeper::open(&config.state_directory)?;
-        let mut shared = SharedStores::open(&config.shared, &config.state_directory, &control)?;
-        if let Some(store) = &shared.redis {
-            let store = (store, config.shared.instance.heartbeat);
-            let exchange = revocation::exchange(&mut keeper, &revoker, store);
-            shared.exchange_with(exchange, control.handle());
-        }
-        let replay = replay.over_replicas(shared.redis.clone());
+        let stores = OpenedStores::open(&config, &control)?;
+        let OpenedStores { keeper, revoker, replay_keeper, replay, shared } = stores;
         let workers = config.workers;
         let (offload, offloads) = start_offloads(workers)?;
         let parts = ProcessParts {

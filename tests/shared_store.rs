@@ -152,3 +152,15 @@ async fn a_store_restarted_with_older_data_gives_no_second_burst() {
     assert!(!gateway.log_text().contains("emptied or replaced"), "{}", gateway.log_text());
     assert_eq!(client.send(request("GET", "/x")).await.status, 429);
 }
+
+#[tokio::test]
+async fn another_store_needs_a_restart_and_a_password_does_not() {
+    let test = "another_store_needs_a_restart_and_a_password_does_not";
+    let Some(redis) = Redis::start(test) else { return };
+    let upstream = Upstream::start().await;
+    let yaml = config(upstream.address, &["path: /x, name: x, access: public"], &redis.section());
+    let gateway = Gateway::start(&yaml);
+    let with = |key: &str| yaml.replace("timeout: 2s", &format!("timeout: 2s, {key}"));
+    gateway.refuses_reload(&with("prefix: other"), "`shared`");
+    gateway.reloads(&with("password: a-new-one-of-the-store"));
+}

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use url::Url;
 use zeroize::Zeroizing;
 
 /// The settings of `shared`. They change by a restart only.
@@ -12,6 +13,20 @@ pub(crate) struct SharedSettings {
     pub(crate) postgres: Option<PostgresSettings>,
     pub(crate) instance: InstanceSettings,
     pub(crate) on_loss: OnLoss,
+}
+
+impl SharedSettings {
+    /// The same without passwords: a new one must not keep a running gateway from other changes.
+    pub(crate) fn without_secrets(&self) -> Self {
+        let redis = self.redis.clone().map(|redis| RedisSettings { password: None, ..redis });
+        let postgres = self.postgres.clone().map(|postgres| {
+            let mut url = Url::parse(postgres.url.expose()).ok();
+            let is_cut = url.as_mut().is_some_and(|url| url.set_password(None).is_ok());
+            let url = url.filter(|_| is_cut).map_or_else(|| postgres.url.clone(), |url| StoreSecret::new(url.as_str()));
+            PostgresSettings { url, ..postgres }
+        });
+        Self { redis, postgres, ..self.clone() }
+    }
 }
 
 /// One server of Redis or Valkey.
@@ -59,7 +74,7 @@ pub(crate) struct InstanceSettings {
     pub(crate) heartbeat: Duration,
 }
 
-/// What rate limits do without their store.
+/// The behaviour of rate limits without their store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnLoss {
     /// Each replica takes its share of the limit.
@@ -87,5 +102,24 @@ impl StoreSecret {
 impl fmt::Debug for StoreSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StoreSecret(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(url: &str) -> SharedSettings {
+        let postgres = PostgresSettings { url: StoreSecret::new(url), ca: None, stale: Duration::from_secs(3600) };
+        let instance = InstanceSettings { name: "i".to_owned(), most: 64, heartbeat: Duration::from_secs(3) };
+        SharedSettings { redis: None, postgres: Some(postgres), instance, on_loss: OnLoss::Share }
+    }
+
+    #[test]
+    fn another_password_is_not_another_store() {
+        let kept = |url| settings(url).without_secrets();
+        assert_eq!(kept("postgres://a:one@db/x"), kept("postgres://a:two@db/x"));
+        assert_ne!(kept("postgres://a:one@db/x"), kept("postgres://b:one@db/x"));
+        assert_ne!(kept("postgres://a:one@db/x"), kept("postgres://a:one@other/x"));
     }
 }
