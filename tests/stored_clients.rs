@@ -4,7 +4,6 @@ mod postgres;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{request, with_body, with_header};
 use crate::support::command::{Finished, run, run_with};
-use crate::support::gateway::{folder, program};
+use crate::support::gateway::{Patience, folder, program};
 use crate::support::issuer::{Issuer, Key, now};
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway, Upstream};
@@ -59,14 +58,16 @@ impl World {
     }
 
     async fn until_granted(&self, id: &str, secret: &str, status: u16) {
+        let patience = Patience::new();
         while self.status(id, secret).await != status {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            patience.check();
         }
     }
 
     async fn until_data(&self, token: &str, status: u16) {
+        let patience = Patience::new();
         while self.client.get_with("/data", token).await.status != status {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            patience.check();
         }
     }
 
@@ -164,10 +165,10 @@ async fn without_the_database_held_clients_go_on_and_others_get_503() {
     world.until_granted("held", &held, 200).await;
     world.move_database(&state, &aside);
     // An unknown id is remembered, so that each is asked for once.
-    let mut number = 0;
+    let (mut number, patience) = (0, Patience::new());
     while world.status(&format!("never-seen-{number}"), SECRET).await != 503 {
         number += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        patience.check();
     }
     assert_eq!(world.status("held", &held).await, 200);
     assert_eq!(world.client.get_with("/data", &token).await.status, 200);
@@ -212,8 +213,9 @@ async fn a_platform_token_finds_its_client_in_the_database() {
     let verb = ["client", "new", "deploy", "--scopes", "read:data", "--store", "--entry", "-"];
     let made = run_with(program(&world.folder).args(verb), &entry);
     assert_eq!(made.code, Some(0), "{made:?}");
+    let patience = Patience::new();
     while world.client.send(asked(subject, "2")).await.status != 200 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        patience.check();
     }
     let answer = world.client.send(asked(subject, "3")).await;
     assert_eq!(world.gateway.audit_of(answer.request_id())["oauth.client_id"], "deploy");
@@ -223,7 +225,7 @@ async fn a_platform_token_finds_its_client_in_the_database() {
         run_with(program(&world.folder).args(verb.map(|word| if word == "deploy" { "twin" } else { word })), &entry);
     assert_eq!(made.code, Some(0), "{made:?}");
     while world.client.send(asked(subject, "5")).await.status != 401 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        patience.check();
     }
 }
 

@@ -1,12 +1,11 @@
 //! Two gateways with their clients in PostgreSQL: each takes what is changed by the command line of any.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::command::run;
-use crate::support::gateway::{folder, program};
+use crate::support::gateway::{Patience, folder, program};
 use crate::support::postgres::Postgres;
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway, Upstream};
@@ -58,9 +57,10 @@ shared: {{postgres: {{url: \"{}\", stale: {stale}}}}}
     }
 
     async fn until_granted(&self, id: &str, secret: &str, status: u16) {
+        let patience = Patience::new();
         for client in &self.clients {
             while client.token(id, secret, "").await.status != status {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                patience.check();
             }
         }
     }
@@ -72,9 +72,10 @@ shared: {{postgres: {{url: \"{}\", stale: {stale}}}}}
     }
 
     async fn until_data(&self, tokens: &[String; 2], status: u16) {
+        let patience = Patience::new();
         for (client, token) in self.clients.iter().zip(tokens) {
             while client.get_with("/data", token).await.status != status {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                patience.check();
             }
         }
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -19,6 +19,20 @@ use super::schema;
 
 /// Long enough for a busy machine. A test that passes never waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The end of a wait that asks again and again. Each question takes its time, so that none is slept for.
+pub(crate) struct Patience(Instant);
+
+impl Patience {
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        assert!(self.0.elapsed() < PATIENCE, "it did not come true within 20 s");
+    }
+}
 
 /// A running gateway in a folder of its own. Dropping it kills the gateway.
 pub(crate) struct Gateway {

@@ -18,7 +18,7 @@ mirror! {
         postgres: Option<At<RawPostgres>>,
         /// This gateway among its replicas.
         instance: RawInstance,
-        /// What rate limits do without their store.
+        /// The behaviour of rate limits without their store.
         on_loss: At<OnLoss> = OnLoss::Share,
     }
 }

@@ -28,6 +28,7 @@ mod names;
 mod oauth;
 mod overlaps;
 mod paths;
+mod quoting;
 mod rate_limits;
 mod report_mode;
 mod resources;
@@ -116,6 +117,7 @@ impl Resolver<'_> {
     /// `None` if there are faults, earlier ones included.
     pub(super) fn config(mut self, raw: RawConfig) -> Option<Config> {
         let names = Names::of(&raw);
+        self.prepare(&raw);
         let workers = raw.workers.map_or_else(available_cores, |workers| self.count_up_to(&workers, MAX_WORKERS));
         let proxies_are_known = raw.trusted_proxies.is_some();
         let trusted_proxies = self.trusted_proxies(raw.trusted_proxies.and_then(Result::ok));
@@ -123,19 +125,12 @@ impl Resolver<'_> {
         let limits = self.limits(&raw.limits);
         let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
         let reload = ReloadSettings { watch: raw.reload.watch.value, open_streams: raw.reload.open_streams.value };
-        self.allow_literal_secrets = raw.allow_literal_secrets.value;
-        self.has_shared_store = raw.shared.redis.is_some();
         self.shared_limits(raw.rate_limits);
-        if let Some(oauth) = &raw.oauth {
-            self.warn_of_no_token_listener(&oauth.value, &listeners);
-        }
+        raw.oauth.iter().for_each(|oauth| self.warn_of_no_token_listener(&oauth.value, &listeners));
         let dpop = raw.oauth.as_ref().map(|oauth| self.dpop(&oauth.value.dpop)).unwrap_or_default();
         let state = &raw.state_directory;
         let takes_certificates = listeners.iter().any(|listener| listener.takes_certificates());
         let known = names.issuers_of_callers();
-        self.unlimited_audiences(&raw.issuers, &raw.routes);
-        self.one_introspection(&raw.issuers, &raw.routes);
-        self.postgres_stale = raw.shared.postgres.as_ref().map(|postgres| postgres.value.stale.value.get());
         let (oauth, issuers) = self.token_issuers((raw.oauth, state), raw.issuers, (&known, takes_certificates));
         let (static_tokens, static_token_failures) = self.static_tokens(raw.static_tokens);
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
@@ -192,6 +187,15 @@ impl Resolver<'_> {
             dns: dns_settings(raw.dns),
             tests,
         })
+    }
+
+    /// Notes the settings that others depend on, and checks what involves several sections.
+    fn prepare(&mut self, raw: &RawConfig) {
+        self.allow_literal_secrets = raw.allow_literal_secrets.value;
+        self.has_shared_store = raw.shared.redis.is_some();
+        self.postgres_stale = raw.shared.postgres.as_ref().map(|postgres| postgres.value.stale.value.get());
+        self.unlimited_audiences(&raw.issuers, &raw.routes);
+        self.one_introspection(&raw.issuers, &raw.routes);
     }
 
     /// Warns of a setting that is allowed, but is probably a mistake.
@@ -333,37 +337,6 @@ impl Resolver<'_> {
         self.texts(list);
         list.items.iter().for_each(|text| self.must_be_literal(text, reason));
         list.items.clone()
-    }
-
-    /// The text at this place for a message. Empty if it may not be shown.
-    fn quoted<T>(&self, at: &At<T>) -> String {
-        self.source.quote(at.span).map(|text| format!(" {text}")).unwrap_or_default()
-    }
-
-    /// Replaces the path in a message by the text at `span` if it comes from a variable and does not exist. The
-    /// variable may hold a secret, for example a private key instead of its path.
-    fn redact_path(&self, message: String, span: Span, path: &Path) -> String {
-        let located = self.source.locate(path);
-        if !self.source.has_references(span) || self.is_known(&located, span) {
-            return message;
-        }
-        let written = self.source.quote(span).unwrap_or_else(|| "…".to_owned());
-        message.replace(&located.display().to_string(), written.trim_matches('`'))
-    }
-
-    /// Whether a path exists, or its folder exists and the file name is written out.
-    fn is_known(&self, path: &Path, span: Span) -> bool {
-        let is_written_out = |name: &str| {
-            let written = self.source.verbatim(span).trim_end_matches(['"', '\'']);
-            written.strip_suffix(name).is_some_and(|before| before.ends_with('/'))
-        };
-        let name = path.file_name().and_then(|name| name.to_str());
-        path.exists() || path.parent().is_some_and(Path::is_dir) && name.is_some_and(is_written_out)
-    }
-
-    /// [`quoted`](Self::quoted), at the end of a message.
-    fn got<T>(&self, at: &At<T>) -> String {
-        self.source.quote(at.span).map(|text| format!(", got {text}")).unwrap_or_default()
     }
 }
 
