@@ -97,7 +97,7 @@ impl WrappingKeys {
     }
 }
 
-/// What is fixed when a key is made. Each part has its length before it.
+/// The facts that are fixed when a key is made. Each part has its length before it.
 fn bound(record: &KeyRecord) -> Vec<u8> {
     let until = match record.signs_until {
         SigningEnd::At(end) => end.seconds().to_string(),

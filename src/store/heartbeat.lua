@@ -29,8 +29,8 @@ local alive = redis.call('ZCOUNT', KEYS[2], text(ms - ARGV[6]), '+inf')
 -- The shares of silent replicas are withheld: never more than there may be replicas. The oldest are forgotten.
 redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - math.max(alive, tonumber(ARGV[7])))
 local known = redis.call('ZCARD', KEYS[2])
--- What each bucket owes for replicas that were apart: an unused one at `back_at`, and all since ever. What was spent of
--- an emptied store is not known, nor what a restarted one has forgotten: then all buckets are empty, at `empty_at`.
+-- The debt of each bucket for replicas that were apart: of an unused one at `back_at`, and of all since ever. The cells
+-- that an emptied or restarted store has forgotten are not known: then all buckets are empty, at `empty_at`.
 -- While others are silent, each µs of a bucket counts for less: it gives fewer cells.
 local owed, is_emptied = math.ceil(ARGV[4] * known / alive), ARGV[5] == '1' or (is_other and ARGV[2] ~= '')
 if owed > 0 or is_emptied then

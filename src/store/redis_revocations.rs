@@ -22,7 +22,7 @@ pub(crate) struct SharedRevocation {
     pub(crate) by: Option<u64>,
 }
 
-/// What is asked of the store.
+/// A question to the store.
 #[derive(Debug, Default)]
 pub(crate) struct RevocationQuestion {
     pub(crate) epoch: String,
@@ -75,7 +75,7 @@ impl RedisStore {
         };
         let is_all = found.len() < PAGE;
         let up_to = found.last().filter(|_| !is_all).map_or(last, |(_, number)| *number);
-        // What cannot be read is of a later version.
+        // An entry that cannot be read is of a later version.
         let found = found.iter().filter_map(|(text, _)| SharedRevocation::parse(text)).collect();
         Ok(Some(RevocationAnswer { are_complete: complete == 1, last, found, up_to, refused }))
     }

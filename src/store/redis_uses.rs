@@ -1,4 +1,4 @@
-//! What may be used once over all replicas: assertions and DPoP proofs. And the key of the nonces that proofs carry.
+//! The uses of assertions and DPoP proofs, which count once over all replicas; and the key of the nonces of proofs.
 
 use std::time::Duration;
 

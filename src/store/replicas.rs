@@ -49,7 +49,7 @@ struct ProbePause {
     length: Duration,
 }
 
-/// What the store says: the epoch, the number of replicas that are alive and known, and members with times.
+/// The answer of the store: the epoch, the number of replicas that are alive and known, and members with times.
 type Beat = (String, u32, u32, Vec<(String, String)>);
 
 /// While the store is away.
@@ -85,7 +85,7 @@ impl ReplicaKeeper {
 
     /// One heartbeat. Connects before if there is no connection.
     pub(crate) async fn beat(&mut self) {
-        // What was spent without the store is not known there.
+        // Cells that were spent without the store are not known there.
         let was_lost = self.epoch.is_some() && self.store.current().is_none();
         self.was_apart |= was_lost;
         let beaten = match self.store.current() {

@@ -25,7 +25,7 @@ impl SqlValue {
 
 pub(crate) type SqlRow = Vec<SqlValue>;
 
-/// What another process has changed.
+/// A change by another process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DatabaseChange {
     /// The client with this id.

@@ -21,7 +21,7 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 /// `oauth.dpop`. It counts on all routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DpopSettings {
-    /// Whether a proof must carry a nonce of this process.
+    /// Whether a proof must carry a nonce of this process or, with a shared store, of the replicas.
     pub(crate) nonce: bool,
     /// The age at which a proof is refused, in whole seconds.
     pub(crate) max_age: Duration,

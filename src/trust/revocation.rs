@@ -48,7 +48,7 @@ pub(crate) enum RevocationTarget {
     Subject(String),
     /// All tokens.
     Issuer,
-    /// What another replica has revoked: known by the key of its rule alone.
+    /// Tokens that another replica has revoked: known by the key of its rule alone.
     Learned(LearnedRule),
 }
 

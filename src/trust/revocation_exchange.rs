@@ -1,6 +1,6 @@
 //! Exchanges revocations with the other replicas, through their store.
 //!
-//! What another replica revokes is known here within [`POLL_EVERY`], and what this one revokes is sent at once. While
+//! A revocation of another replica is known here within [`POLL_EVERY`], and one of this replica is sent at once. While
 //! the store is away, revocations of this replica are pending, and are sent when it is back. Each start, and each new
 //! epoch of the store, begins with a comparison of everything: what the store lacks is added again.
 

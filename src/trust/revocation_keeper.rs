@@ -34,7 +34,7 @@ pub(crate) struct Keeper {
     next_compaction: Instant,
     /// The limits that were reached since the last compaction, so that each is logged once.
     logged_refusals: HashSet<(RevocationsFull, Option<String>)>,
-    /// What the other replicas are to know. `None`: there are none.
+    /// The entries that the other replicas do not know yet. `None`: there are none.
     outbox: Option<Arc<RevocationOutbox>>,
     /// Those of other replicas that hold but are not in the file yet, because it could not be written.
     unwritten: Vec<RevocationEntry>,

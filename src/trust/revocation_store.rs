@@ -61,7 +61,7 @@ struct StoredLine {
     client: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
-    /// What another replica has revoked, in hexadecimal.
+    /// The rule of another replica, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rule: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -40,12 +40,12 @@ pub(super) enum RevokerRequest {
         change: RulesChange,
         reply: RevocationReply,
     },
-    /// What other replicas have revoked.
+    /// The revocations of other replicas.
     Learn {
         learned: Vec<SharedRevocation>,
         reply: RevocationReply,
     },
-    /// What was learned until now is all that the replicas had revoked at one time.
+    /// The revocations that are known now are all that the replicas had at one time.
     MarkComplete,
     End,
 }

@@ -50,7 +50,7 @@ pub(crate) struct LimitCount {
     pub(crate) by: CountedBy,
 }
 
-/// What counted a request.
+/// The counter of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CountedBy {
     /// The buckets of this process.

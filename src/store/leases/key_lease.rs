@@ -38,7 +38,7 @@ struct Share {
     full_at: Instant,
 }
 
-/// What becomes of a request that takes a cell.
+/// The fate of a request that takes a cell.
 #[derive(Debug)]
 pub(super) enum Spending {
     Spent {

@@ -31,7 +31,7 @@ if type(stored) == 'string' then
   local full_at, settled = string.match(stored, '^(%d+) (%d+)$')
   if full_at then
     is_ours, full_at = true, tonumber(full_at)
-    -- What replicas owe that were apart meanwhile.
+    -- The debt of replicas that were apart meanwhile.
     tat = math.max(full_at, math.min(full_at + owed_ever - settled, back_at + filled_in))
   end
 end

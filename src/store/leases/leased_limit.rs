@@ -47,7 +47,7 @@ pub(crate) enum LeaseCount {
     Local,
 }
 
-/// What a leased limit is counted by.
+/// The counter of a leased limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeasedBy {
     Store,
@@ -116,7 +116,7 @@ impl LeasedLimit {
             StoreView::Away(loss) => (1, Some(*loss)),
         };
         let Some(loss) = loss else { return self.count_leased(lease, key, alive, now) };
-        // What was leased before counts already.
+        // Cells that were leased before count already.
         if let Some((remaining, wait)) = lease.take(now) {
             return LeaseCount::Allowed { remaining, wait, by: LeasedBy::Store };
         }

@@ -95,7 +95,7 @@ impl KeptConnection {
         };
         tokio::select! {
             set_up = within(SETUP_TIMEOUT, set_up) => set_up?,
-            // What is told before the connection is in use is read anyway.
+            // Changes that are told before the connection is in use are read anyway.
             fault = end_of(&mut messages) => return Err(fault),
         }
         Ok(Self { connection: Arc::new(connection), messages, own_channel })
