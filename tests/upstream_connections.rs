@@ -156,7 +156,7 @@ async fn an_idle_connection_closed_by_the_upstream_costs_no_request() {
             // A reset because of an unread body could overtake the answer.
             wire.take(UPLOAD.len()).await;
             wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-            drop(wire);
+            wire.close().await;
             closed.give();
         })
     })

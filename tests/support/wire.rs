@@ -48,6 +48,32 @@ impl<T: AsyncWrite + Unpin> Wire<T> {
     }
 }
 
+impl Wire<TcpStream> {
+    /// Closes the connection, and waits until the peer's kernel knows it, which takes a moment on a busy machine.
+    pub(crate) async fn close(mut self) {
+        const FIN_WAIT_2: &str = "05";
+        let ends = [self.stream.local_addr().unwrap(), self.stream.peer_addr().unwrap()];
+        self.stream.shutdown().await.unwrap();
+        within(async {
+            while tcp_state(ends).is_some_and(|state| state != FIN_WAIT_2) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// As Linux writes it. `None` if there is no such connection now.
+fn tcp_state([local, remote]: [SocketAddr; 2]) -> Option<String> {
+    let written = |end: SocketAddr| match end {
+        SocketAddr::V4(end) => format!("{:08X}:{:04X}", u32::from_ne_bytes(end.ip().octets()), end.port()),
+        SocketAddr::V6(_) => unreachable!("the servers of tests listen at 127.0.0.1"),
+    };
+    let ends = format!("{} {} ", written(local), written(remote));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.split_once(&ends).map(|(_, rest)| rest[..2].to_owned())
+}
+
 impl<T: AsyncRead + Unpin> Wire<T> {
     pub(crate) fn new(stream: T) -> Self {
         Self { stream, unread: Vec::new() }

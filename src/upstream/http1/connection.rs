@@ -1,6 +1,7 @@
 //! An HTTP/1.1 connection to a server: a plain value, owned by the pool while it is idle and by the exchange that uses
 //! it. It has no task of its own.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -9,7 +10,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
+use tokio::task::coop::unconstrained;
 use tokio::time::timeout;
 
 use super::super::connect::open::open;
@@ -91,9 +93,7 @@ impl Http1Connection {
     /// False if the peer has ended an idle connection, or has sent bytes that no request has asked for. TLS messages
     /// without content, such as session tickets, are read. Does not wait.
     pub(crate) fn is_usable(&mut self) -> bool {
-        let mut byte = [0];
-        let mut context = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+        is_silent(&mut self.stream)
     }
 
     /// An idle connection needs no buffers.
@@ -159,5 +159,41 @@ impl Http1Connection {
             self.is_unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// True if the stream has neither content nor an end to read now. Does not wait.
+fn is_silent(stream: &mut (impl AsyncRead + Unpin)) -> bool {
+    let mut byte = [0];
+    let mut buffer = ReadBuf::new(&mut byte);
+    // A task that has used up its budget would read nothing, also from a connection that has ended.
+    let read = pin!(unconstrained(poll_fn(|context| Pin::new(&mut *stream).poll_read(context, &mut buffer))));
+    read.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_ended_connection_is_found_by_a_task_that_has_used_up_its_budget() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        assert!(is_silent(&mut near));
+        drop(far);
+        near.readable().await.unwrap();
+        let found = poll_fn(|context| {
+            while has_budget_remaining() {
+                assert!(pin!(consume_budget()).poll(context).is_ready());
+            }
+            Poll::Ready(!is_silent(&mut near))
+        });
+        assert!(found.await);
     }
 }
