@@ -149,6 +149,7 @@ pub fn audit_line(buffer: &mut Vec<u8>, caller: &[u8]) {
         rule: None,
         found: None,
         wanted: None,
+        ratelimit_mode: None,
         request_id: "01JD3Y8V5W7Z9K2M4N6P8Q0R1S",
         config: "97ee957e0216",
         client_address: "192.0.2.17",

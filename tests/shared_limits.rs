@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde_json::Value;
+
 use crate::support::client::request;
 use crate::support::redis::Redis;
 use crate::support::world::config;
@@ -88,6 +90,8 @@ async fn without_the_store_each_replica_takes_its_share() {
     assert!(allowed as f64 <= bound, "{allowed} of at most {bound}");
     let answer = replicas.clients[0].send(request("GET", "/x")).await;
     assert_eq!(answer.header("ratelimit-policy"), "\"route\";q=10;w=1;share=2");
+    let is_flagged = |line: &Value| line["gateway.decision"] == "allow" && line["gateway.ratelimit_mode"] == "share";
+    replicas.gateways[0].audit_line(is_flagged);
     while replicas.status(1).await != 429 {}
     let line = replicas.gateways[1].audit_line(|line| line["gateway.reason"] == "rate_limited");
     assert!(line["gateway.found"].as_str().unwrap().contains("the share of limit"), "{line}");
@@ -139,6 +143,7 @@ async fn limits_are_denied_without_the_store_on_request() {
     assert_eq!(replicas.allowed(4).await, 0);
     let line = replicas.gateways[0].audit_line(|line| line["gateway.reason"] == "rate_limited");
     assert!(line["gateway.found"].as_str().unwrap().contains("the shared store is away"), "{line}");
+    assert_eq!(line["gateway.ratelimit_mode"], "deny");
 }
 
 #[tokio::test]
@@ -149,6 +154,7 @@ async fn limits_are_local_without_the_store_on_request() {
     replicas.redis.kill();
     replicas.both_log("the shared store is lost");
     assert_eq!(replicas.allowed(20).await, 8);
+    replicas.gateways[0].audit_line(|line| line["gateway.ratelimit_mode"] == "local");
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ pub(crate) struct DecisionRecord<'r> {
     /// The values that a rule of the route, or TLS with the upstream, found and wanted.
     pub(crate) found: Option<&'r str>,
     pub(crate) wanted: Option<&'r str>,
+    /// How rate limits were counted, if the store that they share was away.
+    pub(crate) ratelimit_mode: Option<&'r str>,
     pub(crate) request_id: &'r str,
     /// The digest of the configuration that decided.
     pub(crate) config: &'r str,
@@ -195,6 +197,7 @@ impl DecisionRecord<'_> {
             .optional("gateway.rule", self.rule)
             .optional("gateway.found", self.found)
             .optional("gateway.wanted", self.wanted)
+            .optional("gateway.ratelimit_mode", self.ratelimit_mode)
             .text("gateway.request_id", self.request_id)
             .literal("gateway.config", self.config)
             .text("client.address", self.client_address)

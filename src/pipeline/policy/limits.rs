@@ -82,7 +82,7 @@ impl ExceededLimit {
         let wanted = format!("at most {amount} in {}s per {}, {burst} at once", period.as_secs(), per);
         let (name, wait) = (short(&limit.name), seconds(count.wait).max(1));
         let found = match count.by {
-            CountedBy::Process | CountedBy::Store => format!("limit {name} is used up for {wait}s"),
+            CountedBy::Process | CountedBy::Store | CountedBy::Local => format!("limit {name} is used up for {wait}s"),
             CountedBy::Share { replicas } => {
                 format!(
                     "the share of limit {name} is used up for {wait}s: one of {replicas}, as the shared store is away"

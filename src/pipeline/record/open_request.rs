@@ -119,7 +119,8 @@ impl OpenRequest {
         self.count(CountedLimit::OfClient(index), count);
     }
 
-    fn count(&self, limit: CountedLimit, count: LimitCount) {
+    fn count(&mut self, limit: CountedLimit, count: LimitCount) {
+        self.log.ratelimit_mode = count.by.mode_of_loss().or(self.log.ratelimit_mode);
         let series = self.log.series();
         self.recorder.metrics(|metrics| {
             if count.allowed {

@@ -52,6 +52,8 @@ pub(crate) struct RequestLog {
     pub(crate) rule: Option<&'static str>,
     /// Boxed to keep the record of other requests small.
     pub(crate) discrepancy: Option<Box<Discrepancy>>,
+    /// How a limit was counted while the shared store was away.
+    pub(crate) ratelimit_mode: Option<&'static str>,
     pub(crate) status: Option<u16>,
 }
 
@@ -75,6 +77,7 @@ impl RequestLog {
             reported: None,
             rule: None,
             discrepancy: None,
+            ratelimit_mode: None,
             status: None,
         }
     }
@@ -227,6 +230,7 @@ impl RequestLog {
             rule: self.rule,
             found: self.discrepancy.as_ref().map(|values| &*values.found),
             wanted: self.discrepancy.as_ref().map(|values| &*values.wanted),
+            ratelimit_mode: self.ratelimit_mode,
             request_id: self.request_id.as_str(),
             config: self.decided_by.config(),
             client_address: self.peer.text(),

@@ -148,7 +148,7 @@ impl LimitBuckets {
         match leased.count(key, clock::instant()) {
             // Boxed to keep the common future small.
             LeaseCount::Wait(answered) => Box::pin(self.count_when_answered(leased, key, answered)).await,
-            counted => self.counted(counted, key).unwrap_or_else(|_| self.count(key)),
+            counted => self.counted(counted, key).unwrap_or_else(|_| self.count_locally(key)),
         }
     }
 
@@ -173,12 +173,17 @@ impl LimitBuckets {
         }
     }
 
+    /// In place of the store, which is away.
+    fn count_locally(&self, key: Digest) -> LimitCount {
+        LimitCount { by: CountedBy::Local, ..self.count(key) }
+    }
+
     /// `Err`: it is known when the store has answered.
     fn counted(&self, counted: LeaseCount, key: Digest) -> Result<LimitCount, oneshot::Receiver<()>> {
         let (allowed, remaining, wait, by) = match counted {
             LeaseCount::Allowed { remaining, wait, by } => (true, remaining, wait, by),
             LeaseCount::Refused { wait, by } => (false, 0, wait, by),
-            LeaseCount::Local => return Ok(self.count(key)),
+            LeaseCount::Local => return Ok(self.count_locally(key)),
             LeaseCount::Wait(answered) => return Err(answered),
         };
         if !allowed {

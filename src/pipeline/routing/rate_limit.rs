@@ -59,6 +59,8 @@ pub(crate) enum CountedBy {
     Store,
     /// The store is away: this replica has one of so many parts of the limit.
     Share { replicas: u32 },
+    /// The store is away: the buckets of this process count instead.
+    Local,
     /// The store is away, and everything is refused.
     Nothing,
 }
@@ -76,6 +78,18 @@ pub(crate) enum CountedLimit {
 
 /// More limits on one route are a configuration error.
 pub(crate) const MAX_LIMITS: usize = 8;
+
+impl CountedBy {
+    /// The mode of `on_loss`, if the store is away.
+    pub(crate) const fn mode_of_loss(self) -> Option<&'static str> {
+        match self {
+            Self::Process | Self::Store => None,
+            Self::Share { .. } => Some("share"),
+            Self::Local => Some("local"),
+            Self::Nothing => Some("deny"),
+        }
+    }
+}
 
 impl fmt::Display for LimitRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,7 +117,7 @@ impl RateLimit {
     pub(crate) fn quota(&self, by: CountedBy) -> (u64, u64) {
         let LimitRate { amount, period, burst, over_replicas: _ } = self.rate;
         match by {
-            CountedBy::Process | CountedBy::Store => (burst.get().into(), self.window),
+            CountedBy::Process | CountedBy::Store | CountedBy::Local => (burst.get().into(), self.window),
             CountedBy::Share { replicas } => {
                 let of_each = (burst.get() / replicas.max(1)).max(1);
                 let fills = period.as_secs_f64() * f64::from(replicas) * f64::from(of_each) / f64::from(amount.get());
