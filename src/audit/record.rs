@@ -169,7 +169,7 @@ pub(crate) struct Revocation<'e> {
     pub(crate) subject: Option<&'e str>,
     /// Seconds since 1970.
     pub(crate) issued_before: Option<u64>,
-    /// Made by another replica: nothing else of it is known.
+    /// The digest of a revocation by another replica, whose names are not known.
     pub(crate) learned: Option<Digest>,
 }
 

@@ -57,9 +57,9 @@ pub(crate) enum CountedBy {
     Process,
     /// The store of all replicas.
     Store,
-    /// The store is away: this replica has one of so many parts of the limit.
+    /// The store is unreachable, and this replica has one of this many shares of the limit.
     Share { replicas: u32 },
-    /// The store is away, and everything is refused.
+    /// The store is unreachable, and every request is refused.
     Nothing,
 }
 
