@@ -14,14 +14,14 @@ import yaml
 HERE = pathlib.Path(__file__).parent
 CHART = HERE / "helm/portcullis"
 KUBERNETES = ["1.29", "1.37"]
-# Their schema is not among those of Kubernetes itself.
+# Kubernetes has no schema for these kinds.
 OTHERS = ["ServiceMonitor"]
 HASH = "sha256:2RG_ZklKftARNsx6xHruEHJ3_UP79NgbwkcHFg4N8BM"
 SHARED = {"shared": {"redis": {"url": "rediss://redis:6379"}}}
 OAUTH = {"oauth": {"issuer": "https://api.example.com", "audiences": ["a"]}}
 IN_POSTGRES = {"oauth": {**OAUTH["oauth"], "signing_keys": {"in": "postgres"}}}
 
-# Values by which pods would contradict each other, and a part of the message.
+# Refused values, with a part of the message.
 REFUSED = [
     ({"replicas": 2}, "need config.shared.redis"),
     ({"autoscaling": {"enabled": True}}, "need config.shared.redis"),
@@ -88,7 +88,7 @@ def refusal(chart, values):
 
 
 def restarts_only_where_needed(chart, values):
-    """A change that the gateway reloads leaves the pods alone; a change of the stores starts them again."""
+    """A change that the gateway reloads does not restart the pods, and a change of the stores does."""
 
     def pods(config):
         objects = rendered(chart, {**values, "config": {**values["config"], **config}})
@@ -104,7 +104,7 @@ def check(text, binary):
         folder = pathlib.Path(name)
         for part in ["certs", "secrets", "state"]:
             (folder / part).mkdir()
-        # As an emptyDir is.
+        # The mode of an emptyDir.
         (folder / "state").chmod(0o777)
         make_certificate(folder / "certs")
         secrets = {

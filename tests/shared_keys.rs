@@ -103,7 +103,7 @@ impl Replica {
         done
     }
 
-    /// Until its JWK Set has this number of keys.
+    /// Waits until its JWK Set has this number of keys.
     async fn publishes(&self, count: usize) {
         let begun = Instant::now();
         while self.published().await.len() != count {

@@ -1,4 +1,5 @@
-//! Rate limits over replicas: together they let through no more than one would, and each loss of the store has a state.
+//! Rate limits over replicas: together they admit no more than one gateway would, and each loss of the store has a
+//! defined state.
 
 use std::time::Instant;
 
@@ -30,7 +31,7 @@ impl Replicas {
         Some(Self { redis, gateways, clients, _upstream: upstream })
     }
 
-    /// The number of requests of so many that are let through, in turns by each replica.
+    /// The number of admitted requests out of this many, which are sent to the replicas in turn.
     async fn allowed(&self, requests: usize) -> usize {
         let mut allowed = 0;
         for number in 0..requests {
@@ -85,7 +86,7 @@ async fn without_the_store_each_replica_takes_its_share() {
     replicas.both_log("the shared store is lost");
     let begun = Instant::now();
     let allowed = replicas.allowed(200).await;
-    // What was leased before may be spent too: a burst at most.
+    // Cells of earlier leases may be spent too: at most a burst.
     let bound = 20.0 + 20.0 * begun.elapsed().as_secs_f64();
     assert!(allowed as f64 <= bound, "{allowed} of at most {bound}");
     let answer = replicas.clients[0].send(request("GET", "/x")).await;

@@ -146,7 +146,7 @@ async fn a_store_restarted_with_older_data_gives_no_second_burst() {
     assert_eq!(statuses, [200, 200, 200, 429]);
     redis.kill();
     gateway.log_line("the shared store is lost");
-    // It has its epoch, and has forgotten what it granted since.
+    // It keeps its epoch, and has lost the leases that it granted since.
     redis.start_again();
     gateway.log_line("the shared store is reached");
     assert!(!gateway.log_text().contains("emptied or replaced"), "{}", gateway.log_text());

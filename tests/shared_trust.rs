@@ -1,4 +1,4 @@
-//! Trust over replicas: what one revokes, all refuse; what counts once, counts once over all.
+//! Trust over replicas: all refuse the tokens that one has revoked, and a single-use credential counts once over all.
 
 mod once;
 
@@ -62,7 +62,7 @@ impl Replicas {
         Client::new(&self.gateways[replica]).get_with("/data", token).await.status
     }
 
-    /// Right after the loss of the store, limits start without burst: then it is asked again.
+    /// Right after the loss of the store, buckets start empty: then the request is sent again.
     async fn revoke(&self, replica: usize, token: &str) {
         while self.revoked(replica, token).await == 429 {}
     }
@@ -125,7 +125,7 @@ async fn a_revocation_without_the_store_reaches_the_others_later() {
     replicas.gateways[0].log_line("are sent to the other replicas when the shared store is back");
     replicas.redis.start_again();
     replicas.is_refused(1, &token).await;
-    // The emptied store was filled again, also for those who come later.
+    // The emptied store was filled again, also for replicas that start later.
     replicas.add();
     assert_eq!([replicas.status(2, &before).await, replicas.status(2, &token).await], [401, 401]);
 }

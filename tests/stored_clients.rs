@@ -157,14 +157,14 @@ async fn without_the_database_held_clients_go_on_and_others_get_503() {
     fs::create_dir(&aside).unwrap();
     let mut gateway = world.gateway;
     assert!(gateway.stop().success());
-    // Another start, so that nothing is held but what is used.
+    // After another start, only used clients are held.
     let yaml = fs::read_to_string(world.folder.join("gateway.yaml")).unwrap();
     let gateway = Gateway::start_in(world.folder.clone(), &yaml, &[]);
     let client = Client::new(&gateway);
     let world = World { folder: world.folder, gateway, client, upstream: world.upstream };
     world.until_granted("held", &held, 200).await;
     world.move_database(&state, &aside);
-    // An unknown id is remembered, so that each is asked for once.
+    // An unknown id is remembered, so that each is looked up once.
     let (mut number, patience) = (0, Patience::new());
     while world.status(&format!("never-seen-{number}"), SECRET).await != 503 {
         number += 1;
@@ -220,7 +220,7 @@ async fn a_platform_token_finds_its_client_in_the_database() {
     let answer = world.client.send(asked(subject, "3")).await;
     assert_eq!(world.gateway.audit_of(answer.request_id())["oauth.client_id"], "deploy");
     assert_eq!(world.client.send(asked("repo:acme/api:ref:refs/heads/other", "4")).await.status, 401);
-    // A second client whose entry fits the same token makes it nobody's.
+    // If a second client fits the same token, it is refused.
     let made =
         run_with(program(&world.folder).args(verb.map(|word| if word == "deploy" { "twin" } else { word })), &entry);
     assert_eq!(made.code, Some(0), "{made:?}");

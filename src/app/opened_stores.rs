@@ -1,5 +1,5 @@
-//! The stores that are opened before anything is served: of revocations, of the uses of assertions, and those that
-//! replicas share.
+//! The stores that are opened before requests are served: revocations, uses of assertions, and the stores that replicas
+//! share.
 
 use tokio::runtime::Runtime;
 

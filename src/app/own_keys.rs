@@ -89,7 +89,7 @@ impl OpenedRing {
         Ok(Self { before, keeper: RingKeeper { settings, ring, place, keys } })
     }
 
-    /// Without its database, the gateway starts with no keys: it refuses grants, and own tokens wait for the database.
+    /// If the database is unreachable, the gateway starts without keys: it answers grants and own tokens with 503.
     async fn open_in_database(settings: RingSettings, database: Database) -> Result<Self, StartError> {
         let changes = database.changes();
         let opened = match &settings.wrapping_keys {
@@ -201,7 +201,7 @@ impl RingKeeper {
         Ok(())
     }
 
-    /// Reads the ring, and takes the steps that are due. If that fails, the known keys sign on within their intervals.
+    /// Reads the ring, and takes the steps that are due. If that fails, the known keys sign within their intervals.
     async fn check_database(&mut self, snapshot: &ArcSwap<Snapshot>, lines: &LineSender) {
         let RingPlace::Database(place) = &mut self.place else { return };
         let settings = RingSettings::clone(&self.keys.settings.load());

@@ -1,4 +1,4 @@
-//! Opens the stores that several gateways share, and leaves them at the end.
+//! Opens the stores that replicas share, and removes this replica at the end.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct SharedStores {
     pub(super) database: Option<Database>,
     /// The rate limits that are counted over replicas.
     pub(super) leases: Option<Arc<LeaseStore>>,
-    /// The revocations that the other replicas do not know yet.
+    /// The revocations of this replica that are not in the store yet.
     pub(super) outbox: Option<Arc<RevocationOutbox>>,
     /// True once the revocations of the other replicas were read or could not be read.
     has_tried_revocations: Option<watch::Receiver<bool>>,
@@ -38,9 +38,9 @@ pub(super) struct SharedStores {
     replica: String,
 }
 
-/// For the first contact, before anything is served. A store that is out of reach has a defined state.
+/// For the first connection, before requests are served. An unreachable store has a defined state.
 const FIRST_CONTACT: Duration = Duration::from_secs(2);
-/// For the first look at the revocations of the other replicas.
+/// For the first read of the revocations of the other replicas.
 const FIRST_REVOCATIONS: Duration = Duration::from_secs(2);
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -83,8 +83,8 @@ impl SharedStores {
         control.spawn(exchange.run());
     }
 
-    /// So that a replica which starts does not accept what was revoked while it was away. A store that is out of reach
-    /// is not waited for.
+    /// Waits until the revocations are read, so that a replica does not accept tokens that were revoked before its
+    /// start. Does not wait for an unreachable store.
     pub(super) async fn wait_for_revocations(&self) {
         let Some(mut has_tried) = self.has_tried_revocations.clone() else { return };
         let _ = timeout(FIRST_REVOCATIONS, has_tried.wait_for(|has_tried| *has_tried)).await;
@@ -114,7 +114,7 @@ impl SharedStores {
         })
     }
 
-    /// For the page of readiness: a lost store does not make the gateway unready, but the operator sees it.
+    /// For `/readyz`: an unreachable store does not make the gateway unready, but is named.
     pub(super) fn remarks(&self) -> String {
         let mut remarks = String::new();
         if self.redis.as_ref().is_some_and(|store| !store.is_reached()) {
@@ -126,7 +126,7 @@ impl SharedStores {
         remarks
     }
 
-    /// Tells the other replicas that this one ends.
+    /// Removes this replica from the store, so that the others take over its share.
     pub(super) async fn leave(self) {
         if let Some(store) = self.redis {
             let _ = timeout(LEAVE_WITHIN, replicas::leave(&store, self.replica)).await;
@@ -134,7 +134,7 @@ impl SharedStores {
     }
 }
 
-/// Fails if the tables are not those of this gateway. A database that is out of reach has a defined state.
+/// Fails if the tables have another version. An unreachable database has a defined state.
 fn database(settings: &PostgresSettings, control: &Runtime) -> Result<Database, StartError> {
     let store = control.block_on(PostgresStore::open(settings, control.handle()))?;
     Ok(Database::Postgres(store))

@@ -1,4 +1,4 @@
-//! Opens the database of the clients, and keeps those up to date that are held.
+//! Opens the database of the clients, and makes the task that keeps held clients up to date.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::store::postgres::PostgresStore;
 use crate::store::settings::PostgresSettings;
 use crate::store::sqlite::SqliteStore;
 
-/// Those of the configuration before live on if they are in the same database.
+/// Keeps the held clients of the configuration before, if it has the same database.
 pub(super) fn open(
     settings: StoredClientSettings,
     before: Option<&Arc<StoredClients>>,
@@ -31,7 +31,7 @@ pub(super) fn open(
     Ok(Arc::new(StoredClients::new(settings, ClientTable::new(database), parts.control.clone())))
 }
 
-/// For a command that judges a token. `None` if the database cannot be used; no file is made.
+/// For a command that verifies a token. `None` if the database cannot be used. Creates no file.
 pub(super) async fn open_to_inspect(
     settings: StoredClientSettings,
     postgres: Option<&PostgresSettings>,

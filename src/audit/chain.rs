@@ -58,8 +58,8 @@ impl Link {
     /// Before the first line of all.
     pub(crate) const GENESIS: Self = Self { sequence: 0, head: LineHash::GENESIS };
 
-    /// Appends the next line to `out`. The second of `members` is a line as [`super::line::LineBuilder`] leaves it; the
-    /// first stands in all lines.
+    /// Appends the next line to `out`. The second of `members` is a line of [`super::line::LineBuilder`], and the first
+    /// is in all lines.
     pub(super) fn seal(
         &mut self,
         [common, members]: [&[u8]; 2],

@@ -22,7 +22,7 @@ pub(crate) struct DecisionRecord<'r> {
     /// The values that a rule of the route, or TLS with the upstream, found and wanted.
     pub(crate) found: Option<&'r str>,
     pub(crate) wanted: Option<&'r str>,
-    /// How rate limits were counted, if the store that they share was away.
+    /// How rate limits were counted, if the store that they share was unreachable.
     pub(crate) ratelimit_mode: Option<&'r str>,
     pub(crate) request_id: &'r str,
     /// The digest of the configuration that decided.
@@ -171,7 +171,7 @@ pub(crate) struct Revocation<'e> {
     pub(crate) subject: Option<&'e str>,
     /// Seconds since 1970.
     pub(crate) issued_before: Option<u64>,
-    /// Made by another replica: nothing else of it is known.
+    /// The digest of a revocation by another replica, whose names are not known.
     pub(crate) learned: Option<Digest>,
 }
 

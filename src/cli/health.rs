@@ -1,4 +1,4 @@
-//! `portcullis health`: asks the running gateway for its probes, for images without a shell or curl.
+//! `portcullis health`: requests the probes of the running gateway, for images without a shell or curl.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;

@@ -233,7 +233,7 @@ fn print(format: Format, entry: &RevocationEntry, issuer: &IssuerSettings, store
         RevocationTarget::Token(_) => format!("one token of issuer {name}"),
         RevocationTarget::Client(client) => format!("tokens of client {client} of issuer {name}"),
         RevocationTarget::Subject(subject) => format!("tokens of subject {subject} of issuer {name}"),
-        // The command line makes none that was learned.
+        // The command line makes no revocation of another replica.
         RevocationTarget::Issuer | RevocationTarget::Learned(_) => format!("tokens of issuer {name}"),
     };
     match format {

@@ -1,4 +1,4 @@
-//! `portcullis store`: makes the tables of `shared.postgres`, and shows their version.
+//! `portcullis store`: creates the tables of `shared.postgres`, and shows their version.
 
 use std::process::ExitCode;
 

@@ -77,7 +77,7 @@ pub(crate) struct Config {
     pub(crate) admin: Option<Admin>,
     /// The address that serves the probes alone.
     pub(crate) probes: Option<SocketAddr>,
-    /// The engines that several gateways share.
+    /// The stores that replicas share.
     pub(crate) shared: SharedSettings,
     /// State that survives a restart, besides keys and the audit log.
     pub(crate) state_directory: PathBuf,

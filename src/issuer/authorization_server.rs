@@ -154,7 +154,7 @@ pub(crate) enum TokenRefusal {
     },
     /// It cannot be recorded that an assertion was used.
     ReplayUnavailable,
-    /// The database cannot be asked, and the client is not held or no known key may sign.
+    /// The database is unreachable, and the client is not held or no known key may sign.
     StoreUnavailable {
         /// As the request names it; not verified.
         client: Option<Identity>,

@@ -1,4 +1,4 @@
-//! The clients that may request tokens: those of the configuration, and those of a database.
+//! The clients that may request tokens: those of the configuration and those of a database.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -30,9 +30,9 @@ pub(crate) struct Clients {
     federation: FederationIndex,
     /// Unique within this process.
     number: u64,
-    /// Those in the database. A client of `all` with the same id comes first.
+    /// The clients in the database. A client of `all` with the same id takes precedence.
     stored: Option<Arc<StoredClients>>,
-    /// Compared for an unknown id, if clients in the database may be all there are.
+    /// Compared for an unknown id, if all clients may be in the database.
     stored_stand_in: KeptCredentials,
     /// Random for each process: the client whose credentials are compared for an unknown id cannot be predicted.
     stand_in_key: hmac::Key,
@@ -117,8 +117,7 @@ impl Clients {
         self.all.iter()
     }
 
-    /// The scopes of all clients. `None` if they are more than one set can have, or if not
-    /// all clients are known.
+    /// The scopes of all clients. `None` if one set cannot have them all, or if clients are in a database.
     pub(crate) fn scopes(&self) -> Option<ScopeSet> {
         if self.stored.is_some() {
             return None;
@@ -149,12 +148,12 @@ impl Clients {
         self.all.get(*self.by_id.get(id)?)
     }
 
-    /// Those in the database.
+    /// The clients in the database.
     pub(crate) fn stored(&self) -> Option<&Arc<StoredClients>> {
         self.stored.as_ref()
     }
 
-    /// The client with this id, wherever it is.
+    /// The client with this id, in the configuration or the database.
     pub(crate) async fn find(&self, id: &str) -> Result<Option<FoundClient<'_>>, ClientStoreUnavailable> {
         match (self.get(id), &self.stored) {
             (Some(client), _) => Ok(Some(FoundClient::Configured(client))),

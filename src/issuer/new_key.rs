@@ -9,7 +9,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
 use crate::jose::x509;
 
-/// A key that is not kept yet.
+/// A key that is not stored yet.
 pub(super) struct NewKey {
     pub(super) record: KeyRecord,
     pub(super) pkcs8: Zeroizing<Vec<u8>>,

@@ -1,8 +1,8 @@
-//! The signing-key ring in a database that several gateways share.
+//! The signing-key ring in a database that replicas share.
 //!
-//! One gateway at a time changes it, under a lock of the database; the others read. The interval in which a key signs
-//! is fixed when it is made, so a gateway that cannot read may go on with the keys that it knows. A row that does not
-//! open, or that has another key than its id, makes the whole ring unusable: then the known one stays in use.
+//! One gateway at a time changes the ring, under a lock of the database. The interval in which a key signs is fixed at
+//! its creation, so a gateway that cannot read the ring may sign with the keys that it knows. A row that cannot be
+//! decrypted, or whose key does not match its id, makes the new ring unusable. Then the known ring stays in use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(crate) enum DatabaseRingError {
     Row(String),
 }
 
-/// Later times do not exist for us, and could not be computed with.
+/// Later times are refused, because computing with them could overflow.
 const LAST_SECOND: u64 = 1 << 40;
 
 /// Reads the ring. Changes nothing.
@@ -94,7 +94,7 @@ pub(crate) async fn change(
     Ok((before, ring))
 }
 
-/// Writes the difference only: notifications are sent for changes, and not for each look.
+/// Writes the difference only, so that notifications are sent for changes and not for each read.
 async fn write(
     table: &KeyTableChange,
     (before, after): (&[KeyRecord], &[KeyRecord]),

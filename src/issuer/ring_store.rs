@@ -33,7 +33,7 @@ pub(crate) struct RingSettings {
     pub(crate) rules: RotationRules,
     /// Publish a certificate for each key.
     pub(crate) x5c: bool,
-    /// Of keys that are in the database of `shared.postgres`. `None`: they are in the folder.
+    /// The wrapping keys, if the keys are in the database of `shared.postgres`. `None` if they are in the folder.
     pub(crate) wrapping_keys: Option<WrappingKeys>,
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct RotationRules {
     pub(crate) rotate_every: Option<Duration>,
     /// The longest lifetime of any client's tokens.
     pub(crate) longest_ttl: Duration,
-    /// The end of a key is fixed when it is made: several gateways sign with it, and one may not hear of the next key.
+    /// Whether the end of a key is fixed at its creation, because a gateway may not learn of the next key.
     pub(crate) fixed_ends: bool,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct KeyRecord {
     pub(crate) max_age: Duration,
 }
 
-/// When a key ends to sign.
+/// The end of the interval in which a key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SigningEnd {
     /// When the next key signs. All gateways that use the key know the next one at the same time.
@@ -76,8 +76,8 @@ const MAX_MAX_AGE: Duration = Duration::from_secs(300);
 const VERIFIER_RETRY: Duration = Duration::from_secs(35);
 /// The time to make and write a key, and for other processes to read it.
 const MIN_SLACK: Duration = Duration::from_secs(3);
-/// A key with a fixed end may sign this much longer than until the next key, if that cannot be made or read in time. At
-/// most the interval of rotation.
+/// A key with a fixed end may sign for this time after the next key is due to sign, in case that key cannot be created
+/// or read. At most the interval of rotation.
 const LONGEST_RESERVE: Duration = Duration::from_secs(24 * 3600);
 /// The tolerance for differences between the clocks of the gateway and of verifiers.
 const AFTER_EXPIRY: Duration = Duration::from_secs(90);

@@ -1,7 +1,7 @@
-//! Encrypts private keys that leave this machine, by AES-256-GCM.
+//! Encrypts private keys for the database, with AES-256-GCM.
 //!
-//! The id, the algorithm and the interval of a key are bound to its ciphertext: a row whose parts were exchanged or
-//! changed does not open.
+//! The id, the algorithm and the interval of a key are the associated data of its ciphertext, so a row with changed
+//! parts cannot be decrypted.
 
 use std::fmt;
 
@@ -17,14 +17,14 @@ use crate::jose::BASE64URL;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct WrappingKey(Zeroizing<[u8; WRAPPING_KEY_BYTES]>);
 
-/// The key that wraps, and one more that opens, while the one is replaced by the other.
+/// The wrapping key, and during its replacement a second key that only decrypts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrappingKeys {
     pub(crate) current: WrappingKey,
     pub(crate) other: Option<WrappingKey>,
 }
 
-/// A private key in a form for others to keep.
+/// An encrypted private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrappedKey {
     pub(crate) nonce: Vec<u8>,
@@ -42,7 +42,7 @@ pub(crate) enum WrappingFault {
 }
 
 const WRAPPING_KEY_BYTES: usize = 32;
-/// Says what the ciphertext is, so that nothing else that is encrypted by the same key can stand for it.
+/// Separates domains: no other ciphertext under the same key can be used as a signing key.
 const PURPOSE: &[u8] = b"portcullis signing key 1";
 
 impl WrappingKey {
@@ -53,10 +53,10 @@ impl WrappingKey {
         Some(Self(Zeroizing::new(bytes)))
     }
 
-    /// A key that nothing else has, where the real one is not known and not needed.
+    /// A random key, for commands that do not need the real one.
     pub(crate) fn unknown() -> Self {
         let mut bytes = Zeroizing::new([0; WRAPPING_KEY_BYTES]);
-        // Without random bytes it is a key all the same.
+        // Without random bytes the key is zero, and decrypts nothing either.
         let _ = rand::fill(&mut *bytes);
         Self(bytes)
     }
@@ -97,7 +97,7 @@ impl WrappingKeys {
     }
 }
 
-/// The facts that are fixed when a key is made. Each part has its length before it.
+/// The facts that are fixed when a key is created, each with its length before it.
 fn bound(record: &KeyRecord) -> Vec<u8> {
     let until = match record.signs_until {
         SigningEnd::At(end) => end.seconds().to_string(),

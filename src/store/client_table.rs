@@ -21,7 +21,7 @@ pub(crate) struct ClientRow {
     pub(crate) changed_at: u64,
 }
 
-/// By which a platform token finds its clients: the subjects of an entry begin with the prefix.
+/// The index by which the clients of a platform token are found: the subjects of an entry begin with the prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FederationRow {
     pub(crate) issuer: String,
@@ -29,7 +29,7 @@ pub(crate) struct FederationRow {
     pub(crate) prefix: String,
 }
 
-/// Clients whose entries may fit one platform token. More are refused.
+/// The most clients that are compared with one platform token. With more, the token is refused.
 pub(crate) const MOST_CANDIDATES: usize = 256;
 
 impl ClientTable {
@@ -99,7 +99,7 @@ impl ClientTable {
         self.0.transaction(statements).await.map(drop)
     }
 
-    /// False if the row has no longer the old entry. The federation stays.
+    /// False if the entry was changed in the meantime. The rows of `client_federation` stay.
     pub(crate) async fn replace(&self, old: &ClientRow, entry: &str, now: UnixTime) -> Result<bool, DatabaseError> {
         let text = "UPDATE clients SET entry = $1, changed_at = $2 WHERE id = $3 AND entry = $4";
         let values = vec![text_value(entry), time_value(now), text_value(&old.id), text_value(&old.entry)];

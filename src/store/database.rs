@@ -1,7 +1,7 @@
 //! The database of clients and signing keys: PostgreSQL, or SQLite on one machine.
 //!
-//! Both take the same statements: parameters are `$1`, `$2`, … in the order in which they first stand in the text;
-//! columns are TEXT, BIGINT or BYTEA.
+//! Both take the same statements. Parameters are `$1`, `$2`, … in the order of their first use, and columns are TEXT,
+//! BIGINT or BYTEA.
 
 use tokio::sync::broadcast;
 

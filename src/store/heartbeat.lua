@@ -1,8 +1,9 @@
--- Says that a replica is alive, and answers with the epoch and the replicas.
--- KEYS: epoch, replicas. ARGV: own id, the epoch that it knows or '', the id of a new epoch, the µs of each limit that it
--- may have spent without the store, whether the store may have forgotten grants ('1'), the age of a replica that is
--- alive in ms, the most members in the answer, the former ids of its folder, and the members that it remembers: id and
--- time, in turns.
+-- Records the heartbeat of a replica, and answers with the epoch and the replicas.
+-- KEYS: epoch, replicas.
+-- ARGV: the own id, the epoch that the replica knows or '', the id of a new epoch, the µs of each limit that it may
+-- have spent without the store, '1' if the store may have lost grants, the age in ms up to which a replica is alive,
+-- the most members in the answer, the former ids of its state directory, and the members that it remembers, each with
+-- id and time.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local ms = math.floor(now / 1000)
@@ -26,12 +27,13 @@ end
 redis.call('ZADD', KEYS[2], text(ms), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', text(ms - 600000))
 local alive = redis.call('ZCOUNT', KEYS[2], text(ms - ARGV[6]), '+inf')
--- The shares of silent replicas are withheld: never more than there may be replicas. The oldest are forgotten.
+-- The shares of replicas without a heartbeat are reserved, up to the maximum number of replicas. The oldest are
+-- removed.
 redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - math.max(alive, tonumber(ARGV[7])))
 local known = redis.call('ZCARD', KEYS[2])
--- The debt of each bucket for replicas that were apart: of an unused one at `back_at`, and of all since ever. The cells
--- that an emptied or restarted store has forgotten are not known: then all buckets are empty, at `empty_at`.
--- While others are silent, each µs of a bucket counts for less: it gives fewer cells.
+-- The debt of each bucket for replicas that were disconnected: that of an unused bucket at `back_at`, and the sum of
+-- all debts. An emptied or restarted store has lost the spent cells: then all buckets are empty at `empty_at`. While
+-- other replicas have no heartbeat, a µs of a bucket gives fewer cells.
 local owed, is_emptied = math.ceil(ARGV[4] * known / alive), ARGV[5] == '1' or (is_other and ARGV[2] ~= '')
 if owed > 0 or is_emptied then
   local before = redis.call('HMGET', KEYS[1], 'back_at', 'owed', 'owed_ever')

@@ -1,4 +1,4 @@
-//! The table of signing keys. Nothing here can read a key.
+//! The table of signing keys. Private keys are ciphertext here.
 
 use super::database::Database;
 use super::postgres::{AdvisoryLock, PostgresTransaction};
@@ -67,7 +67,7 @@ impl KeyTableChange {
         self.0.execute(&Statement { text, values }).await.map(drop)
     }
 
-    /// Other times for the tokens of a key. Its interval stays.
+    /// Changes the lifetime of tokens and the cache time of a key. Its interval stays.
     pub(crate) async fn lengthen(&self, key_id: &str, token_ttl: u64, max_age: u64) -> Result<(), DatabaseError> {
         let text = "UPDATE signing_keys SET token_ttl = $1, max_age = $2 WHERE kid = $3";
         let values = vec![time_value(token_ttl), time_value(max_age), SqlValue::Text(key_id.to_owned())];

@@ -1,9 +1,9 @@
-//! Rate limits of several replicas: cells are taken from the store before they are spent.
+//! Rate limits over replicas: a replica takes cells of a limit from the store before it spends them.
 //!
-//! A replica takes a *lease*, a few cells of a limit at once, spends them from memory, and takes the next lease in the
-//! background when half of the last one is spent. So replicas together never spend more than the limit while the store
-//! answers, and a request seldom waits: only the first one of a key, one that comes before the next lease, and those of
-//! a limit so slow that a lease is one cell.
+//! A replica takes a *lease* of a few cells, spends them from memory, and takes the next lease in the background when
+//! half of the last one is spent. So the replicas together never spend more than the limit while the store answers. A
+//! request waits for the store only if its key is new, if it arrives before the next lease, or if the limit is so slow
+//! that a lease is one cell.
 
 pub(crate) mod key_lease;
 pub(crate) mod lease_store;
@@ -20,11 +20,11 @@ pub(crate) struct LeaseTerms {
     pub(crate) burst: NonZeroU32,
 }
 
-/// A lease is about the cells that are spent in this time.
+/// A lease has about as many cells as are spent in this time.
 const LEASE_TIME: Duration = Duration::from_millis(100);
 
 impl LeaseTerms {
-    /// One cell of this many replicas, each with a part of the limit.
+    /// The time between two cells of a replica, if this many replicas share the limit.
     pub(crate) fn interval(&self, replicas: u32) -> Duration {
         let nanos = self.period.as_nanos() * u128::from(replicas) / u128::from(self.amount.get());
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).max(1))
@@ -35,7 +35,7 @@ impl LeaseTerms {
         (self.burst.get() / replicas.max(1)).max(1)
     }
 
-    /// The cells of the largest lease, so that all replicas have some.
+    /// The size of the largest lease, so that cells are left for the other replicas.
     fn largest_lease(&self, alive: u32) -> u32 {
         let in_time = LEASE_TIME.as_nanos() / self.interval(alive).as_nanos().max(1);
         let of_burst = self.burst.get() / alive.max(1).saturating_mul(2).max(1);

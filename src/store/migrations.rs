@@ -1,6 +1,6 @@
 //! The tables in PostgreSQL, by version. They only go forward: each version is a step from the one before.
 //!
-//! A gateway uses tables of its own version only. An older one refuses newer tables, since it could not keep their rules.
+//! A gateway uses tables of its own version only. An older gateway does not know the rules of newer tables.
 
 use super::postgres::{AdvisoryLock, PostgresStore, PostgresTransaction};
 use super::sql::{DatabaseError, SqlValue, Statement};

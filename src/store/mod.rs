@@ -1,8 +1,8 @@
-//! The engines that several gateways share: Redis or Valkey for rate limits, revocations and what may be used once; a
-//! database for clients and signing keys. The only home of their client libraries.
+//! The stores of the gateway: Redis or Valkey for the rate limits, revocations and single-use credentials of all
+//! replicas, and PostgreSQL or SQLite for clients and signing keys. No other module uses their client libraries.
 //!
-//! Nothing in a store can be read for a secret: keys are digests, secrets are hashes, private keys are encrypted.
-//! Every loss of a store has a defined state, and no call waits longer than its timeout.
+//! Redis has digests, counters and the key of the DPoP nonces. The databases have hashes of secrets and encrypted
+//! private keys. Every loss of a store has a defined state, and every call has a timeout.
 
 pub(crate) mod client_table;
 pub(crate) mod database;

@@ -1,8 +1,8 @@
 //! The database in PostgreSQL.
 //!
-//! One connection in the control plane carries all reads and the notifications of changes. Each transaction has a
-//! connection of its own for its time: they are rare. A call waits [`STATEMENT_TIMEOUT`] at most. A server that does
-//! not answer in time counts as away: all calls fail at once until there is a new connection.
+//! One connection in the control plane carries all reads and the notifications of changes. Each transaction opens a
+//! connection of its own, because transactions are rare. A statement waits [`STATEMENT_TIMEOUT`] at most. A server that
+//! does not answer in time counts as unreachable: all calls fail at once until there is a new connection.
 
 mod keeper;
 
@@ -49,7 +49,7 @@ pub(crate) enum PostgresOpenError {
     Tables(DatabaseError),
 }
 
-/// Held until the end of a transaction, by one process at a time.
+/// A lock that one process at a time holds until the end of its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AdvisoryLock {
     Migration,
@@ -63,17 +63,17 @@ pub(crate) struct PostgresTransaction {
 }
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
-/// For all of a transaction but its statements: to connect, begin, and wait for a lock.
+/// The time to connect, begin a transaction and wait for its lock.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A migration may change large tables.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(600);
-/// Calls under way. More fail at once.
+/// The limit on concurrent calls. More fail at once.
 const MOST_CALLS: usize = 1024;
-/// Changes that are told before a receiver has to read everything again.
+/// The buffer of changes. A receiver that lags further behind reads everything again.
 const TOLD_CHANGES: usize = 4096;
 
 impl PostgresStore {
-    /// Tries to connect once. A database that is out of reach is no error: the task goes on trying.
+    /// Tries to connect once. An unreachable database is no error: the task tries again.
     pub(crate) async fn open(settings: &PostgresSettings, control: &Handle) -> Result<Self, PostgresOpenError> {
         let store = Self::new(settings, control)?;
         let mut keeper = PostgresKeeper::new(store.clone());
@@ -89,7 +89,7 @@ impl PostgresStore {
         Ok(store)
     }
 
-    /// Like [`PostgresStore::open`], for a command: a database that is out of reach is an error.
+    /// Like [`PostgresStore::open`], for a command: an unreachable database is an error.
     pub(crate) async fn open_now(settings: &PostgresSettings, control: &Handle) -> Result<Self, PostgresOpenError> {
         let store = Self::new(settings, control)?;
         let mut keeper = PostgresKeeper::new(store.clone());
@@ -130,7 +130,7 @@ impl PostgresStore {
         self.parts.changes.subscribe()
     }
 
-    /// Ends also if the future is dropped.
+    /// The query goes on if the future is dropped.
     pub(super) async fn rows(&self, statement: Statement) -> Result<Vec<SqlRow>, DatabaseError> {
         let Some(connection) = self.parts.connection.load_full() else { return Err(DatabaseError::Unavailable) };
         let Ok(permit) = Arc::clone(&self.parts.calls).try_acquire_owned() else {
@@ -180,7 +180,7 @@ impl PostgresStore {
                 }
                 Ok::<_, PostgresFault>(connection)
             };
-            // Large by the handshakes, and rare.
+            // Boxed, because the handshakes make the future large.
             within(BEGIN_TIMEOUT, Box::pin(begin)).await
         });
         match begun.await {
@@ -201,7 +201,7 @@ impl PostgresStore {
     }
 
     fn tell(&self, change: DatabaseChange) {
-        // Nothing may listen.
+        // Fails if there is no receiver.
         let _ = self.parts.changes.send(change);
     }
 }
@@ -261,7 +261,7 @@ impl PostgresTransaction {
 }
 
 impl AdvisoryLock {
-    /// The first number is `port` in ASCII, so that our locks meet no others by chance.
+    /// The first number is `port` in ASCII, so that our locks do not collide with those of other programs.
     const fn take(self) -> &'static str {
         match self {
             Self::Migration => "SELECT pg_advisory_xact_lock(1886351988, 1)",

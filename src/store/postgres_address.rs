@@ -1,4 +1,4 @@
-//! Where PostgreSQL is, and how the connection to it is protected.
+//! The address of PostgreSQL, and the protection of the connection.
 //!
 //! A server on another host is verified by its certificate unless the URL has `sslmode=disable`. The weaker modes of
 //! libpq are refused, except `require`, which verifies here too.
@@ -25,7 +25,7 @@ pub(super) struct PostgresAddress {
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
-/// Why a URL names no database. Shows nothing of the URL.
+/// A fault of the URL. Shows no part of it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PostgresUrlFault {
     #[error("expected a URL such as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`")]
@@ -65,7 +65,7 @@ impl PostgresAddress {
     }
 }
 
-/// Whether a URL, which can be used, has a password.
+/// Whether the URL has a password. `Err` if it cannot be used.
 pub(crate) fn has_password(url: &str) -> Result<bool, PostgresUrlFault> {
     parse(url).map(|(config, _)| config.get_password().is_some())
 }
@@ -75,7 +75,7 @@ fn parse(url: &str) -> Result<(Config, Protection), PostgresUrlFault> {
     if !matches!(parsed.scheme(), "postgres" | "postgresql") || !parsed.has_host() {
         return Err(PostgresUrlFault::Form);
     }
-    // The library knows other modes than ours.
+    // The library has other modes than ours.
     let (modes, others): (Vec<_>, Vec<_>) = parsed.query_pairs().into_owned().partition(|(name, _)| name == SSL_MODE);
     parsed.set_query(None);
     if !others.is_empty() {

@@ -24,7 +24,7 @@ pub(super) struct PostgresConnection {
     prepared: Mutex<HashMap<&'static str, tokio_postgres::Statement>>,
 }
 
-/// Has to be polled, so that the connection works.
+/// The connection makes progress only while this is polled.
 pub(super) struct ConnectionMessages(Box<dyn PollMessage>);
 
 /// Why the database could not be used.
@@ -61,7 +61,7 @@ where
 }
 
 impl PostgresConnection {
-    /// Both have to be used at the same time.
+    /// Statements make progress only while the messages are polled.
     pub(super) async fn connect(address: &PostgresAddress) -> Result<(Self, ConnectionMessages), PostgresFault> {
         let PostgresAddress { config, tls } = address;
         let connect = async {
@@ -128,7 +128,7 @@ impl ConnectionMessages {
 }
 
 impl PostgresFault {
-    /// Whether the connection can be used on: the server has answered, and refused a statement.
+    /// Whether the server has refused a statement, so that the connection can still be used.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Postgres(error) => error.code().is_some_and(|code| !ends_connections(code)),
@@ -137,7 +137,7 @@ impl PostgresFault {
         }
     }
 
-    /// Without values of the statement, which stand in details only.
+    /// Without the values of the statement: only the details of a refusal have them.
     pub(super) fn into_error(self) -> DatabaseError {
         match self {
             Self::Postgres(error) => match error.as_db_error() {
@@ -161,7 +161,7 @@ fn ends_connections(code: &SqlState) -> bool {
     code.code().starts_with("57P") || code.code().starts_with("08") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }
 
-/// May succeed later: also too many connections, a full disk, deadlocks and statements that took too long.
+/// Whether a retry may succeed, such as after too many connections, a full disk, a deadlock or a timeout.
 fn is_passing(code: &SqlState) -> bool {
     let classes = ["53", "40", "57", "55", "58"];
     ends_connections(code) || classes.iter().any(|class| code.code().starts_with(class))

@@ -1,4 +1,4 @@
-//! TLS under the connection to PostgreSQL, by our own TLS library.
+//! TLS of the connection to PostgreSQL, by rustls.
 
 use std::io;
 use std::pin::Pin;
@@ -26,7 +26,7 @@ pub(super) struct PostgresTlsTo {
 /// A connection after its handshake.
 pub(super) struct PostgresTlsStream<S>(TlsStream<S>);
 
-/// RFC 5929 §4.1 with the algorithms of today: SHA-384 and SHA-512 by the end of their object ids.
+/// Signature algorithms by their object ids, with the digest that RFC 5929 §4.1 assigns to them.
 const ECDSA_OR_RSA_384: [&[u8]; 2] = [b"\x2a\x86\x48\xce\x3d\x04\x03\x03", b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c"];
 const ECDSA_OR_RSA_512: [&[u8]; 2] = [b"\x2a\x86\x48\xce\x3d\x04\x03\x04", b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d"];
 const ECDSA_OR_RSA_256: [&[u8]; 4] = [
@@ -60,7 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Postg
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> tokio_postgres::tls::TlsStream for PostgresTlsStream<S> {
-    /// The digest of the server's certificate, so that a password proves itself to this server only.
+    /// The digest of the server's certificate, which binds the password exchange (SCRAM) to this server.
     fn channel_binding(&self) -> ChannelBinding {
         let certificates = self.0.get_ref().1.peer_certificates();
         let bound = certificates.and_then(<[_]>::first).and_then(|certificate| {

@@ -1,6 +1,6 @@
-//! The revocations of all replicas: entries with sequence numbers, of which each is there once until it ends.
+//! The revocations of all replicas: entries with sequence numbers, without duplicates, until they expire.
 //!
-//! A replica reads those after the last number that it knows. An entry has digests only.
+//! A replica reads the entries after the last number that it knows. An entry has digests only.
 
 use std::sync::LazyLock;
 
@@ -9,13 +9,13 @@ use redis::Script;
 use super::redis_store::{RedisStore, StoreUnavailable};
 use crate::oauth::caller::Digest;
 
-/// One revocation, by the key of its rule.
+/// One revocation, by the digest of its rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SharedRevocation {
     pub(crate) digest: Digest,
     /// Whether it is about one token.
     pub(crate) is_token: bool,
-    /// Seconds since 1970, as the end.
+    /// Seconds since 1970, like `expires_at`.
     pub(crate) issued_before: Option<u64>,
     pub(crate) expires_at: u64,
     /// A part of the digest of the client that revoked its own token.
@@ -29,7 +29,7 @@ pub(crate) struct RevocationQuestion {
     /// The last sequence number that is known.
     pub(crate) after: u64,
     pub(crate) add: Vec<SharedRevocation>,
-    /// Whether all replicas that have a copy have added what they know.
+    /// Marks the revocations of this epoch as complete.
     pub(crate) are_complete: bool,
 }
 
@@ -39,9 +39,9 @@ pub(crate) struct RevocationAnswer {
     /// The last sequence number that the store has given.
     pub(crate) last: u64,
     pub(crate) found: Vec<SharedRevocation>,
-    /// The sequence number up to which `found` is all.
+    /// `found` has all entries up to this sequence number.
     pub(crate) up_to: u64,
-    /// There was no room for these, by their place in the question.
+    /// The indices in `add` of the entries for which there was no room.
     pub(crate) refused: Vec<usize>,
 }
 
@@ -53,7 +53,8 @@ static REVOCATIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!
 type RawAnswer = (u8, u8, u64, Vec<(String, u64)>, Vec<usize>);
 
 impl RedisStore {
-    /// Adds and reads revocations. `None`: the store has another epoch. `most` of single tokens, and of all.
+    /// Adds and reads revocations, up to these numbers of entries of single tokens and of all entries. `None` if the
+    /// store has another epoch.
     pub(crate) async fn exchange_revocations(
         &self,
         question: &RevocationQuestion,
@@ -75,7 +76,7 @@ impl RedisStore {
         };
         let is_all = found.len() < PAGE;
         let up_to = found.last().filter(|_| !is_all).map_or(last, |(_, number)| *number);
-        // An entry that cannot be read is of a later version.
+        // An entry that cannot be parsed comes from a later version.
         let found = found.iter().filter_map(|(text, _)| SharedRevocation::parse(text)).collect();
         Ok(Some(RevocationAnswer { are_complete: complete == 1, last, found, up_to, refused }))
     }

@@ -1,9 +1,9 @@
 //! The connection to Redis or Valkey.
 //!
-//! It lives in the control plane. A call from a worker is done there, and waits no longer than the timeout of the store.
-//! A call without an answer ends the connection: all others fail at once until the [keeper](super::replicas) has a new
-//! one. A call that the store answers with an error fails alone; if the store refuses heartbeats too, it counts as away.
-//! Nothing is sent again by itself: whether a call that has failed was carried out is unknown.
+//! The control plane has the connection, and carries out the calls of workers within the timeout of the store. A call
+//! without an answer closes the connection: all other calls fail at once until the [keeper](super::replicas) has a new
+//! one. A call that the store answers with an error fails alone. If the store refuses heartbeats too, it counts as
+//! unreachable. Calls are not retried, because a failed call may have been carried out.
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,13 +41,13 @@ struct RedisParts {
     /// Wakes the keeper when a connection is lost.
     lost: Notify,
     failures: AtomicU64,
-    /// The connections that were in use until now.
+    /// The number of connections so far.
     connections: AtomicU64,
-    /// When the last connection was lost, or at the start.
+    /// The time at which the last connection was lost, or the time of the start.
     lost_at: ArcSwap<Instant>,
-    /// This replica has said that it ends.
+    /// Whether this replica has removed itself from the store.
     has_left: AtomicBool,
-    /// When a refused call was logged.
+    /// The time at which a refused call was last logged.
     refused_at: ArcSwapOption<Instant>,
 }
 
@@ -90,7 +90,7 @@ impl CallFault {
 }
 
 impl RedisStore {
-    /// Without a connection: the keeper makes it.
+    /// Does not connect: the keeper does.
     pub(crate) fn new(settings: &RedisSettings, control: &Handle) -> Result<Self, RedisSetupError> {
         let parts = RedisParts {
             client: client(settings)?,
@@ -114,17 +114,17 @@ impl RedisStore {
         self.parts.state.subscribe()
     }
 
-    /// The calls that failed.
+    /// The number of failed calls.
     pub(crate) fn failures(&self) -> u64 {
         self.parts.failures.load(Ordering::Relaxed)
     }
 
-    /// The number of the connection. Behind another one, the store may have lost its last writes.
+    /// The number of the connection. After a reconnect, the store may have lost its last writes.
     pub(crate) fn connection_number(&self) -> u64 {
         self.parts.connections.load(Ordering::Acquire)
     }
 
-    /// When the last connection was lost, or the time of the start.
+    /// The time at which the last connection was lost, or the time of the start.
     pub(super) fn lost_at(&self) -> Instant {
         **self.parts.lost_at.load()
     }
@@ -147,7 +147,7 @@ impl RedisStore {
         format!("{}:{name}", self.parts.prefix)
     }
 
-    /// Does `work` with the connection, in the control plane. It ends there also if the future is dropped.
+    /// Does `work` with the connection, in the control plane. The work goes on if the future is dropped.
     pub(super) async fn call<T, W>(
         &self,
         work: impl FnOnce(MultiplexedConnection) -> W + Send + 'static,
@@ -169,7 +169,7 @@ impl RedisStore {
         }
     }
 
-    /// Runs a script, which is sent as a whole if the store does not know it.
+    /// Runs a script, and loads it first if the store does not have it.
     pub(super) async fn invoke<T: FromRedisValue + Send + 'static>(
         &self,
         script: &'static Script,
@@ -209,14 +209,14 @@ impl RedisStore {
         });
     }
 
-    /// The process of the server. `None` if it does not tell.
+    /// The `run_id` of the server. `None` if the user may not read it.
     pub(super) async fn server_of(&self, connection: &MultiplexedConnection) -> Result<Option<String>, CallFault> {
         let mut connection = connection.clone();
         let mut info = redis::cmd("INFO");
         let asked = within(CONNECT_TIMEOUT, info.arg("server").query_async::<InfoDict>(&mut connection)).await;
         match asked {
             Ok(info) => Ok(info.get("run_id")),
-            // Its users may lack the right.
+            // The user may lack the right to `INFO`.
             Err(CallFault::Redis(error)) if matches!(error.kind(), ErrorKind::Server(_)) => Ok(None),
             Err(fault) => Err(fault),
         }
@@ -228,7 +228,7 @@ impl RedisStore {
         within(self.parts.timeout, redis::cmd("PING").query_async(&mut connection)).await
     }
 
-    /// There are no more heartbeats.
+    /// Stops the heartbeats.
     pub(super) fn ends(&self) {
         self.parts.has_left.store(true, Ordering::Relaxed);
     }
@@ -242,12 +242,12 @@ impl RedisStore {
         self.parts.lose(connection, fault);
     }
 
-    /// Lets the keeper look at the store at once.
+    /// Makes the keeper send a heartbeat at once.
     pub(super) fn look_again(&self) {
         self.parts.lost.notify_one();
     }
 
-    /// Until a connection is lost.
+    /// Waits until a connection is lost or a heartbeat is requested.
     pub(super) async fn lost(&self) {
         self.parts.lost.notified().await;
     }
@@ -273,7 +273,7 @@ impl RedisParts {
         if !before.is_some_and(|before| is_same(&before)) {
             return;
         }
-        // Before the state changes: from then on shares are spent.
+        // Set before the state changes, because shares are spent from then on.
         self.lost_at.store(Arc::new(clock::instant()));
         self.state.send_if_modified(|state| {
             let SharedState::Reached { replicas, .. } = state else { return false };

@@ -1,11 +1,11 @@
-//! The uses of assertions and DPoP proofs, which count once over all replicas; and the key of the nonces of proofs.
+//! The uses of assertions and DPoP proofs, which count once over all replicas, and the key of the DPoP nonces.
 
 use std::time::Duration;
 
 use super::redis_store::{RedisStore, StoreUnavailable};
 use crate::oauth::caller::Digest;
 
-/// The kinds of things that are used once.
+/// The kinds of single-use credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SharedUse {
     Assertion,
@@ -22,7 +22,7 @@ impl SharedUse {
 }
 
 impl RedisStore {
-    /// True if this is the first use. It is known for this time.
+    /// True if this is the first use. The store remembers it for `known_for`.
     pub(crate) async fn use_once(
         &self,
         what: SharedUse,
@@ -39,7 +39,7 @@ impl RedisStore {
         Ok(first.is_some())
     }
 
-    /// The key of nonces that all replicas have in an epoch. `proposed` becomes it if there is none.
+    /// The key of the nonces of all replicas in an epoch. Stores `proposed` if there is none.
     pub(crate) async fn nonce_key(&self, epoch: &str, proposed: Vec<u8>) -> Result<Vec<u8>, StoreUnavailable> {
         let key = self.key(&format!("nonce-key:{epoch}"));
         self.call(async move |mut connection| {

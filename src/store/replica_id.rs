@@ -1,8 +1,8 @@
-//! The id of this replica in the store, and the ids of former processes of the same folder.
+//! The id of this replica in the store, and the ids of former processes with the same state directory.
 //!
-//! A process that crashed has not said its end to the others, which leave its share of the limits to it for ten minutes.
-//! The next process of its folder knows that it has ended, since its lock is free, and says so. Two processes of one
-//! folder at once are two replicas: the second knows nothing of the first.
+//! A process that crashed has not removed itself from the store, so the others reserve its share of the limits for ten
+//! minutes. The next process with this directory finds the lock free, and removes the former one. Two processes that
+//! run with one directory are two replicas, and only the first one keeps the file.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -19,7 +19,7 @@ use crate::jose::BASE64URL;
 #[derive(Debug)]
 pub(crate) struct ReplicaId {
     own: String,
-    /// Of processes that have ended, and may be known in the store.
+    /// The ids of processes that have ended, and may still be in the store.
     former: Vec<String>,
     /// Locked as long as this process runs. `None`: another process has the lock, or the file cannot be used.
     file: Option<File>,
@@ -29,7 +29,7 @@ const FILE: &str = "replica";
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 const ID_BYTES: usize = 16;
-/// After so many ends without the store, the oldest are forgotten: the store forgets them too.
+/// Older ids are dropped, because the store removes them after ten minutes.
 const MOST_FORMER: usize = 64;
 const MOST_BYTES: u64 = 4096;
 
@@ -55,11 +55,11 @@ impl ReplicaId {
         &self.former
     }
 
-    /// The store has forgotten the former ones.
+    /// Drops the former ids, which are removed from the store.
     pub(super) fn forget_former(&mut self) {
         if !self.former.is_empty() {
             self.former.clear();
-            // If it fails, they are removed again, which changes nothing.
+            // If this fails, they are removed again, without effect.
             let _ = self.write();
         }
     }

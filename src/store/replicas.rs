@@ -1,9 +1,11 @@
-//! The replicas that share a store: which are alive, and which were heard of not long ago.
+//! The replicas that share a store: those that are alive, and those that may be cut off from the store.
 //!
-//! Each replica says every third of a heartbeat that it is alive. A replica that falls silent without an end in order is
-//! known for ten minutes: it may be cut off from the store and spend its share of the limits, which the others leave to
-//! it. A replica that comes back says for how long it was apart, and each limit loses what it may have spent.
-//! The store's content has an epoch. An empty or replaced store gets another one, and limits start without burst in it.
+//! Each replica sends three heartbeats in `shared.instance.heartbeat`. A replica whose heartbeats stop without a
+//! graceful shutdown is known for ten minutes: it may be cut off from the store and use its share of the limits, which
+//! the others reserve for it. A replica that reconnects reports how long it was disconnected, and each limit is charged
+//! for the cells that it may have spent.
+//!
+//! The content of the store has an epoch. An empty or replaced store gets another one, and its buckets start empty.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -20,46 +22,46 @@ use super::shared_state::{ReplicaCounts, SharedState};
 use crate::clock;
 use crate::telemetry::error_chain::ErrorChain;
 
-/// Keeps the connection, and this replica's place among the others.
+/// Keeps the connection, and sends the heartbeats of this replica.
 #[derive(Debug)]
 pub(crate) struct ReplicaKeeper {
     store: RedisStore,
     settings: InstanceSettings,
     id: ReplicaId,
     epoch: Option<String>,
-    /// The process of the server, which is another one after a restart and after a fail-over.
+    /// The `run_id` of the server, which changes with a restart and a failover.
     server: Option<String>,
-    /// Whether the server may have forgotten what it had granted, and keeps its epoch.
+    /// Whether the server may have lost granted leases without a change of its epoch.
     may_have_forgotten: bool,
     on_loss: OnLoss,
     /// Whether cells may have been spent without the store since the last heartbeat.
     was_apart: bool,
     is_failing: bool,
-    /// The members of the store with their times, to be known in a store that was emptied.
+    /// The replicas in the store with the times of their heartbeats, to restore them in an emptied store.
     remembered: Vec<(String, String)>,
     counts: Option<ReplicaCounts>,
     pause: ProbePause,
 }
 
-/// The time between connections while the store is away. It grows if connections do not last, as those to a store that
-/// is too slow or refuses its calls: each change of the state costs the bursts of limits.
+/// The back-off between connections. It grows if connections do not last, as with a store that is too slow or refuses
+/// calls, because each change of the state empties the buckets of the limits.
 #[derive(Debug)]
 struct ProbePause {
     last: Option<Instant>,
     length: Duration,
 }
 
-/// The answer of the store: the epoch, the number of replicas that are alive and known, and members with times.
+/// The answer of the store: the epoch, the numbers of alive and known replicas, and the replicas with their times.
 type Beat = (String, u32, u32, Vec<(String, String)>);
 
-/// While the store is away.
+/// While the store is unreachable.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// A connection that was used for this time is not one that does not last.
+/// A connection that lasts this long resets the back-off.
 const LASTING: Duration = Duration::from_secs(10);
-/// Between heartbeats because of calls that have seen another epoch.
+/// Between heartbeats, if calls have seen another epoch.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-/// From a heartbeat on, limits are counted by the store again within this time.
+/// Within this time after a heartbeat, limits are counted by the store again.
 const UNTIL_LEASED_AGAIN: Duration = Duration::from_secs(1);
 const BEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -83,7 +85,7 @@ impl ReplicaKeeper {
         }
     }
 
-    /// One heartbeat. Connects before if there is no connection.
+    /// Sends one heartbeat. Connects first if there is no connection.
     pub(crate) async fn beat(&mut self) {
         // Cells that were spent without the store are not known there.
         let was_lost = self.epoch.is_some() && self.store.current().is_none();
@@ -165,10 +167,10 @@ impl ReplicaKeeper {
         let server = self.store.server_of(&connection).await?;
         within(BEAT_TIMEOUT, HEARTBEAT.prepare_invoke().load_async(&mut MultiplexedConnection::clone(&connection)))
             .await?;
-        // A store that answers too late for requests must not hear a heartbeat: the others would give this replica a
-        // full part, while it takes its share of the limits without the store.
+        // A store that is too slow for requests must not get a heartbeat: the others would count this replica as alive,
+        // while it takes its share of the limits without the store.
         self.store.ping(&connection).await?;
-        // Whether it was restarted cannot be told if it does not name itself.
+        // Without a `run_id`, the server may have been restarted.
         self.may_have_forgotten |= self.epoch.is_some() && (server.is_none() || server != self.server);
         self.server = server;
         self.beat_on(&connection).await?;
@@ -190,7 +192,7 @@ impl ReplicaKeeper {
         Ok(())
     }
 
-    /// The time in which each limit fills by what this replica may have spent since the store was lost, at most.
+    /// The longest time in which a bucket refills with the cells that this replica may have spent without the store.
     fn owed(&self) -> Duration {
         if !self.was_apart {
             return Duration::ZERO;
@@ -230,7 +232,7 @@ impl ProbePause {
         Self { last: None, length: PROBE_EVERY }
     }
 
-    /// When to connect, if the connection was found to be lost now.
+    /// The time of the next connection, if the last one is found to be lost now.
     fn next(&mut self, now: Instant) -> Instant {
         let Some(last) = self.last else { return now };
         if now.saturating_duration_since(last) >= LASTING {
@@ -245,13 +247,13 @@ impl ProbePause {
         }
     }
 
-    /// A store that is away is looked for every second.
+    /// An unreachable store is tried every second.
     fn fails(&mut self) {
         self.length = PROBE_EVERY;
     }
 }
 
-/// Removes a replica that ends in order, so that the others take its share at once.
+/// Removes a replica that shuts down gracefully, so that the others take over its share at once.
 pub(crate) async fn leave(store: &RedisStore, id: String) {
     // A later heartbeat would add it again.
     store.ends();
@@ -259,7 +261,7 @@ pub(crate) async fn leave(store: &RedisStore, id: String) {
     let removed = store.call(async move |mut connection| {
         redis::cmd("ZREM").arg(key).arg(id).query_async::<u32>(&mut connection).await
     });
-    // If it fails, its share is withheld for ten minutes.
+    // If this fails, the others reserve its share for ten minutes.
     let _ = timeout(BEAT_TIMEOUT, removed).await;
 }
 

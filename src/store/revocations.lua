@@ -1,8 +1,8 @@
 -- Adds revocations, and answers with those after a sequence number.
 -- KEYS: revocations (a sorted set: the entry by its sequence number), their ends (the entry by its end in seconds), the
--- last sequence number, the epoch for which they are complete, the epoch. ARGV: the epoch, the sequence number, the most
--- entries of the answer, the most entries of single tokens, the most entries, whether they are complete ('1'), and the
--- new entries, each with its end and '1' if it is about one token.
+-- last sequence number, the epoch for which the revocations are complete, the epoch.
+-- ARGV: the epoch, the sequence number, the most entries of the answer, the most entries of single tokens, the most
+-- entries, '1' if they are complete then, and the new entries, each with its end and '1' if it is about one token.
 local epoch = redis.call('HGET', KEYS[5], 'id')
 if epoch ~= ARGV[1] then return {0, 0, 0, {}, {}} end
 local now = redis.call('TIME')[1]

@@ -1,4 +1,4 @@
-//! How the engines are reached that several gateways share.
+//! The settings of the stores that replicas share.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
-/// The settings of `shared`. They change by a restart only.
+/// The settings of `shared`. A change needs a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SharedSettings {
     pub(crate) redis: Option<RedisSettings>,
@@ -16,7 +16,7 @@ pub(crate) struct SharedSettings {
 }
 
 impl SharedSettings {
-    /// The same without passwords: a new one must not keep a running gateway from other changes.
+    /// These settings without passwords, so that a reload with a new password is not refused.
     pub(crate) fn without_secrets(&self) -> Self {
         let redis = self.redis.clone().map(|redis| RedisSettings { password: None, ..redis });
         let postgres = self.postgres.clone().map(|postgres| {
@@ -38,9 +38,9 @@ pub(crate) struct RedisSettings {
     pub(crate) tls: StoreTls,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<StoreSecret>,
-    /// The beginning of all keys.
+    /// The prefix of all keys.
     pub(crate) prefix: String,
-    /// For one exchange.
+    /// For one call.
     pub(crate) timeout: Duration,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct PostgresSettings {
     pub(crate) url: StoreSecret,
     /// The certificates that verify the server, in PEM. `None`: those of the system.
     pub(crate) ca: Option<Vec<u8>>,
-    /// How long known clients go on without the database.
+    /// How long cached clients stay valid while the database is unreachable.
     pub(crate) stale: Duration,
 }
 
@@ -63,25 +63,25 @@ pub(crate) enum StoreTls {
     Verified(Option<Vec<u8>>),
 }
 
-/// This gateway among its replicas.
+/// The name of this replica, and the rules by which replicas are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InstanceSettings {
     /// A label. In the stores a replica is a random id.
     pub(crate) name: String,
-    /// The replicas that are counted at most.
+    /// The maximum number of replicas.
     pub(crate) most: u32,
-    /// A replica that has not been heard of for this time is not counted as alive.
+    /// A replica without a heartbeat for this time is not counted as alive.
     pub(crate) heartbeat: Duration,
 }
 
-/// The behaviour of rate limits without their store.
+/// The rate limits while their store is unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnLoss {
     /// Each replica takes its share of the limit.
     Share,
     /// Each replica takes the whole limit.
     Local,
-    /// Refuse.
+    /// Every request that a limit counts is refused.
     Deny,
 }
 

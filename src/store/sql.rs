@@ -1,4 +1,4 @@
-//! Statements of SQL, with their values and results, and what other processes change. Both databases take the same.
+//! SQL statements with their values and results, and the changes of other processes, for both databases.
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SqlValue {

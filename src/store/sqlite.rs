@@ -1,7 +1,7 @@
-//! The file of SQLite, for clients in a database on one machine.
+//! Clients in a SQLite file, for one machine.
 //!
-//! A thread of its own has the connection. Changes by other processes are noticed within [`POLL`]: triggers write the ids
-//! of changed clients into a table. A file that was replaced is opened anew.
+//! A thread of its own has the connection. Changes by other processes are noticed within [`POLL`], because triggers
+//! write the ids of changed clients to a table. A replaced file is opened again.
 
 use std::fs;
 use std::io;
@@ -25,7 +25,7 @@ pub(crate) struct SqliteStore {
     changes: broadcast::Sender<DatabaseChange>,
 }
 
-/// Why the file cannot be used.
+/// The reason for which the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SqliteOpenError {
     #[error("cannot open {}", .file.display())]
@@ -48,10 +48,10 @@ const POLL: Duration = Duration::from_millis(200);
 /// How long a statement waits for another process to finish its own.
 const BUSY: Duration = Duration::from_secs(1);
 const WAITING_JOBS: usize = 1024;
-/// Changes that are told before a receiver has to read everything again.
+/// The buffer of changes. A receiver that lags further behind reads everything again.
 const TOLD_CHANGES: usize = 4096;
 const VERSION: i64 = 1;
-/// Ids of changed clients are kept for the latest changes. A gateway that has missed more reads everything again.
+/// The ids of the last 10,000 changes are kept. A gateway that has missed more reads everything again.
 const SCHEMA: &str = "
     CREATE TABLE clients (
         id TEXT NOT NULL PRIMARY KEY,
@@ -85,7 +85,7 @@ const SCHEMA: &str = "
 ";
 
 impl SqliteStore {
-    /// Opens the file. Makes it if it is missing, with its tables.
+    /// Opens the file. Creates it with its tables if it is missing.
     pub(crate) fn open(file: &Path) -> Result<Self, SqliteOpenError> {
         let opened = OpenedFile::open(file, true)?;
         let (jobs, waiting) = sync_channel(WAITING_JOBS);
@@ -139,7 +139,7 @@ impl SqliteThread {
     }
 
     fn carry_out(&mut self, job: Job) {
-        // An asker that has stopped waiting needs no answer.
+        // Fails if the caller no longer waits.
         match job {
             Job::Rows(statement, reply) => {
                 let rows = self.with(|opened| opened.rows(&statement));
@@ -174,7 +174,7 @@ impl SqliteThread {
         }
     }
 
-    /// A file that is missing is not made: its clients would be lost unnoticed.
+    /// Does not create a missing file, because the loss of its clients would go unnoticed.
     fn open_again(&mut self, place: Option<(u64, u64)>) {
         if place.is_none() {
             return;
@@ -202,7 +202,7 @@ struct OpenedFile {
     place: Option<(u64, u64)>,
     /// `PRAGMA data_version`: changes with a commit by another connection.
     version: i64,
-    /// The last change that was told.
+    /// The last change that was published.
     told: i64,
 }
 
@@ -289,7 +289,7 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // A client whose secret was shown must not be lost with the power.
+    // A client whose secret was shown must survive a power failure.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // Memory does not grow with the file: 4 MiB of pages.
@@ -297,7 +297,7 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes the tables of a new file. The version of the tables.
+/// Creates the tables of a new file. Returns the version of the tables.
 fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -345,7 +345,7 @@ fn sql_value(value: ValueRef<'_>) -> SqlValue {
     }
 }
 
-/// A statement that breaks a rule of a table was refused. Everything else may pass.
+/// A statement that violates a constraint is refused. Other errors may be transient.
 fn database_error(error: &rusqlite::Error) -> DatabaseError {
     match error.sqlite_error_code() {
         Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {

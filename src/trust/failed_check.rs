@@ -57,7 +57,7 @@ pub(crate) enum TokenError {
     BadSignature,
     /// The issuer cannot be asked about the token now; it may be valid.
     IntrospectionUnavailable,
-    /// The facts about it that replicas share are not known now; it may be valid.
+    /// A shared store has facts about it that cannot be read now. It may be valid.
     StoreUnavailable,
     /// The issuer says that the token is not active: unknown, expired or revoked.
     Inactive,

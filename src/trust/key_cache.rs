@@ -40,7 +40,7 @@ pub(crate) struct KeyCache {
     signature_waiters: Semaphore,
     /// Look-ups answered from a set older than its time to live.
     stale_served: AtomicU64,
-    /// Ids that the database did not have not long ago.
+    /// Ids that a recent read of the database did not have.
     absent: AbsentKeys,
     /// For operators. Requests do not read it.
     progress: Mutex<RefreshProgress>,
@@ -57,7 +57,7 @@ pub(crate) struct KeyState {
 enum KeySetOrigin {
     /// The gateway's own keys: always current, never fetched.
     Memory,
-    /// The gateway's own keys in a database, which other gateways change. A missing key is read once.
+    /// The gateway's own keys in a database, which other gateways change. A missing key causes one read.
     Database {
         /// Whether the last attempt to read them has failed.
         failed: bool,

@@ -1,9 +1,9 @@
 //! The nonces that DPoP proofs carry (RFC 9449 §8, §9): a client can sign a proof only after it got one.
 //!
 //! A nonce is a MAC over the time, with a random key of this process. So nothing is stored, and the nonces of other
-//! processes, which do not know the proofs that were used here, are not valid. It is good for one to two minutes.
+//! processes, which do not know the proofs that were used here, are not valid. It is valid for one to two minutes.
 //! Replicas that share a store have a common key, and know the proofs that were used at any of them. While the store is
-//! away, only the nonces of this process count.
+//! unreachable, only the nonces of this process are valid.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +84,7 @@ impl ProofNonces {
         nonces
     }
 
-    /// Takes the key of each epoch, and makes it if there is none.
+    /// Takes the key of each epoch, and creates it if there is none.
     async fn follow(self: Arc<Self>, store: RedisStore, mut states: watch::Receiver<SharedState>) {
         let Some(shared) = &self.shared else { return };
         loop {
@@ -112,7 +112,7 @@ impl ProofNonces {
         match (self.common(), own) {
             (None, own) => own,
             (Some(common), NonceState::Unknown) => common.source.state(nonce, now),
-            // Good, but only here.
+            // Valid at this process only.
             (Some(_), NonceState::Current | NonceState::Previous) => NonceState::Previous,
         }
     }
@@ -133,7 +133,7 @@ impl ProofNonces {
         }
     }
 
-    /// The nonces of all replicas, if they count now.
+    /// The nonces of all replicas, if they are valid now.
     fn common(&self) -> Option<Arc<CommonNonces>> {
         let shared = self.shared.as_ref()?;
         let common = shared.common.load_full()?;

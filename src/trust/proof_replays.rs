@@ -46,7 +46,7 @@ pub(crate) enum ProofUse {
     Repeated,
     /// It cannot be known: there is no room to note the use.
     NoRoom,
-    /// It cannot be known now: the nonce of the proof counts at all replicas, and their store is away.
+    /// Unknown: the proof has a nonce of all replicas, and their store is unreachable.
     StoreAway,
 }
 

@@ -1,4 +1,4 @@
-//! The rules for DPoP proofs of a configuration, and what the process knows of proofs that were used.
+//! The rules for DPoP proofs of a configuration, and the record of used proofs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(crate) struct ProofRules {
     pub(crate) settings: DpopSettings,
     pub(crate) replays: Arc<ProofReplays>,
     pub(crate) nonces: Arc<ProofNonces>,
-    /// Where replicas note the proofs that were used. `None`: this process alone does.
+    /// The store in which all replicas record used proofs. `None`: only this process records them.
     pub(crate) store: Option<RedisStore>,
 }
 
@@ -70,7 +70,7 @@ impl ProofRules {
         }
     }
 
-    /// Notes the use of a proof with this key: in this process, and at all replicas.
+    /// Records the use of a proof with this key, in this process and for all replicas.
     pub(crate) async fn use_once(&self, key: Thumbprint, proof: &ProofClaims, now: UnixTime) -> ProofUse {
         let here = self.replays.use_once(key, &proof.id, now);
         match &self.store {
@@ -79,7 +79,8 @@ impl ProofRules {
         }
     }
 
-    /// While the store is away, a proof counts once for each process; with nonces, only those of this process count.
+    /// While the store is unreachable, a proof counts once at each process. With `nonce`, only nonces of this process
+    /// are valid then.
     async fn use_once_at(&self, store: &RedisStore, key: Thumbprint, proof: &ProofClaims, now: UnixTime) -> ProofUse {
         let digest = Digest::of(&[&BASE64URL.encode(key.0), &proof.id]);
         // Another replica may have a longer `max_age`, or this one after its next reload.

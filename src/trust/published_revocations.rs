@@ -14,12 +14,12 @@ pub(crate) struct PublishedRevocations {
     current: ArcSwap<Revocations>,
     /// The number of revocations refused because of a limit.
     refused: AtomicU64,
-    /// Whether those of all replicas are not known yet: no token can be judged.
+    /// Whether the revocations of the other replicas are not known yet. Until then, no token is accepted.
     are_incomplete: AtomicBool,
 }
 
 impl PublishedRevocations {
-    /// Those of a configuration alone.
+    /// The revocations of a configuration alone.
     pub(crate) fn of_rules(rules: &[RevocationEntry]) -> Self {
         let mut known = Revocations::default();
         rules.iter().for_each(|entry| known.add(entry));

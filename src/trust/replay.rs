@@ -25,7 +25,7 @@ use crate::telemetry::error_chain::ErrorChain;
 #[derive(Clone, Debug)]
 pub(crate) struct Replay {
     requests: SyncSender<Request>,
-    /// Where all replicas note uses, besides the file of this one.
+    /// The store in which all replicas record uses, in addition to the file of this one.
     store: Option<RedisStore>,
 }
 
@@ -75,7 +75,7 @@ impl Replay {
         Self { requests: sync_channel(0).0, store: None }
     }
 
-    /// Uses count once over all replicas that share this store. While it is away, none is confirmed.
+    /// Uses count once over all replicas that share this store. While it is unreachable, no use is confirmed.
     pub(crate) fn over_replicas(self, store: Option<RedisStore>) -> Self {
         Self { store, ..self }
     }
@@ -92,7 +92,7 @@ impl Replay {
         if expires_at <= now.seconds() {
             return Ok(false);
         }
-        // Not noted here either, so that the client may try it again.
+        // Not recorded in the file either, so that the client can retry.
         if self.store.as_ref().is_some_and(|store| !store.is_reached()) {
             return Err(ReplayUnavailable);
         }

@@ -3,7 +3,8 @@
 //! An entry revokes one token, or all tokens that an issuer issued to a client or subject before a point in time.
 //! Issuers are identified by their `iss`, not by their configured name: renaming an issuer must not make its revoked
 //! tokens valid, and a revocation counts for all entries of one `iss`. An issuer with tenants is identified by its
-//! template, which stands for all tenants, or by the `iss` of one; a trust domain also by its SPIFFE ID. A token id is stored as a digest, so that neither memory nor file contains a value of a token.
+//! template, which stands for all tenants, or by the `iss` of one; a trust domain also by its SPIFFE ID. A token id is
+//! stored as a digest, so that neither memory nor file contains a value of a token.
 
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ pub(crate) enum RevocationTarget {
     Subject(String),
     /// All tokens.
     Issuer,
-    /// Tokens that another replica has revoked: known by the key of its rule alone.
+    /// Tokens that another replica has revoked, known only by the digest of its rule.
     Learned(LearnedRule),
 }
 
@@ -313,7 +314,7 @@ impl Revocations {
         }
     }
 
-    /// The rules that are not those of the configuration alone, for the other replicas.
+    /// The rules to share with the other replicas: all but those of the configuration.
     pub(super) fn to_share(&self) -> impl Iterator<Item = SharedRevocation> {
         self.rules.iter().filter_map(|(key, rule)| rule.to_share(*key))
     }

@@ -1,8 +1,8 @@
 //! Exchanges revocations with the other replicas, through their store.
 //!
-//! A revocation of another replica is known here within [`POLL_EVERY`], and one of this replica is sent at once. While
-//! the store is away, revocations of this replica are pending, and are sent when it is back. Each start, and each new
-//! epoch of the store, begins with a comparison of everything: what the store lacks is added again.
+//! Revocations of other replicas are read every [`POLL_EVERY`], and those of this replica are sent at once. While the
+//! store is unreachable, the latter are pending. Each start, and each new epoch of the store, begins with a full
+//! comparison, which adds the entries that the store lacks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,30 +20,30 @@ use crate::store::redis_revocations::{PAGE, RevocationAnswer, RevocationQuestion
 use crate::store::redis_store::RedisStore;
 use crate::store::shared_state::SharedState;
 
-/// The task that exchanges.
+/// The task of the exchange.
 #[derive(Debug)]
 pub(crate) struct RevocationExchange {
     store: RedisStore,
     revoker: Revoker,
     published: Arc<PublishedRevocations>,
     outbox: Arc<RevocationOutbox>,
-    /// For other replicas to add what they know to an empty store.
+    /// The time for other replicas to add their revocations to an empty store.
     patience: Duration,
-    /// Whether this replica had a copy of the revocations at its start, or has read all since.
+    /// Whether this replica has a copy of the revocations, from its file or from the store.
     has_copy: bool,
     compared: Option<ComparedStore>,
-    /// Since when this replica, without a copy, waits for others to fill a store.
+    /// The epoch in which this replica, without a copy, waits for other replicas, and the start of the wait.
     waits_since: Option<(String, Instant)>,
     is_pending: bool,
     is_full: bool,
     has_tried: watch::Sender<bool>,
 }
 
-/// The content of the store that everything was compared with.
+/// The state of the store at the last full comparison.
 #[derive(Clone, Debug)]
 struct ComparedStore {
     epoch: String,
-    /// The connection: the store behind another one may have lost its last writes.
+    /// The number of the connection. After a reconnect, the store may have lost its last writes.
     connection: u64,
     /// The last sequence number that is known.
     number: u64,
@@ -51,17 +51,17 @@ struct ComparedStore {
 }
 
 const POLL_EVERY: Duration = Duration::from_millis(250);
-/// A store that has lost its last writes behind the same connection is found out by then.
+/// A loss of writes behind the same connection is detected within this time.
 const COMPARE_EVERY: Duration = Duration::from_secs(10 * 60);
-/// Other replicas find an emptied store within this.
+/// Other replicas notice an emptied store within this time.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A round that could not be finished. The next one goes on.
+/// A round that could not be finished. The next one continues.
 struct Interrupted;
 
 impl RevocationExchange {
-    /// `has_copy` is whether the file at the start had what all replicas had revoked at one time. Without one, no token
-    /// can be judged until the store was read.
+    /// `has_copy` is whether the file has all revocations that the replicas had at one time. Without a copy, no token
+    /// is accepted until the store has been read.
     pub(crate) fn new(
         store: RedisStore,
         revoker: Revoker,
@@ -149,7 +149,7 @@ impl RevocationExchange {
         self.compared = Some(ComparedStore { epoch, connection, number, again_at });
         (self.has_copy, self.waits_since) = (true, None);
         if !self.revoker.mark_complete() {
-            // It is done with the next comparison.
+            // The next comparison marks it.
             self.compared = None;
         }
         if !self.published.are_complete() {
@@ -177,7 +177,7 @@ impl RevocationExchange {
         Ok((after, are_complete))
     }
 
-    /// Sends all that is pending, as far as the store has room, and says that the store is complete. Gives the last
+    /// Sends all pending entries, as far as the store has room, and marks the store as complete. Gives the last
     /// sequence number.
     async fn send_all(&mut self, epoch: &str, mut after: u64) -> Result<u64, Interrupted> {
         let mut is_full = false;
@@ -195,8 +195,8 @@ impl RevocationExchange {
         }
     }
 
-    /// Whether this replica may say that a store is complete which was emptied or is new. Without a copy it waits for
-    /// replicas that have one.
+    /// Whether this replica may mark a new or emptied store as complete. Without a copy it waits for replicas that have
+    /// one.
     fn may_complete(&mut self, epoch: &str) -> bool {
         if self.has_copy {
             return true;
@@ -231,7 +231,7 @@ impl RevocationExchange {
             return Ok(());
         }
         let learned = self.revoker.learn(new.clone()).await;
-        // They hold also if the disk does not take them.
+        // They hold even if they cannot be written to the disk.
         if learned.is_ok() || !new.iter().any(is_new) { Ok(()) } else { Err(Interrupted) }
     }
 

@@ -34,9 +34,9 @@ pub(crate) struct Keeper {
     next_compaction: Instant,
     /// The limits that were reached since the last compaction, so that each is logged once.
     logged_refusals: HashSet<(RevocationsFull, Option<String>)>,
-    /// The entries that the other replicas do not know yet. `None`: there are none.
+    /// The entries that are not in the shared store yet. `None` without a shared store.
     outbox: Option<Arc<RevocationOutbox>>,
-    /// Those of other replicas that hold but are not in the file yet, because it could not be written.
+    /// Entries of other replicas that hold, and could not be written to the file yet.
     unwritten: Vec<RevocationEntry>,
 }
 
@@ -101,7 +101,7 @@ impl Keeper {
         self.store.path().exists()
     }
 
-    /// Whether the file has what all replicas had revoked at one time.
+    /// Whether the file has all revocations that the replicas had at one time.
     pub(crate) fn has_copy(&self) -> bool {
         self.store.is_complete()
     }
@@ -114,7 +114,7 @@ impl Keeper {
         &self.published
     }
 
-    /// New entries are for other replicas too. Not before the revocations of this one are known.
+    /// Sends new entries to the other replicas from now on. Called once the file has been read.
     pub(crate) fn share(&mut self, outbox: Arc<RevocationOutbox>) {
         self.outbox = Some(outbox);
     }
@@ -175,7 +175,7 @@ impl Keeper {
         let mut known = match change {
             RulesChange::Add => Revocations::clone(&self.known),
             RulesChange::Replace => {
-                // What is new in the file is recorded before it is known.
+                // Records the new entries of the file first.
                 self.poll_file(now, record);
                 let mut known = Revocations::default();
                 self.store
@@ -205,7 +205,7 @@ impl Keeper {
         }
     }
 
-    /// Publishes and writes what other replicas have revoked. It holds also if it cannot be written.
+    /// Publishes and writes the revocations of other replicas. They hold even if they cannot be written.
     fn learn(
         &mut self,
         learned: &[SharedRevocation],

@@ -1,4 +1,4 @@
-//! The revocations of this replica that the others do not know yet.
+//! The revocations of this replica that are not in the shared store yet.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -23,7 +23,7 @@ impl RevocationOutbox {
         self.filled.notify_one();
     }
 
-    /// Some of them, those of many tokens first: if the store is full for single tokens, it still takes the others.
+    /// Up to `most` of them, those of many tokens first: a store that is full for single tokens still takes the others.
     /// They stay until they are [removed](Self::remove).
     pub(super) fn first(&self, most: usize) -> Vec<SharedRevocation> {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,7 +38,7 @@ impl RevocationOutbox {
         }
     }
 
-    /// Forgets those that apply to no token any more.
+    /// Removes the expired ones.
     pub(super) fn forget_expired(&self, now: UnixTime) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.retain(|entry| now.seconds() < entry.expires_at);
@@ -48,7 +48,7 @@ impl RevocationOutbox {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Until something is added.
+    /// Waits until entries are added.
     pub(super) async fn filled(&self) {
         self.filled.notified().await;
     }

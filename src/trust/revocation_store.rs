@@ -5,8 +5,8 @@
 //! compaction does. A line that a crash has torn was never confirmed to a client: it is skipped. A whole line that
 //! cannot be parsed is an error.
 //!
-//! With a shared store, one line says that the file is [complete](Store::mark_complete): it has what all replicas had
-//! revoked at one time.
+//! With a shared store, one line marks the file as [complete](Store::mark_complete): it has all revocations that the
+//! replicas had at one time.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -26,7 +26,7 @@ use crate::oauth::caller::Digest;
 pub(crate) struct Store {
     file: SharedFile,
     open: Option<OpenFile>,
-    /// The next entries are written with the line that says that the file is complete.
+    /// The next entries are written with the line that marks the file as complete.
     to_mark: bool,
 }
 
@@ -111,12 +111,12 @@ impl Store {
         Self { file: self.file.clone(), open: None, to_mark: false }
     }
 
-    /// Whether what was read is what all replicas had revoked at one time.
+    /// Whether the file has all revocations that the replicas had at one time, as far as it was read.
     pub(super) fn is_complete(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.is_complete)
     }
 
-    /// The next [append](Self::append) writes that the file is complete.
+    /// The next [append](Self::append) marks the file as complete.
     pub(super) fn mark_complete(&mut self) {
         self.to_mark = !self.is_complete();
     }

@@ -45,7 +45,7 @@ pub(super) enum RevokerRequest {
         learned: Vec<SharedRevocation>,
         reply: RevocationReply,
     },
-    /// The revocations that are known now are all that the replicas had at one time.
+    /// The known revocations are all that the replicas had at one time.
     MarkComplete,
     End,
 }
@@ -87,7 +87,7 @@ impl Revoker {
         Self::reply(answer).await
     }
 
-    /// Returns once what other replicas have revoked is on the disk and published to all workers.
+    /// Returns once the revocations of other replicas are on the disk and published to all workers.
     pub(super) async fn learn(&self, learned: Vec<SharedRevocation>) -> Result<(), NotRevoked> {
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(RevokerRequest::Learn { learned, reply }).map_err(|_| NotRevoked::Busy)?;

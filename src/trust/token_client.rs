@@ -16,7 +16,7 @@ pub(crate) struct ClientEntry {
 /// The facts of a client in the database that its tokens need. A token holds them until the client changes.
 #[derive(Debug)]
 pub(crate) struct TokenClient {
-    /// The clients that it is one of. Another configuration has another number.
+    /// The number of its table of clients. Another configuration has another table.
     pub(crate) table: u64,
     /// The addresses from which it may call; `None` for any.
     pub(crate) allow_from: Option<Networks>,

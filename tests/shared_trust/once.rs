@@ -122,7 +122,7 @@ async fn a_nonce_counts_at_all_replicas_while_they_share() {
     replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line("the shared store is lost")));
     let refused = replicas.calls(0, &token, &with_nonce(&nonce)).await;
     assert_eq!((refused.status, &refused.json()["error"]), (401, &json!("use_dpop_nonce")), "{refused:?}");
-    // A nonce of this process counts, here alone.
+    // A nonce of this process is valid at this process only.
     let own = refused.header("dpop-nonce").to_owned();
     let with_own = with_nonce(&own);
     for (replica, status) in [(0, 200), (0, 401), (1, 401)] {
@@ -130,7 +130,7 @@ async fn a_nonce_counts_at_all_replicas_while_they_share() {
     }
     replicas.redis.start_again();
     replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line("the shared store is reached")));
-    // The emptied store knows no proof, so that no nonce of the time before counts at another replica.
+    // The emptied store knows no used proofs, so nonces from before are not valid at another replica.
     for replica in [0, 1] {
         let answer = replicas.calls(replica, &token, &used).await;
         assert_eq!(answer.status, 401, "{answer:?}");

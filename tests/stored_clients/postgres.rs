@@ -1,4 +1,4 @@
-//! Two gateways with their clients in PostgreSQL: each takes what is changed by the command line of any.
+//! Two gateways with their clients in PostgreSQL: each applies the changes of any command line.
 
 use std::path::PathBuf;
 
@@ -100,7 +100,7 @@ async fn every_gateway_takes_a_change_of_a_client() {
     let new = world.does(&["rotate", "billing", "--overlap", "1h"])["secret"].as_str().unwrap().to_owned();
     world.until_granted("billing", &new, 200).await;
     world.until_granted("billing", &secret, 200).await;
-    // By any means, such as a statement of an administrator.
+    // A change needs no command of the gateway, such as a statement of an administrator.
     world.postgres.sql("DELETE FROM clients WHERE id = 'billing'");
     world.until_data(&tokens, 401).await;
 }

@@ -47,7 +47,7 @@ impl Redis {
         section(self.port)
     }
 
-    /// Ends it at once. What it had is lost.
+    /// Ends it at once. Its data is lost.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

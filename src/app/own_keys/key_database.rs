@@ -21,7 +21,7 @@ use crate::trust::key_cache::KeyCache;
 pub(super) struct KeyDatabase {
     pub(super) database: Database,
     pub(super) changes: broadcast::Receiver<DatabaseChange>,
-    /// Without a reason to read earlier.
+    /// The time of the next read, if there is no reason to read earlier.
     pub(super) next_read: Instant,
     pub(super) is_failing: bool,
 }
@@ -33,7 +33,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl KeyDatabase {
-    /// Until there is a reason to read.
+    /// Waits until there is a reason to read.
     pub(super) async fn wait(&mut self, verifying: &KeyCache) {
         tokio::time::sleep(MIN_PAUSE).await;
         loop {

@@ -163,7 +163,7 @@ fn revoked_text(entry: &RevocationEntry) -> String {
         RevocationTarget::Token(digest) => format!("tokens{before} of {issuer} with the digest {digest}"),
         RevocationTarget::Client(client) => format!("tokens{before} of client `{client}` by {issuer}"),
         RevocationTarget::Subject(subject) => format!("tokens{before} of subject `{subject}` by {issuer}"),
-        // A configuration has none that was learned.
+        // A configuration has no revocation of another replica.
         RevocationTarget::Issuer | RevocationTarget::Learned(_) => format!("all tokens{before} of {issuer}"),
     }
 }

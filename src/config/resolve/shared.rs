@@ -1,4 +1,4 @@
-//! `shared`: the engines by which several gateways are one.
+//! `shared`: the stores that replicas share.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_millis(5);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(5);
 const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(1);
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(60);
-/// Replicas that a limit can be divided by.
+/// The largest number of replicas by which a limit is divided.
 const MOST_REPLICAS: u32 = 1024;
 const LONGEST_PREFIX: usize = 64;
 const LONGEST_NAME: usize = 128;

@@ -1,6 +1,6 @@
 //! `oauth.clients_in`: clients in a database, whose entries have the keys of `oauth.clients.ID` and the same meaning.
 //!
-//! An entry is JSON. It may come from another process at any time, so that it names no file, no URL and no variable.
+//! An entry is JSON. It may come from another process at any time, so it must not name a file, a URL or a variable.
 
 use std::env::VarError;
 use std::io;
@@ -29,7 +29,7 @@ use crate::issuer::stored_clients::{ClientDatabase, ClientReader, StoredClientSe
 
 /// The file of SQLite, below the state directory.
 const SQLITE_FILE: &str = "clients.db";
-/// Without `shared.postgres`, whose key of this name has the same default.
+/// For SQLite. The default of `shared.postgres.stale` is the same.
 const STALE: Duration = Duration::from_secs(3600);
 /// Bytes of an entry.
 const LONGEST_ENTRY: usize = 64 << 10;
@@ -85,7 +85,7 @@ impl ClientEntryRules {
         }
         let entry: Map<String, Value> =
             serde_json::from_str(entry).map_err(|fault| format!("no JSON object: {fault}"))?;
-        // As a part of a file, so that secrets are hidden in messages by the same rules.
+        // Parsed as a part of a file, so that messages hide its secrets by the same rules.
         let source = Source::new(Path::new("entry"), json!({"oauth": {"clients": {id: entry}}}).to_string());
         let tree = tree::read(source.text()).map_err(|fault| fault.message)?;
         source.hide(secrecy::hidden(source.text(), &tree));
@@ -133,7 +133,7 @@ impl ClientEntryRules {
     }
 }
 
-/// The part of an entry that has no place in a database.
+/// The reason for which a part of an entry is not allowed in a database.
 fn refused(client: &RawClient) -> Option<&'static str> {
     for key in client.keys() {
         match &key.value {

@@ -49,7 +49,7 @@ pub(crate) enum ClientRefusal {
     /// Too many comparisons are waiting.
     Busy(Busy),
     ReplayUnavailable,
-    /// The database of the clients cannot be asked, and the client is not held.
+    /// The database of the clients is unreachable, and the client is not held.
     StoreUnavailable {
         /// As the request names it; not verified.
         client: Option<Identity>,

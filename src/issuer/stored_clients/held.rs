@@ -1,6 +1,7 @@
 //! The clients of the database that this process holds, and the ids that it knows to be absent. Both are bounded.
 //!
-//! Takes the time; asks nothing. A client that is no longer held is retired, so that tokens look it up again.
+//! Does no I/O, and takes the time as a parameter. A client that is no longer held is retired, so that tokens look it
+//! up again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,10 +18,10 @@ use crate::trust::token_client::TokenClient;
 #[derive(Debug)]
 pub(crate) struct StoredClient {
     pub(crate) client: Client,
-    /// Its part that tokens hold.
+    /// The part of it that tokens hold.
     pub(crate) token_client: Arc<TokenClient>,
     pub(super) entry: Box<str>,
-    /// The time of the last question to the database whose answer was this entry.
+    /// The time of the last query that returned this entry.
     confirmed: Mutex<Instant>,
     /// Whether it may have changed since.
     is_due: AtomicBool,
@@ -29,7 +30,7 @@ pub(crate) struct StoredClient {
 #[derive(Debug)]
 pub(super) struct HeldClients {
     clients: Cache<Box<str>, Arc<StoredClient>, ByEntry, RandomState, Retire>,
-    /// With the time of the question.
+    /// With the time of the query.
     absent: Cache<Box<str>, Instant>,
 }
 
@@ -95,7 +96,7 @@ impl HeldClients {
         self.absent.get(id).is_some_and(|asked| now.saturating_duration_since(asked) < ABSENT_FOR)
     }
 
-    /// Takes over the answer to a question. Gives it back.
+    /// Takes over the result of a query, and returns it.
     pub(super) fn update(
         &self,
         id: &str,

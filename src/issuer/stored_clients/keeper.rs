@@ -1,4 +1,4 @@
-//! Keeps held clients up to date: reads those that have changed at once, and all others within a minute.
+//! Keeps held clients up to date: reads changed clients at once, and all others within a minute.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ impl StoredClients {
     /// Runs as long as its configuration is in use.
     pub(crate) async fn keep(self: Arc<Self>) {
         let mut changes = self.table.changes();
-        // Changes before this were not told.
+        // Earlier changes were not received.
         self.all_changed();
         let rounds = self.rounds();
         let told = async {
@@ -36,7 +36,7 @@ impl StoredClients {
         tokio::join!(told, rounds);
     }
 
-    /// The client with this id is another one now, or gone.
+    /// The client with this id was changed or deleted.
     pub(super) fn client_changed(self: &Arc<Self>, id: &str) {
         self.subjects.client_changed();
         let mut under_way = self.under_way();
@@ -48,7 +48,7 @@ impl StoredClients {
         drop(under_way);
         if self.held.peek(id).is_some() {
             self.held.mark_due(id);
-            // If too many are under way, or the database is away, the next round reads it.
+            // If there are too many look-ups, or the database is unreachable, the next round reads it.
             let _ = self.begun(id);
         }
     }
@@ -78,7 +78,7 @@ impl StoredClients {
         }
     }
 
-    /// Ends early if the database is away: the next round begins with the oldest again.
+    /// Ends early if the database is unreachable. The next round begins with the oldest again.
     async fn read_due(self: &Arc<Self>, now: Instant) {
         let due = self.held.due(now, READ_AGAIN);
         if due.is_empty() {

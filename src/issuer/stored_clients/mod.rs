@@ -1,12 +1,11 @@
-//! The clients that are in a database, of which this process holds those that it has used.
+//! The clients in a database. A client that this process has used is *held*: it stays in a bounded cache.
 //!
-//! [`StoredClients::find`] gives a client from memory, or looks it up once for all that ask at the same time. Unknown ids
-//! are remembered for a short time. [`keeper`] reads the held ones again: at once when they change, and in any case
-//! within a minute. Without the database they go on for the configured time, and others are
+//! [`StoredClients::find`] gives a held client, or looks it up once for all concurrent requests. Unknown ids are
+//! remembered for a short time. [`keeper`] reads held clients again: at once when they change, and in any case within a
+//! minute. While the database is unreachable, held clients stay valid for the configured time, and others are
 //! [unavailable](ClientStoreUnavailable).
 //!
-//! A change that is told while its client is being looked up makes the look-up begin again, so that no look-up brings
-//! back what was changed meanwhile.
+//! A change of a client during its look-up restarts the look-up, so that an outdated client is never held.
 
 pub(crate) mod held;
 pub(crate) mod keeper;
@@ -31,7 +30,7 @@ use crate::store::sql::DatabaseError;
 use held::{HeldClients, StoredClient};
 use subjects::HeldSubjects;
 
-/// Makes a client of its id and its entry, by the rules for entries of the configuration file.
+/// Parses a client from its id and its entry, by the rules for entries of the configuration file.
 #[derive(Clone)]
 pub(crate) struct ClientReader(Arc<ReadClient>);
 
@@ -41,7 +40,7 @@ type ReadClient = dyn Fn(&str, &str) -> Result<Client, String> + Send + Sync;
 #[derive(Clone, Debug)]
 pub(crate) struct StoredClientSettings {
     pub(crate) place: ClientDatabase,
-    /// How long held clients go on without the database.
+    /// How long held clients stay valid while the database is unreachable.
     pub(crate) stale: Duration,
     pub(crate) reader: ClientReader,
 }
@@ -50,7 +49,7 @@ pub(crate) struct StoredClientSettings {
 pub(crate) enum ClientDatabase {
     /// The file of SQLite.
     Sqlite(PathBuf),
-    /// That of `shared.postgres`.
+    /// The database of `shared.postgres`.
     Postgres,
 }
 
@@ -67,15 +66,15 @@ pub(crate) struct StoredClients {
     subjects: HeldSubjects,
     /// The look-ups under way, by id.
     under_way: Mutex<HashMap<String, LookUp>>,
-    /// Bounds what this process asks the database at the same time.
+    /// Bounds the concurrent queries of this process.
     slots: Semaphore,
-    /// The same for clients that are held: a flood of unknown ids must not keep a disabled client in use.
+    /// Bounds those of held clients: a flood of unknown ids must not keep a disabled client in use.
     slots_of_held: Semaphore,
     /// Begins a round of reading everything again.
     read_again: Notify,
 }
 
-/// The database cannot be asked, and the client is not held.
+/// The database is unreachable, and the client is not held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the database of the clients is out of reach")]
 pub(crate) struct ClientStoreUnavailable;
@@ -84,17 +83,17 @@ type LookedUp = Result<Option<Arc<StoredClient>>, ClientStoreUnavailable>;
 
 struct LookUp {
     done: watch::Sender<Option<LookedUp>>,
-    /// Whether the client was changed since the last question to the database.
+    /// Whether the client was changed since the last query.
     is_outdated: bool,
 }
 
-/// For one question, its waiting time included.
+/// For one query, including its wait for a slot.
 const DEADLINE: Duration = Duration::from_secs(2);
 const MOST_QUESTIONS: usize = 32;
 const MOST_QUESTIONS_OF_HELD: usize = 8;
 /// Ids that are looked up or wait for it. Others are refused with 503.
 const MOST_LOOK_UPS: usize = 1024;
-/// A client that changes during each of so many questions counts as unavailable.
+/// A client that changes during each of this many queries counts as unavailable.
 const MOST_REPEATS: usize = 5;
 
 impl ClientReader {
@@ -128,7 +127,7 @@ impl StoredClients {
         }
     }
 
-    /// The same under another configuration. Held clients stay held, by the rules of that one.
+    /// The same clients under another configuration. Held clients are parsed again by its rules.
     pub(crate) fn following(&self, settings: StoredClientSettings) -> Self {
         let next = Self::new(settings, self.table.clone(), self.control.clone());
         for known in self.held.all() {
@@ -160,7 +159,7 @@ impl StoredClients {
         self.look_up(id).await
     }
 
-    /// Asks the database, once for all that ask for this id at the same time.
+    /// Queries the database, once for all concurrent requests of this id.
     async fn look_up(self: &Arc<Self>, id: &str) -> LookedUp {
         let mut done = self.begun(id)?;
         let looked_up = done.wait_for(Option::is_some).await;
@@ -172,7 +171,7 @@ impl StoredClients {
         if let Some(same) = under_way.get(id) {
             return Ok(same.done.subscribe());
         }
-        // The held ones are bounded by the room that they have.
+        // Held clients are bounded by their cache.
         if under_way.len() >= MOST_LOOK_UPS && self.held.peek(id).is_none() {
             return Err(ClientStoreUnavailable);
         }
@@ -180,7 +179,7 @@ impl StoredClients {
         under_way.insert(id.to_owned(), LookUp { done: sender, is_outdated: false });
         drop(under_way);
         let (this, id) = (Arc::clone(self), id.to_owned());
-        // In the control plane: it goes on if the first of those that ask is gone.
+        // In the control plane, so that the look-up goes on if the first request is dropped.
         self.control.spawn(async move { this.ask(&id).await });
         Ok(receiver)
     }
@@ -195,7 +194,7 @@ impl StoredClients {
             match under_way.get_mut(id) {
                 Some(look_up) if look_up.is_outdated => look_up.is_outdated = false,
                 Some(_) | None => {
-                    // Still locked, so that no change goes by between the question and the answer.
+                    // Still locked, so that no change is missed between the query and the update.
                     let looked_up = found.map(|client| self.held.update(id, client, asked));
                     if let Some(LookUp { done, .. }) = under_way.remove(id) {
                         let _ = done.send(Some(looked_up));

@@ -1,7 +1,7 @@
 //! The clients that the subject of a platform token may belong to.
 //!
-//! Held for the time without the database, and while nothing changes. Takes verified tokens only, so that their number is
-//! bounded by their issuers too.
+//! Held while no client changes, and while the database is unreachable. Only verified tokens are looked up, so that
+//! their issuers bound the number of subjects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,11 +31,11 @@ struct SubjectClients {
     asked: Instant,
 }
 
-/// Why the clients of a subject are not known.
+/// The reason for which the clients of a subject are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoCandidates {
     Unavailable,
-    /// More clients than are compared have entries that may fit.
+    /// Entries of more clients than are compared may fit.
     TooMany,
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct RequestLog {
     pub(crate) rule: Option<&'static str>,
     /// Boxed to keep the record of other requests small.
     pub(crate) discrepancy: Option<Box<Discrepancy>>,
-    /// How a limit was counted while the shared store was away.
+    /// How a limit was counted while the shared store was unreachable.
     pub(crate) ratelimit_mode: Option<&'static str>,
     pub(crate) status: Option<u16>,
 }

@@ -1,5 +1,4 @@
-//! Where rate limits are counted: token buckets by key, exact per process; or by leases of a store, exact over all
-//! replicas.
+//! Counts rate limits in token buckets by key: in this process, or by leases from the store of all replicas.
 //!
 //! A limit keeps at most `MAX_KEYS` keys. Keys whose bucket is full again are removed first, at no loss. While the
 //! table is full, new keys share one bucket: they are slowed, never passed unlimited.
@@ -42,7 +41,8 @@ struct LimitBuckets {
     /// Refused requests that were not logged yet.
     refused: AtomicU64,
     limiter: RateLimiter<u128, BoundedStore, LimitClock, StateInformationMiddleware>,
-    /// Of a limit that is counted over replicas. Then `limiter` counts only while their store is away.
+    /// The leases of a limit that is counted over replicas. Then `limiter` counts only with `on_loss: local`, while the
+    /// store is unreachable.
     leased: Option<Arc<LeasedLimit>>,
 }
 
@@ -88,7 +88,7 @@ impl LimitStore {
         Self { by_place, places: places.collect() }
     }
 
-    /// Waits for the store of all replicas, if it must: for a key that is new here, or a slow limit.
+    /// Waits for the store of all replicas if the key is new here, the next lease is on its way, or the limit is slow.
     pub(crate) async fn count(&self, limit: &RateLimit, key: Digest) -> LimitCount {
         let Some(buckets) = self.by_place.get(limit.place.0) else { return lost_place(limit) };
         match &buckets.leased {
@@ -173,7 +173,7 @@ impl LimitBuckets {
         }
     }
 
-    /// In place of the store, which is away.
+    /// In place of the store, which is unreachable.
     fn count_locally(&self, key: Digest) -> LimitCount {
         LimitCount { by: CountedBy::Local, ..self.count(key) }
     }

@@ -57,11 +57,11 @@ pub(crate) enum CountedBy {
     Process,
     /// The store of all replicas.
     Store,
-    /// The store is away: this replica has one of so many parts of the limit.
+    /// The store is unreachable, and this replica has one of this many shares of the limit.
     Share { replicas: u32 },
-    /// The store is away: the buckets of this process count instead.
+    /// The store is unreachable, and the buckets of this process count instead.
     Local,
-    /// The store is away, and everything is refused.
+    /// The store is unreachable, and every request is refused.
     Nothing,
 }
 
@@ -80,7 +80,7 @@ pub(crate) enum CountedLimit {
 pub(crate) const MAX_LIMITS: usize = 8;
 
 impl CountedBy {
-    /// The mode of `on_loss`, if the store is away.
+    /// The mode of `on_loss`, if the store is unreachable.
     pub(crate) const fn mode_of_loss(self) -> Option<&'static str> {
         match self {
             Self::Process | Self::Store => None,

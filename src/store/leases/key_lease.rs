@@ -6,13 +6,13 @@ use tokio::sync::oneshot;
 
 use super::{LEASE_TIME, LeaseTerms};
 
-/// The cells of one key, and what is asked for.
+/// The leased cells of one key, and the request for the next lease.
 #[derive(Debug)]
 pub(super) struct KeyLease {
     cells: u32,
-    /// The cells are worth nothing from then on: the bucket in the store may be full again.
+    /// The end of the lease. From then on its cells are void, because the bucket in the store may be full again.
     ends: Instant,
-    /// The cells that are asked for. Adapts to what is spent.
+    /// The size of the next lease. Adapts to the rate of spending.
     size: u32,
     last_grant: Instant,
     is_asked: bool,
@@ -24,21 +24,21 @@ pub(super) struct KeyLease {
 /// The bucket in the store is empty.
 #[derive(Clone, Copy, Debug)]
 struct Denial {
-    /// The next cell comes.
+    /// The time of the next cell.
     until: Instant,
-    /// The store is asked again, which may have changed.
+    /// The time at which the store is asked again, because its state may have changed.
     ask_at: Instant,
 }
 
-/// The bucket of this replica alone, in a time without the store.
+/// The bucket of this replica's share while the store is unreachable.
 #[derive(Clone, Copy, Debug)]
 struct Share {
-    /// The loss of the store that it is for.
+    /// The number of the loss of the store.
     loss: u64,
     full_at: Instant,
 }
 
-/// The fate of a request that takes a cell.
+/// The outcome of taking a cell.
 #[derive(Debug)]
 pub(super) enum Spending {
     Spent {
@@ -49,20 +49,20 @@ pub(super) enum Spending {
     Denied {
         wait: Duration,
     },
-    /// It is known when the store has answered.
+    /// The outcome depends on the answer of the store.
     Wait {
         answered: oneshot::Receiver<()>,
         ask: Option<u32>,
     },
 }
 
-/// The store is away: this replica takes a part of the limit.
+/// A loss of the store, in which this replica takes its share of each limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Loss {
     /// Unique in this process.
     pub(super) number: u64,
     pub(super) since: Instant,
-    /// The parts that the limit has.
+    /// The number of shares.
     pub(crate) replicas: u32,
 }
 
@@ -76,13 +76,13 @@ pub(super) enum Granted {
     Nothing {
         for_time: Duration,
     },
-    /// The store is away, or has another epoch.
+    /// The store is unreachable, or has another epoch.
     Unknown,
 }
 
-/// While cells are taken faster than they come, the store is asked no more often.
+/// The shortest time between two requests to the store while its bucket is empty.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
-/// The clock of the store may have been set, and its content may be another.
+/// The longest time between them. The clock or the content of the store may have changed.
 const ASK_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 const FIRST_LEASE: u32 = 4;
 
@@ -117,7 +117,7 @@ impl KeyLease {
         Spending::Wait { answered, ask }
     }
 
-    /// The cells that are left, and the time for which they are worth something.
+    /// Takes a cell of the lease. The number of cells that are left, and the time until the lease ends.
     pub(super) fn take(&mut self, now: Instant) -> Option<(u32, Duration)> {
         if self.cells == 0 || now >= self.ends {
             self.cells = 0;
@@ -127,11 +127,11 @@ impl KeyLease {
         Some((self.cells, self.ends - now))
     }
 
-    /// Takes a cell of this replica's part of the limit. `Err` with the time until there is one.
+    /// Takes a cell of this replica's share. `Err` has the time until the next cell.
     pub(super) fn spend_share(&mut self, terms: &LeaseTerms, loss: &Loss, now: Instant) -> Result<u32, Duration> {
         let (interval, burst) = (terms.interval(loss.replicas), terms.burst_of_each(loss.replicas));
         let known = self.share.filter(|share| share.loss == loss.number).map(|share| share.full_at);
-        // Empty when the store was lost.
+        // The bucket starts empty at the loss of the store.
         let full_at = known.unwrap_or(loss.since + interval * burst).max(now);
         let (after, latest) = (full_at + interval, now + interval * burst);
         let is_allowed = after <= latest;
@@ -143,7 +143,7 @@ impl KeyLease {
         Ok(u32::try_from(free).unwrap_or(u32::MAX))
     }
 
-    /// The store has answered what was asked at `asked_at`. Requests that wait look again.
+    /// Takes the answer to the request of `asked_at`, and wakes the requests that wait for it.
     pub(super) fn answered(&mut self, granted: Granted, terms: &LeaseTerms, asked_at: Instant, now: Instant) {
         self.is_asked = false;
         match granted {
@@ -157,7 +157,7 @@ impl KeyLease {
                 (self.last_grant, self.denial) = (now, None);
             }
             Granted::Nothing { for_time } => {
-                // Cells that come meanwhile wait in the store, as long as the bucket is not full.
+                // New cells stay in the store until its bucket is full.
                 let filling = terms.interval(1) * (terms.burst.get() / 4);
                 let wait = for_time.max(ASK_AGAIN_AFTER.min(filling));
                 self.denial = Some(Denial { until: now + wait, ask_at: now + wait.min(ASK_AGAIN_WITHIN) });
@@ -174,12 +174,12 @@ impl KeyLease {
         }
     }
 
-    /// Whether cells were leased lately.
+    /// Whether the last lease has not ended.
     pub(super) fn is_in_use(&self, now: Instant) -> bool {
         now < self.ends
     }
 
-    /// Whether nothing is lost if it is forgotten.
+    /// Whether it has no state, so that it can be removed.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         let has_cells = self.cells > 0 && now < self.ends;
         let has_share = self.share.is_some_and(|share| now < share.full_at);

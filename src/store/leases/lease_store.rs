@@ -1,4 +1,4 @@
-//! Asks the store for leases, and knows whether it is there.
+//! Requests leases from the store, and follows whether the store is reachable.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -22,7 +22,7 @@ pub(crate) struct LeaseStore {
     on_loss: OnLoss,
     instance: InstanceSettings,
     view: ArcSwap<StoreView>,
-    /// Questions that are under way.
+    /// The number of requests to the store without an answer.
     asking: AtomicUsize,
 }
 
@@ -33,9 +33,9 @@ pub(super) enum StoreView {
     Away(Loss),
 }
 
-/// Beyond these, requests are refused as if the bucket were empty.
+/// The limit on `asking`. Beyond it, requests are refused as if the bucket were empty.
 const MAX_ASKING: usize = 4096;
-/// For keys of which nothing was leased lately. A flood of them delays no other.
+/// The same limit for keys without a lease, so that a flood of new keys does not delay other keys.
 const MAX_ASKING_NEW: usize = 2048;
 const LOSS_IS_KNOWN_AFTER: Duration = Duration::from_millis(20);
 
@@ -67,12 +67,12 @@ impl LeaseStore {
         self.on_loss
     }
 
-    /// The longest time that a request waits for an answer. If the store is lost, that is known before.
+    /// The longest time that a request waits for an answer. A loss of the store is known earlier.
     pub(crate) fn patience(&self) -> Duration {
         self.redis.timeout() + LOSS_IS_KNOWN_AFTER
     }
 
-    /// Whether one more question may be asked. It is under way from then on.
+    /// Counts one more request to the store. False if there are too many.
     pub(super) fn begin_to_ask(&self, is_in_use: bool) -> bool {
         let most = if is_in_use { MAX_ASKING } else { MAX_ASKING_NEW };
         let is_free = self.asking.fetch_add(1, Ordering::Relaxed) < most;
@@ -93,7 +93,7 @@ impl LeaseStore {
             let mut granted = store.granted(name, terms, wanted).await;
             store.asking.fetch_sub(1, Ordering::Relaxed);
             if granted == Granted::Unknown {
-                // Requests that wait must see what has become of the store.
+                // Requests that wait must see the new state of the store.
                 store.refresh();
                 if matches!(**store.view.load(), StoreView::There { .. }) {
                     granted = Granted::Nothing { for_time: REFUSED_WAIT };
@@ -130,7 +130,7 @@ impl LeaseStore {
         }
     }
 
-    /// Takes the state of the store over.
+    /// Takes over the state of the store.
     fn refresh(&self) {
         let state = self.redis.state().borrow().clone();
         let (of_unknown, of_lost) = (self.instance.most, |replicas: ReplicaCounts| replicas.known);
@@ -151,7 +151,7 @@ impl LeaseStore {
 }
 
 const OTHER_EPOCH_WAIT: Duration = Duration::from_millis(50);
-/// The store is there and has refused a question.
+/// The store is reachable, and has refused a request.
 const REFUSED_WAIT: Duration = Duration::from_millis(200);
 
 impl Loss {

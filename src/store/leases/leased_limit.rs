@@ -17,13 +17,13 @@ use crate::store::settings::OnLoss;
 /// One limit, whose cells come from the store.
 #[derive(Debug)]
 pub(crate) struct LeasedLimit {
-    /// Of all replicas alike.
+    /// The same at all replicas.
     identity: Digest,
     terms: LeaseTerms,
     store: Arc<LeaseStore>,
     shards: Box<[Mutex<LeaseShard>]>,
     keys_per_shard: usize,
-    /// Of all keys for which there is no room.
+    /// The lease of all keys for which the table has no room.
     overflow: Mutex<KeyLease>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum LeaseCount {
     },
     /// Count again when the store has answered.
     Wait(oneshot::Receiver<()>),
-    /// The store is away, and this process counts for itself.
+    /// The store is unreachable, and this process counts alone.
     Local,
 }
 
@@ -51,18 +51,18 @@ pub(crate) enum LeaseCount {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeasedBy {
     Store,
-    /// The store is away: this replica has a part of the limit.
+    /// The store is unreachable, and this replica has a share of the limit.
     Share {
         replicas: u32,
     },
-    /// The store is away, and everything is refused.
+    /// The store is unreachable, and every request is refused.
     Nothing,
 }
 
 const SHARDS: usize = 64;
-/// A digest of nothing else, for the overflow in the store.
+/// The name of the overflow in the store, which no key can have.
 const OVERFLOW: &str = "overflow";
-/// When the store is away and everything is refused.
+/// The wait of refusals by `on_loss: deny`.
 const DENIED_FOR: Duration = Duration::from_secs(1);
 const TOO_MUCH_ASKED_WAIT: Duration = Duration::from_millis(50);
 
@@ -116,7 +116,7 @@ impl LeasedLimit {
             StoreView::Away(loss) => (1, Some(*loss)),
         };
         let Some(loss) = loss else { return self.count_leased(lease, key, alive, now) };
-        // Cells that were leased before count already.
+        // The store has counted the cells of an earlier lease.
         if let Some((remaining, wait)) = lease.take(now) {
             return LeaseCount::Allowed { remaining, wait, by: LeasedBy::Store };
         }
@@ -156,7 +156,7 @@ impl LeasedLimit {
             if self.store.begin_to_ask(lease.is_in_use(now)) {
                 self.ask(key, wanted, now);
             } else {
-                // Too much is asked already: as if the bucket were empty for a while, once its cells are spent.
+                // Too many requests to the store: once its cells are spent, the bucket counts as empty for a while.
                 lease.answered(Granted::Nothing { for_time: TOO_MUCH_ASKED_WAIT }, &self.terms, now, now);
             }
         }
@@ -174,7 +174,7 @@ impl LeasedLimit {
             let now = clock::instant();
             match key {
                 Some(key) => {
-                    // It stays in the table as long as it is asked for.
+                    // The key stays in the table until the answer.
                     limit.with_lease(key, now, |lease, _| lease.answered(granted, &limit.terms, asked_at, now));
                 }
                 None => locked(&limit.overflow).answered(granted, &limit.terms, asked_at, now),
@@ -183,7 +183,7 @@ impl LeasedLimit {
     }
 }
 
-/// A thread that panicked has left a state that is whole.
+/// A panic of another thread leaves the state consistent.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

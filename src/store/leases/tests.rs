@@ -14,7 +14,7 @@ const REPLICAS: usize = 4;
 /// One key in the store. Times are since the beginning, in µs.
 #[derive(Default)]
 struct SimulatedStore {
-    /// With what replicas owed ever when it was set. It is forgotten later than it is past.
+    /// The time, and the sum of all debts when it was set. It is kept until the bucket is full and once more its size.
     full_at: Option<(i128, i128)>,
     back_at: i128,
     owed: i128,
@@ -62,7 +62,7 @@ impl SimulatedStore {
         Granted::Cells { count: granted as u32, for_time: time(full_at - now) }
     }
 
-    /// A replica is back, or the store was emptied: then nothing is known of what was spent.
+    /// Charges the debt of a replica that is back, or of an emptied store, which has lost the spent cells.
     fn owe(&mut self, owed: i128, now: i128) {
         self.owed = (self.owed - (now - self.back_at)).max(0) + owed;
         self.owed_ever += owed;
@@ -91,7 +91,7 @@ impl Simulation {
         self.now.as_micros() as i128
     }
 
-    /// The counts that the store knows: a replica that is lost is known, and not alive.
+    /// The counts of the store: a lost replica is known, and not alive.
     fn counts(&self) -> (i128, i128) {
         let alive = self.replicas.iter().filter(|replica| replica.loss.is_none()).count();
         (alive.max(1) as i128, REPLICAS as i128)

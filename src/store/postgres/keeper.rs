@@ -1,4 +1,5 @@
-//! Keeps the connection to PostgreSQL: makes it again, hears of changes, and notices a server that has fallen silent.
+//! Keeps the connection to PostgreSQL: reconnects, receives notifications of changes, and detects a server that no
+//! longer answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::telemetry::error_chain::ErrorChain;
 
 pub(super) struct PostgresKeeper {
     store: PostgresStore,
-    /// A connection that was made, and not kept yet.
+    /// A new connection that is not watched yet.
     made: Option<KeptConnection>,
     is_failing: bool,
 }
@@ -23,16 +24,16 @@ pub(super) struct PostgresKeeper {
 struct KeptConnection {
     connection: Arc<PostgresConnection>,
     messages: ConnectionMessages,
-    /// Heard by this connection only: it shows that notifications arrive.
+    /// Only this connection listens to it, to check that notifications arrive.
     own_channel: String,
 }
 
-/// Told by the triggers of the tables.
+/// The channel of the triggers of the tables.
 const CHANNEL: &str = "portcullis";
 const CLIENT: &str = "client:";
 const SIGNING_KEYS: &str = "signing-keys";
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Without a notification of its own for this time, a connection is made again.
+/// A connection that receives no notification of its own for this time is replaced.
 const SILENCE: Duration = Duration::from_secs(15);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// For the statements after the handshake.
@@ -76,7 +77,7 @@ impl PostgresKeeper {
                 self.is_failing = true;
                 pause = FIRST_PAUSE;
             } else if self.connect().await.is_err() {
-                // At random, so that replicas do not return all at once.
+                // With jitter, so that replicas do not reconnect all at once.
                 sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -95,13 +96,13 @@ impl KeptConnection {
         };
         tokio::select! {
             set_up = within(SETUP_TIMEOUT, set_up) => set_up?,
-            // Changes that are told before the connection is in use are read anyway.
+            // Changes before the connection is in use need no notification: everything is read then.
             fault = end_of(&mut messages) => return Err(fault),
         }
         Ok(Self { connection: Arc::new(connection), messages, own_channel })
     }
 
-    /// Tells the changes until the connection is lost.
+    /// Publishes the changes until the connection is lost.
     async fn use_up(mut self, store: &PostgresStore) -> PostgresFault {
         let own = Notify::new();
         let hear = async {
@@ -159,7 +160,7 @@ fn change(payload: &str) -> DatabaseChange {
     }
 }
 
-/// The tables have the version of this gateway.
+/// Fails unless the tables have the version of this gateway.
 async fn check_tables(connection: &PostgresConnection) -> Result<(), PostgresFault> {
     let statement = Statement { text: table_version::READ, values: Vec::new() };
     let rows = match connection.rows(&statement).await {

@@ -1,5 +1,5 @@
-//! The gateway's own keys in a database. A token with an unknown key id waits for the next read, which answers for all
-//! that wait. Ids that were not found are remembered, so that invented ids cause few reads.
+//! The gateway's own keys in a database. A token with an unknown key id waits for the next read, which all waiting
+//! requests share. Ids that were not found are remembered, so that invented ids cause few reads.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::header::KeyReference;
 use crate::jose::key_set::KeySet;
 
-/// Ids that the database did not have, with the times until which they are believed to be unknown.
+/// Ids that the database did not have, with the times until which they are not read again.
 #[derive(Debug, Default)]
 pub(super) struct AbsentKeys(Mutex<HashMap<Box<str>, Instant>>);
 
@@ -40,7 +40,7 @@ impl KeyCache {
 
     /// To be called before a read of the database.
     pub(crate) fn begin_read(&self) -> OwnKeysRead {
-        // Misses from now on want another read.
+        // Misses from now on need another read.
         self.wanted.store(false, Ordering::SeqCst);
         OwnKeysRead { number: self.begun.fetch_add(1, Ordering::SeqCst) + 1 }
     }
@@ -89,7 +89,7 @@ impl AbsentKeys {
         known.get(id).is_some_and(|until| now < *until)
     }
 
-    /// A full memory forgets what has expired, and otherwise learns nothing: the id is read again.
+    /// If the table is full, expired ids are removed. If none has expired, the id is not remembered.
     fn remember(&self, id: &str, now: Instant) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_ABSENT {

@@ -34,7 +34,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.autoscaling.enabled }}{{ int .Values.autoscaling.maxReplicas }}{{ else }}{{ int .Values.replicas }}{{ end -}}
 {{- end -}}
 
-{{/* Refuses values that give a gateway whose pods contradict each other. */}}
+{{/* Refuses values that would make pods disagree about tokens, limits or revocations. */}}
 {{- define "portcullis.checks" -}}
 {{- $most := include "portcullis.mostReplicas" . | int -}}
 {{- $shared := .Values.config.shared | default dict -}}
@@ -92,7 +92,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- toYaml $config -}}
 {{- end -}}
 
-{{/* Changes of these keys take effect at a restart; all others are reloaded by the running gateway. */}}
+{{/* A change of these keys replaces the pods. The running gateway reloads all others. */}}
 {{- define "portcullis.restart" -}}
 {{- $config := include "portcullis.config" . | fromYaml -}}
 {{- $oauth := $config.oauth | default dict -}}

@@ -93,15 +93,15 @@ impl ClientAuthenticator {
     }
 }
 
-/// Why no client is authenticated by a verified credential.
+/// The reason for which a verified credential authenticates no client.
 enum NoFederated {
     Client(NoSingleClient),
     Unavailable,
 }
 
 impl ClientAuthenticator {
-    /// The client of a verified credential, and whether the credential counts once. Clients of the configuration come
-    /// first: the database is asked only if there is none.
+    /// The client of a verified credential, and whether the credential counts once. Clients of the configuration take
+    /// precedence: the database is queried only if none matches.
     async fn federated(&self, credential: &PlatformCredential) -> Result<(FoundClient<'_>, bool), NoFederated> {
         let of_file = self.clients.federation().find(credential);
         let (none, stored) = match (of_file, self.clients.stored()) {
