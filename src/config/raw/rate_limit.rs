@@ -17,7 +17,7 @@ mirror! {
         burst: Option<At<PositiveCount>>,
         /// The key that is counted.
         per: Required<RequestKey>,
-        /// Counted over all replicas. Default: true where there is `shared.redis`.
+        /// Counted over all replicas. Default: `true` with `shared.redis`.
         shared: Option<At<bool>>,
     }
 }
@@ -29,7 +29,7 @@ mirror! {
         rate: Required<RatePerPeriod>,
         /// The size of the whole bucket. Default: the rate's number.
         burst: Option<At<PositiveCount>>,
-        /// Counted over all replicas. Default: true where there is `shared.redis`.
+        /// Counted over all replicas. Default: `true` with `shared.redis`.
         shared: Option<At<bool>>,
     }
 }

@@ -1,4 +1,4 @@
-//! `shared`: the engines by which several gateways are one.
+//! `shared`: the stores that replicas share.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::store::settings::OnLoss;
 
 mirror! {
     struct RawShared {
-        /// Rate limits, revocations and what may be used once. Default: each gateway has its own.
+        /// Rate limits, revocations, used assertions and DPoP proofs. Default: each gateway has its own.
         redis: Option<At<RawRedis>>,
         /// Clients and signing keys.
         postgres: Option<At<RawPostgres>>,
-        /// This gateway among its replicas.
+        /// The name of this gateway, and the number of its replicas.
         instance: RawInstance,
-        /// The behaviour of rate limits without their store.
+        /// The rate limits while Redis is unreachable.
         on_loss: At<OnLoss> = OnLoss::Share,
     }
 }
@@ -32,9 +32,9 @@ mirror! {
         /// The user of the access control list. Default: `default`.
         username: Option<At<String>>,
         password: Option<At<Secret>>,
-        /// The beginning of all its keys.
+        /// The prefix of all keys in Redis.
         prefix: At<String> = "portcullis".to_owned(),
-        /// For one exchange.
+        /// For one call.
         timeout: At<Duration> = Duration::from_millis(50),
     }
 }
@@ -45,7 +45,7 @@ mirror! {
         url: Required<Secret>,
         /// The certificates that verify the server. Default: those of the system.
         ca: Option<At<PathBuf>>,
-        /// How long known clients go on without the database.
+        /// The time for which cached clients stay valid while the database is unreachable.
         stale: At<Period> = seconds(3600),
     }
 }
@@ -54,9 +54,9 @@ mirror! {
     struct RawInstance {
         /// Names this gateway in its records. Default: the name of the host.
         name: Option<At<String>>,
-        /// The replicas that are counted at most.
+        /// The maximum number of replicas.
         most: At<PositiveCount> = count(64),
-        /// A replica that has not been heard of for this time is not counted as alive.
+        /// A replica without a heartbeat for this time is not counted as alive.
         heartbeat: At<Period> = seconds(3),
     }
 }
