@@ -2,7 +2,7 @@
 # Installs the tools of the measurements from Debian and PyPI: other servers, load generators, valgrind, and an interpreter that signs tokens.
 set -eu
 venv="${XDG_CACHE_HOME:-$HOME/.cache}/portcullis-bench/venv"
-packages="nginx-light haproxy caddy apache2 libapache2-mod-auth-openidc wrk nghttp2-client openssl util-linux valgrind python3-venv"
+packages="nginx-light haproxy caddy apache2 libapache2-mod-auth-openidc redis-server postgresql wrk nghttp2-client openssl util-linux valgrind python3-venv"
 if ! dpkg-query -W $packages >/dev/null 2>&1; then
     as_root=
     [ "$(id -u)" = 0 ] || as_root=sudo
@@ -11,7 +11,7 @@ if ! dpkg-query -W $packages >/dev/null 2>&1; then
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
     # Debian starts the servers that it installs; the measurements start their own.
     if [ -d /run/systemd/system ]; then
-        $as_root systemctl disable --now nginx haproxy caddy apache2
+        $as_root systemctl disable --now nginx haproxy caddy apache2 redis-server postgresql
     fi
 fi
 if ! [ -x "$venv/bin/envoy" ] || ! "$venv/bin/python" -c 'import cryptography' 2>/dev/null; then

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Clients in a file of SQLite: memory and grants with many rows.
 
-    python3 bench/stored_clients.py [--program target/release/portcullis] [--rows 1000000] [--used 50000]
-
 Fills a new file with rows of one secret, starts a gateway, and gets a token for each of many clients once, then many
 tokens for few clients. Prints the resident memory at each step, and the grants per second of both phases, over a plain
 connection of the loopback address.
@@ -22,6 +20,8 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+
+from lib.testbed import PORTCULLIS, require
 
 SECRET = "gw_" + base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
 PORT = 28443
@@ -93,8 +93,8 @@ def cpu_of(process):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def start(program, folder):
-    process = subprocess.Popen([program, "run"], cwd=folder, stderr=open(os.path.join(folder, "log"), "w"))
+def start(binary, folder):
+    process = subprocess.Popen([binary, "run"], cwd=folder, stderr=open(os.path.join(folder, "log"), "w"))
     for _ in range(600):
         try:
             http.client.HTTPConnection("127.0.0.1", PORT).connect()
@@ -105,18 +105,19 @@ def start(program, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--program", default="target/release/portcullis")
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--used", type=int, default=50_000)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default=PORTCULLIS)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="clients in the file")
+    parser.add_argument("--used", type=int, default=50_000, help="clients that get a token, each once")
     arguments = parser.parse_args()
-    program = os.path.abspath(arguments.program)
+    require(arguments.binary)
+    binary = os.path.abspath(arguments.binary)
     folder = tempfile.mkdtemp(prefix="portcullis-clients-")
     try:
         of_file = "\n".join(f"    app-{number}: {entry()}" for number in range(100))
         with open(os.path.join(folder, "gateway.yaml"), "w") as config:
             config.write(CONFIG.format(port=PORT, place="sqlite", clients=of_file))
-        process = start(program, folder)
+        process = start(binary, folder)
         print(f"no rows: {resident(process):.1f} MiB")
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -124,7 +125,7 @@ def main():
         file = os.path.join(folder, "state", "clients.db")
         fill(file, arguments.rows)
         print(f"{arguments.rows} rows: {os.path.getsize(file) / 2**20:.0f} MiB, made in {time.time() - begun:.0f} s")
-        process = start(program, folder)
+        process = start(binary, folder)
         print(f"started: {resident(process):.1f} MiB")
         used = random.sample(range(arguments.rows), arguments.used)
         phase("each client once", process, [f"client-{number:08}" for number in used])
