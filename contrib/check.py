@@ -95,6 +95,8 @@ def restarts_only_where_needed(chart, values):
         return next(item for item in objects if item["kind"] == "Deployment")["spec"]["template"]
 
     assert pods({"routes": []}) == pods({})
+    oauth = values["config"]["oauth"]
+    assert pods({"oauth": {**oauth, "signing_keys": {**oauth["signing_keys"], "rotate_every": "7d"}}}) == pods({})
     assert pods({"shared": {**values["config"]["shared"], "on_loss": "deny"}}) != pods({})
 
 

@@ -95,8 +95,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* A change of these keys replaces the pods. The running gateway reloads all others. */}}
 {{- define "portcullis.restart" -}}
 {{- $config := include "portcullis.config" . | fromYaml -}}
-{{- $oauth := $config.oauth | default dict -}}
-{{- list $config.workers $config.shared $config.state_directory ($config.audit | default dict).file $oauth.signing_keys | toJson | sha256sum | trunc 16 -}}
+{{- $keys := ($config.oauth | default dict).signing_keys | default dict -}}
+{{- list $config.workers $config.shared $config.state_directory ($config.audit | default dict).file $keys.in $keys.directory | toJson | sha256sum | trunc 16 -}}
 {{- end -}}
 
 {{/* The keys that all containers of the pod have in common. */}}
