@@ -308,6 +308,24 @@ async fn rows_that_were_swapped_or_stretched_are_refused() {
 }
 
 #[tokio::test]
+async fn a_wrapping_key_is_replaced_by_reloads() {
+    let Some(world) = World::start().await else { return };
+    let one = world.replica("");
+    let token = one.token().await;
+    one.gateway.reloads(&world.yaml(&format!(", other_wrapping_key: {OTHER_KEY}"), WRAPPING_KEY));
+    one.gateway.reloads(&world.yaml(&format!(", other_wrapping_key: {WRAPPING_KEY}"), OTHER_KEY));
+    // Makes a key with the wrapping key of the file, which the gateway must read.
+    one.keys(&["rotate", "--now"]);
+    one.publishes(2).await;
+    one.keys(&["retire", &key_id_of(&token)]);
+    one.publishes(1).await;
+    one.gateway.reloads(&world.yaml("", OTHER_KEY));
+    let restarted = Gateway::start(&world.yaml("", OTHER_KEY));
+    let restarted = Replica { client: Client::new(&restarted), gateway: restarted };
+    assert_eq!(restarted.status(&one.token().await).await, 200);
+}
+
+#[tokio::test]
 async fn a_retired_key_is_refused_by_every_gateway() {
     let Some(world) = World::start().await else { return };
     let (one, other) = (world.replica(""), world.replica(""));
