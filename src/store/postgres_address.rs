@@ -15,7 +15,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use url::Url;
 
-use super::settings::PostgresSettings;
+use super::settings::{PostgresSettings, is_loopback};
 
 /// A server of PostgreSQL, with user and password.
 #[derive(Clone)]
@@ -23,6 +23,14 @@ pub(super) struct PostgresAddress {
     pub(super) config: Config,
     /// `None`: in clear text.
     pub(super) tls: Option<Arc<ClientConfig>>,
+}
+
+/// A URL that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PostgresUrlFacts {
+    pub(crate) has_password: bool,
+    /// A machine on the way can read and change what is sent.
+    pub(crate) is_exposed: bool,
 }
 
 /// Why a URL names no database. Shows nothing of the URL.
@@ -65,9 +73,12 @@ impl PostgresAddress {
     }
 }
 
-/// Whether a URL, which can be used, has a password.
-pub(crate) fn has_password(url: &str) -> Result<bool, PostgresUrlFault> {
-    parse(url).map(|(config, _)| config.get_password().is_some())
+impl PostgresUrlFacts {
+    pub(crate) fn of(url: &str) -> Result<Self, PostgresUrlFault> {
+        let (config, protection) = parse(url)?;
+        let is_exposed = protection == Protection::ClearText && !stays_here(&config);
+        Ok(Self { has_password: config.get_password().is_some(), is_exposed })
+    }
 }
 
 fn parse(url: &str) -> Result<(Config, Protection), PostgresUrlFault> {
@@ -86,17 +97,19 @@ fn parse(url: &str) -> Result<(Config, Protection), PostgresUrlFault> {
         Some("disable") => Protection::ClearText,
         Some("require" | "verify-full") => Protection::Verified,
         Some(_) => return Err(PostgresUrlFault::Mode),
-        None if config.get_hosts().iter().all(is_this_machine) => Protection::ClearText,
+        None if stays_here(&config) => Protection::ClearText,
         None => Protection::Verified,
     };
     Ok((config, protection))
 }
 
-fn is_this_machine(host: &Host) -> bool {
-    match host {
+/// Whether all connections stay on this machine. `hostaddr` is the address of a host, whatever its name is.
+fn stays_here(config: &Config) -> bool {
+    let is_here = |host: &Host| match host {
         Host::Unix(_) => true,
-        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
-    }
+        Host::Tcp(name) => is_loopback(name),
+    };
+    config.get_hosts().iter().all(is_here) && config.get_hostaddrs().iter().all(|ip| ip.to_canonical().is_loopback())
 }
 
 fn client_config(ca: Option<&[u8]>) -> Result<ClientConfig, PostgresUrlFault> {
@@ -136,6 +149,19 @@ mod tests {
         assert_eq!(protection("postgres://127.0.0.1:5433/x"), Some(false));
         assert_eq!(protection("postgres://a@%2Frun%2Fpostgresql/x"), Some(false));
         assert_eq!(protection("postgres://localhost/x?sslmode=verify-full"), Some(true));
+        assert_eq!(protection("postgres://localhost/x?hostaddr=192.0.2.1"), Some(true));
+        assert_eq!(protection("postgres://localhost/x?hostaddr=127.0.0.1"), Some(false));
+        assert_eq!(protection("postgres://localhost,db.example/x"), Some(true));
+    }
+
+    #[test]
+    fn clear_text_is_exposed_on_a_network_only() {
+        let is_exposed = |url| PostgresUrlFacts::of(url).unwrap().is_exposed;
+        assert!(is_exposed("postgres://db.example/x?sslmode=disable"));
+        assert!(is_exposed("postgres://localhost/x?hostaddr=192.0.2.1&sslmode=disable"));
+        assert!(!is_exposed("postgres://[::1]/x?sslmode=disable"));
+        assert!(!is_exposed("postgres://a@%2Frun%2Fpostgresql/x"));
+        assert!(!is_exposed("postgres://db.example/x"));
     }
 
     #[test]

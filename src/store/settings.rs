@@ -1,6 +1,7 @@
 //! How the engines are reached that several gateways share.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use url::Url;
@@ -72,6 +73,18 @@ pub(crate) struct InstanceSettings {
     pub(crate) most: u32,
     /// A replica that has not been heard of for this time is not counted as alive.
     pub(crate) heartbeat: Duration,
+}
+
+impl RedisSettings {
+    /// Whether a machine on the way can read and change what is sent.
+    pub(crate) fn is_exposed(&self) -> bool {
+        self.tls == StoreTls::Plain && !is_loopback(&self.host)
+    }
+}
+
+/// Whether connections to this host stay on the machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
 }
 
 /// The behaviour of rate limits without their store.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::super::lint::Lint;
 use super::super::raw::oauth::Secret;
 use super::super::raw::shared::{RawInstance, RawPostgres, RawRedis, RawShared};
 use super::super::source::At;
 use super::Resolver;
-use crate::store::postgres_address::has_password;
+use crate::store::postgres_address::PostgresUrlFacts;
 use crate::store::settings::{
     InstanceSettings, PostgresSettings, RedisSettings, SharedSettings, StoreSecret, StoreTls,
 };
@@ -63,7 +64,7 @@ impl Resolver<'_> {
             None if is_tls => StoreTls::Verified(None),
             None => StoreTls::Plain,
         };
-        Some(RedisSettings {
+        let settings = RedisSettings {
             host: parsed.host_str()?.trim_matches(['[', ']']).to_owned(),
             port: parsed.port().unwrap_or(REDIS_PORT),
             database,
@@ -72,7 +73,13 @@ impl Resolver<'_> {
             password: password.map(|password| StoreSecret::new(password.value.expose())),
             prefix: prefix.value,
             timeout: timeout.value,
-        })
+        };
+        if settings.is_exposed() {
+            let message = "the store is reached in clear text: a machine on the way can read the password, change limits and \
+                           undo revocations; write `rediss:`, or use a server on this machine";
+            self.warn(Lint::ClearTextStore, url.span, message);
+        }
+        Some(settings)
     }
 
     fn postgres(&mut self, raw: RawPostgres) -> Option<PostgresSettings> {
@@ -88,12 +95,20 @@ impl Resolver<'_> {
         if url.value.is_absent() {
             return;
         }
-        match has_password(url.value.expose()) {
-            Ok(true) => self.must_be_kept_apart(url, url.value.is_literal()),
-            Ok(false) => {}
+        let facts = match PostgresUrlFacts::of(url.value.expose()) {
+            Ok(facts) => facts,
             Err(fault) => {
                 self.faults.at(url.span, fault.to_string());
+                return;
             }
+        };
+        if facts.has_password {
+            self.must_be_kept_apart(url, url.value.is_literal());
+        }
+        if facts.is_exposed {
+            let message = "the database is reached in clear text: a machine on the way can read and change clients and keys; \
+                           write `sslmode=verify-full`, or use a server on this machine";
+            self.warn(Lint::ClearTextStore, url.span, message);
         }
     }
 
