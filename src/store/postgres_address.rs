@@ -55,6 +55,7 @@ enum Protection {
 /// For a new connection, with its handshakes. No request waits for it.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const SSL_MODE: &str = "sslmode";
+const PORT: u16 = 5432;
 
 impl PostgresAddress {
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, PostgresUrlFault> {
@@ -79,6 +80,19 @@ impl PostgresUrlFacts {
         let is_exposed = protection == Protection::ClearText && !stays_here(&config);
         Ok(Self { has_password: config.get_password().is_some(), is_exposed })
     }
+}
+
+/// `postgres://HOST:PORT/DATABASE`, without user and password. `None` if the URL cannot be used.
+pub(crate) fn place(settings: &PostgresSettings) -> Option<String> {
+    let (config, _) = parse(settings.url.expose()).ok()?;
+    let host = match config.get_hosts().first()? {
+        Host::Tcp(name) if name.contains(':') => format!("[{name}]"),
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(folder) => folder.display().to_string(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(PORT);
+    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    Some(format!("postgres://{host}:{port}/{database}"))
 }
 
 fn parse(url: &str) -> Result<(Config, Protection), PostgresUrlFault> {
@@ -135,6 +149,7 @@ fn client_config(ca: Option<&[u8]>) -> Result<ClientConfig, PostgresUrlFault> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::StoreSecret;
     use super::*;
 
     fn protection(url: &str) -> Option<bool> {
@@ -162,6 +177,14 @@ mod tests {
         assert!(!is_exposed("postgres://[::1]/x?sslmode=disable"));
         assert!(!is_exposed("postgres://a@%2Frun%2Fpostgresql/x"));
         assert!(!is_exposed("postgres://db.example/x"));
+    }
+
+    #[test]
+    fn the_place_has_neither_user_nor_password() {
+        let place = |url| place(&PostgresSettings { url: StoreSecret::new(url), ca: None, stale: Duration::ZERO });
+        assert_eq!(place("postgres://a:b@127.0.0.1/x?password=c"), Some("postgres://127.0.0.1:5432/x".to_owned()));
+        assert_eq!(place("postgres://a:b@[::1]:5433/x"), Some("postgres://[::1]:5433/x".to_owned()));
+        assert_eq!(place("postgres://a@%2Frun%2Fpg/x"), Some("postgres:///run/pg:5432/x".to_owned()));
     }
 
     #[test]
