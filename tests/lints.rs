@@ -94,6 +94,28 @@ fn a_comment_silences_one_lint_on_its_line() {
 }
 
 #[test]
+fn stores_in_clear_text_are_reported_with_their_place() {
+    let stores = |redis: &str, postgres: &str, comment: &str| {
+        format!("shared:\n  redis: {{url: '{redis}'}}\n  postgres: {{url: '{postgres}'}}{comment}\n")
+    };
+    let exposed = stores("redis://redis.internal", "postgres://gateway@db.internal/x?sslmode=disable", "");
+    let found = findings(&exposed);
+    let parts = found.iter().map(|each| (each["lint"].as_str().unwrap(), each["message"].as_str().unwrap()));
+    let [(one, redis), (other, database)] = parts.collect::<Vec<_>>()[..] else { panic!("{found:?}") };
+    assert_eq!([one, other], ["clear-text-store"; 2]);
+    assert!(redis.contains("`rediss:`") && database.contains("`sslmode=verify-full`"), "{found:?}");
+    assert!(!database.contains("db.internal"), "{database}");
+    let at_hand = ["redis://127.0.0.1", "redis://[::1]:6380", "redis://localhost/3", "rediss://redis.internal"];
+    let verified = ["postgres://gateway@db.internal/x", "postgres://localhost/x", "postgres://a@%2Frun%2Fpostgresql/x"];
+    for (redis, postgres) in at_hand.iter().zip(verified.iter().cycle()) {
+        assert_eq!(lints(&stores(redis, postgres, "")), [""; 0], "{redis} {postgres}");
+    }
+    let allowed = "  # portcullis: allow clear-text-store a private network";
+    let only_redis = stores("redis://redis.internal", "postgres://gateway@db.internal/x?sslmode=disable", allowed);
+    assert_eq!(lints(&only_redis), ["clear-text-store"]);
+}
+
+#[test]
 fn an_unknown_lint_in_a_comment_is_answered_with_a_suggestion() {
     let comment = "per: address}  # portcullis: allow unused-rate-limits used soon";
     let found = findings(&BAD.replacen("per: address}", comment, 1));

@@ -21,6 +21,7 @@ mod broken_answers;
 mod certificates;
 mod check_and_run;
 mod check_connect;
+mod check_stores;
 mod cli;
 mod client_keys;
 mod command_line_texts;

@@ -24,7 +24,7 @@ pub(super) struct CheckArgs {
     /// Exit with code 1 if there are warnings
     #[arg(long)]
     strict: bool,
-    /// Connect to every server of the upstreams and to every issuer, and exit with code 1 if one cannot be used
+    /// Connect to every upstream server, issuer and shared store, and exit with code 1 if one cannot be used
     #[arg(long)]
     connect: bool,
     /// The form of the output: text for people, JSON for programs, commands of GitHub Actions for notes beside the lines

@@ -1,7 +1,9 @@
-//! `portcullis check --connect`: connects to every server of the upstreams and to every issuer, and reports the
-//! connection or the reason why it cannot be used.
+//! `portcullis check --connect`: connects to every server of the upstreams, every issuer and every shared store, and
+//! reports the connection or the reason why it cannot be used.
 //!
 //! Each connection has a timeout, and [`AT_ONCE`] are open at the same time.
+
+mod stores;
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use http::Version;
 use http::uri::PathAndQuery;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
+use stores::{ReachedStore, StoreTask};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -39,18 +42,21 @@ pub(super) struct Connections(Vec<Connection>);
 
 struct Connection {
     kind: &'static str,
-    /// Of the upstream or of the issuer.
+    /// Of the upstream, the issuer or the store.
     name: String,
     /// As the configuration addresses it.
     server: String,
     found: Result<Found, Unusable>,
 }
 
-struct Found {
-    /// `None` if only the proxy of an issuer connects to it, or the issuer is asked about its tokens.
-    server: Option<DialledServer>,
-    /// Of an issuer.
-    keys: Option<usize>,
+enum Found {
+    Dialled {
+        /// `None` if only the proxy of an issuer connects to it, or the issuer is asked about its tokens.
+        server: Option<DialledServer>,
+        /// Of an issuer.
+        keys: Option<usize>,
+    },
+    Store(ReachedStore),
 }
 
 struct Unusable {
@@ -68,6 +74,7 @@ enum Task {
     Issuer(Box<FetchedIssuer>),
     /// An issuer that is asked about its tokens.
     Introspection(IssuerName, Box<IntrospectionEndpoint>),
+    Store(StoreTask),
 }
 
 /// An issuer whose keys are fetched.
@@ -124,7 +131,7 @@ fn tasks(config: &Config) -> Vec<Task> {
         let (settings, source) = (issuer.settings.clone(), issuer.source.fetched()?.clone());
         Some(Task::Issuer(Box::new(FetchedIssuer { settings, source })))
     });
-    servers.chain(issuers).collect()
+    servers.chain(issuers).chain(stores::tasks(config).map(Task::Store)).collect()
 }
 
 fn rules(settings: &UpstreamSettings) -> DialRules {
@@ -147,7 +154,8 @@ impl Task {
         match self {
             Self::Server { upstream, server, rules } => {
                 let written = written(&server);
-                let found = dialled(&server, &rules).await.map(|server| Found { server: Some(server), keys: None });
+                let found =
+                    dialled(&server, &rules).await.map(|server| Found::Dialled { server: Some(server), keys: None });
                 Connection { kind: "upstream", name: upstream, server: written, found }
             }
             Self::Issuer(issuer) => {
@@ -162,9 +170,10 @@ impl Task {
                 let asked = Arc::new(Introspection::new(issuer, *endpoint, Handle::current())).probe().await;
                 let remedy = || format!("check `introspection`, `ca` and `fetch` of `issuers.{name}`");
                 let found = asked.map_err(|NoAnswer(why)| Unusable { reason: why.to_string(), remedy: remedy() });
-                let found = found.map(|()| Found { server: None, keys: None });
+                let found = found.map(|()| Found::Dialled { server: None, keys: None });
                 Connection { kind: "issuer", name, server, found }
             }
+            Self::Store(store) => store.run().await,
         }
     }
 }
@@ -190,7 +199,7 @@ async fn found_of_issuer(issuer: &FetchedIssuer, url: &str) -> Result<Found, Unu
     };
     let (keys, fetched) = refresher::fetch_once(&issuer.settings, &issuer.source).await;
     fetched.map_err(|error| unusable(ErrorChain(&error).to_string(), issuer))?;
-    Ok(Found { server, keys: Some(keys.keys().keys().count()) })
+    Ok(Found::Dialled { server, keys: Some(keys.keys().keys().count()) })
 }
 
 /// By HTTP/1.1, or by HTTP/2 if the server has no other.
@@ -285,8 +294,9 @@ impl Connections {
 
 impl Connection {
     fn text(&self, now: UnixTime) -> String {
-        let Found { server, keys } = match &self.found {
-            Ok(found) => found,
+        let (server, keys) = match &self.found {
+            Ok(Found::Dialled { server, keys }) => (server, keys),
+            Ok(Found::Store(store)) => return [vec![styled(GOOD, "ok")], store.texts()].concat().join("  "),
             Err(Unusable { reason, remedy }) => return format!("{}  {reason}; {remedy}", styled(BAD, "failed")),
         };
         let keys = keys.map(|keys| counted(keys as u64, "key"));
@@ -318,7 +328,8 @@ impl Connection {
     fn json(&self, now: UnixTime) -> Value {
         let mut report = json!({ (self.kind): self.name, "server": self.server, "ok": self.found.is_ok() });
         match &self.found {
-            Ok(Found { server, keys }) => {
+            Ok(Found::Store(store)) => store.add_to(&mut report),
+            Ok(Found::Dialled { server, keys }) => {
                 if let Some(server) = server {
                     server_json(server, &mut report, now);
                 }

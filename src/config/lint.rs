@@ -35,6 +35,7 @@ macro_rules! lints {
 lints! {
     AuditDisk "audit-disk" "The disk cannot hold the audit log.",
     ClearTextKeys "clear-text-keys" "The keys of an issuer or of a client are fetched, or tokens are introspected, in clear text.",
+    ClearTextStore "clear-text-store" "A store of several replicas is reached in clear text.",
     ClearTextToken "clear-text-token" "A route forwards tokens to another machine in clear text.",
     EmptyClaims "empty-claims" "An access rule has an empty `claims`, which requires nothing.",
     EndingCertificate "ending-certificate" "A certificate ends within 14 days.",

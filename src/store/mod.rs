@@ -13,6 +13,7 @@ pub(crate) mod postgres;
 pub(crate) mod postgres_address;
 mod postgres_connection;
 mod postgres_tls;
+pub(crate) mod redis_check;
 pub(crate) mod redis_revocations;
 pub(crate) mod redis_store;
 pub(crate) mod redis_uses;

@@ -5,6 +5,7 @@
 //! does not answer in time counts as unreachable: all calls fail at once until there is a new connection.
 
 mod keeper;
+pub(crate) mod look;
 
 use std::fmt;
 use std::sync::Arc;
@@ -93,10 +94,7 @@ impl PostgresStore {
     pub(crate) async fn open_now(settings: &PostgresSettings, control: &Handle) -> Result<Self, PostgresOpenError> {
         let store = Self::new(settings, control)?;
         let mut keeper = PostgresKeeper::new(store.clone());
-        keeper.connect().await.map_err(|fault| match fault {
-            PostgresFault::Tables(error) => PostgresOpenError::Tables(error),
-            other => PostgresOpenError::Unreachable(ErrorChain(&other).to_string()),
-        })?;
+        keeper.connect().await.map_err(open_error)?;
         drop(control.spawn(keeper.keep()));
         Ok(store)
     }
@@ -104,7 +102,7 @@ impl PostgresStore {
     /// Whether a connection can be made.
     pub(crate) async fn probe(&self) -> Result<(), PostgresOpenError> {
         let connected = PostgresConnection::connect(&self.parts.address).await;
-        connected.map(drop).map_err(|fault| PostgresOpenError::Unreachable(ErrorChain(&fault).to_string()))
+        connected.map(drop).map_err(open_error)
     }
 
     /// Without a connection: [`PostgresStore::begin`] makes its own.
@@ -203,6 +201,13 @@ impl PostgresStore {
     fn tell(&self, change: DatabaseChange) {
         // Fails if there is no receiver.
         let _ = self.parts.changes.send(change);
+    }
+}
+
+fn open_error(fault: PostgresFault) -> PostgresOpenError {
+    match fault {
+        PostgresFault::Tables(error) => PostgresOpenError::Tables(error),
+        other => PostgresOpenError::Unreachable(ErrorChain(&other).to_string()),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use url::Url;
 
-use super::settings::PostgresSettings;
+use super::settings::{PostgresSettings, is_loopback};
 
 /// A server of PostgreSQL, with user and password.
 #[derive(Clone)]
@@ -23,6 +23,14 @@ pub(super) struct PostgresAddress {
     pub(super) config: Config,
     /// `None`: in clear text.
     pub(super) tls: Option<Arc<ClientConfig>>,
+}
+
+/// A URL that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PostgresUrlFacts {
+    pub(crate) has_password: bool,
+    /// A machine on the way can read and change what is sent.
+    pub(crate) is_exposed: bool,
 }
 
 /// A fault of the URL. Shows no part of it.
@@ -47,6 +55,7 @@ enum Protection {
 /// For a new connection, with its handshakes. No request waits for it.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const SSL_MODE: &str = "sslmode";
+const PORT: u16 = 5432;
 
 impl PostgresAddress {
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, PostgresUrlFault> {
@@ -65,9 +74,25 @@ impl PostgresAddress {
     }
 }
 
-/// Whether the URL has a password. `Err` if it cannot be used.
-pub(crate) fn has_password(url: &str) -> Result<bool, PostgresUrlFault> {
-    parse(url).map(|(config, _)| config.get_password().is_some())
+impl PostgresUrlFacts {
+    pub(crate) fn of(url: &str) -> Result<Self, PostgresUrlFault> {
+        let (config, protection) = parse(url)?;
+        let is_exposed = protection == Protection::ClearText && !stays_here(&config);
+        Ok(Self { has_password: config.get_password().is_some(), is_exposed })
+    }
+}
+
+/// `postgres://HOST:PORT/DATABASE`, without user and password. `None` if the URL cannot be used.
+pub(crate) fn place(settings: &PostgresSettings) -> Option<String> {
+    let (config, _) = parse(settings.url.expose()).ok()?;
+    let host = match config.get_hosts().first()? {
+        Host::Tcp(name) if name.contains(':') => format!("[{name}]"),
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(folder) => folder.display().to_string(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(PORT);
+    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    Some(format!("postgres://{host}:{port}/{database}"))
 }
 
 fn parse(url: &str) -> Result<(Config, Protection), PostgresUrlFault> {
@@ -86,17 +111,19 @@ fn parse(url: &str) -> Result<(Config, Protection), PostgresUrlFault> {
         Some("disable") => Protection::ClearText,
         Some("require" | "verify-full") => Protection::Verified,
         Some(_) => return Err(PostgresUrlFault::Mode),
-        None if config.get_hosts().iter().all(is_this_machine) => Protection::ClearText,
+        None if stays_here(&config) => Protection::ClearText,
         None => Protection::Verified,
     };
     Ok((config, protection))
 }
 
-fn is_this_machine(host: &Host) -> bool {
-    match host {
+/// Whether all connections stay on this machine. `hostaddr` is the address of a host, whatever its name is.
+fn stays_here(config: &Config) -> bool {
+    let is_here = |host: &Host| match host {
         Host::Unix(_) => true,
-        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
-    }
+        Host::Tcp(name) => is_loopback(name),
+    };
+    config.get_hosts().iter().all(is_here) && config.get_hostaddrs().iter().all(|ip| ip.to_canonical().is_loopback())
 }
 
 fn client_config(ca: Option<&[u8]>) -> Result<ClientConfig, PostgresUrlFault> {
@@ -122,6 +149,7 @@ fn client_config(ca: Option<&[u8]>) -> Result<ClientConfig, PostgresUrlFault> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::StoreSecret;
     use super::*;
 
     fn protection(url: &str) -> Option<bool> {
@@ -136,6 +164,27 @@ mod tests {
         assert_eq!(protection("postgres://127.0.0.1:5433/x"), Some(false));
         assert_eq!(protection("postgres://a@%2Frun%2Fpostgresql/x"), Some(false));
         assert_eq!(protection("postgres://localhost/x?sslmode=verify-full"), Some(true));
+        assert_eq!(protection("postgres://localhost/x?hostaddr=192.0.2.1"), Some(true));
+        assert_eq!(protection("postgres://localhost/x?hostaddr=127.0.0.1"), Some(false));
+        assert_eq!(protection("postgres://localhost,db.example/x"), Some(true));
+    }
+
+    #[test]
+    fn clear_text_is_exposed_on_a_network_only() {
+        let is_exposed = |url| PostgresUrlFacts::of(url).unwrap().is_exposed;
+        assert!(is_exposed("postgres://db.example/x?sslmode=disable"));
+        assert!(is_exposed("postgres://localhost/x?hostaddr=192.0.2.1&sslmode=disable"));
+        assert!(!is_exposed("postgres://[::1]/x?sslmode=disable"));
+        assert!(!is_exposed("postgres://a@%2Frun%2Fpostgresql/x"));
+        assert!(!is_exposed("postgres://db.example/x"));
+    }
+
+    #[test]
+    fn the_place_has_neither_user_nor_password() {
+        let place = |url| place(&PostgresSettings { url: StoreSecret::new(url), ca: None, stale: Duration::ZERO });
+        assert_eq!(place("postgres://a:b@127.0.0.1/x?password=c"), Some("postgres://127.0.0.1:5432/x".to_owned()));
+        assert_eq!(place("postgres://a:b@[::1]:5433/x"), Some("postgres://[::1]:5433/x".to_owned()));
+        assert_eq!(place("postgres://a@%2Frun%2Fpg/x"), Some("postgres:///run/pg:5432/x".to_owned()));
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(crate) struct RedisSetupError(#[from] RedisError);
 
 /// A call that was not answered as expected.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallFault {
+pub(crate) enum CallFault {
     #[error("no answer within {}ms", .0.as_millis())]
     TimedOut(Duration),
     #[error(transparent)]

@@ -1,6 +1,7 @@
 //! The settings of the stores that replicas share.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use url::Url;
@@ -19,12 +20,8 @@ impl SharedSettings {
     /// These settings without passwords, so that a reload with a new password is not refused.
     pub(crate) fn without_secrets(&self) -> Self {
         let redis = self.redis.clone().map(|redis| RedisSettings { password: None, ..redis });
-        let postgres = self.postgres.clone().map(|postgres| {
-            let mut url = Url::parse(postgres.url.expose()).ok();
-            let is_cut = url.as_mut().is_some_and(|url| url.set_password(None).is_ok());
-            let url = url.filter(|_| is_cut).map_or_else(|| postgres.url.clone(), |url| StoreSecret::new(url.as_str()));
-            PostgresSettings { url, ..postgres }
-        });
+        let postgres = self.postgres.clone();
+        let postgres = postgres.map(|postgres| PostgresSettings { url: postgres.url_without_password(), ..postgres });
         Self { redis, postgres, ..self.clone() }
     }
 }
@@ -74,6 +71,34 @@ pub(crate) struct InstanceSettings {
     pub(crate) heartbeat: Duration,
 }
 
+impl RedisSettings {
+    /// Whether a machine on the way can read and change what is sent.
+    pub(crate) fn is_exposed(&self) -> bool {
+        self.tls == StoreTls::Plain && !is_loopback(&self.host)
+    }
+}
+
+impl PostgresSettings {
+    /// Also without a password in the query, where libpq takes one too.
+    pub(crate) fn url_without_password(&self) -> StoreSecret {
+        let Ok(mut url) = Url::parse(self.url.expose()) else { return self.url.clone() };
+        // Fails for a URL that has no password.
+        let _ = url.set_password(None);
+        let (others, passwords): (Vec<_>, Vec<_>) =
+            url.query_pairs().into_owned().partition(|(name, _)| name != "password");
+        if !passwords.is_empty() {
+            url.set_query(None);
+            url.query_pairs_mut().extend_pairs(others);
+        }
+        StoreSecret::new(url.as_str())
+    }
+}
+
+/// Whether connections to this host stay on the machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
+}
+
 /// The rate limits while their store is unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnLoss {
@@ -119,6 +144,8 @@ mod tests {
     fn another_password_is_not_another_store() {
         let kept = |url| settings(url).without_secrets();
         assert_eq!(kept("postgres://a:one@db/x"), kept("postgres://a:two@db/x"));
+        assert_eq!(kept("postgres://a@db/x?password=one"), kept("postgres://a@db/x?password=two"));
+        assert_ne!(kept("postgres://a@db/x?password=one&port=1"), kept("postgres://a@db/x?password=one&port=2"));
         assert_ne!(kept("postgres://a:one@db/x"), kept("postgres://b:one@db/x"));
         assert_ne!(kept("postgres://a:one@db/x"), kept("postgres://a:one@other/x"));
     }

@@ -29,6 +29,7 @@ mod resources;
 mod route_changes;
 mod route_rules;
 mod segment_tree;
+mod shared;
 mod static_tokens;
 mod upstreams;
 
@@ -40,6 +41,7 @@ pub(crate) fn diff(old: &AccessView<'_>, new: &AccessView<'_>) -> Vec<AccessChan
     let mut changes = Changes::default();
     listeners::compare(old, new, &mut changes);
     process::compare(old, new, &mut changes);
+    shared::compare(old, new, &mut changes);
     callers::compare(old, new, &mut changes);
     issuers::compare(old, new, &mut changes);
     static_tokens::compare(old, new, &mut changes);

@@ -213,6 +213,63 @@ fn many(count: usize, changed: Option<usize>) -> String {
     text + "  - {path: /**, upstream: orders, access: {scopes: [admin]}}\n"
 }
 
+/// What replaces a text of the section `shared`, and the change.
+#[rustfmt::skip]
+const SHARED_PAIRS: &[Pair] = &[
+    ("p1", "p2", &[]),
+    ("secret-1", "secret-2", &[]),
+    ("name: a", "name: b", &[]),
+    ("loss: share", "loss: local",
+        &["wider: while shared.redis is away, each replica has the whole limit, before each replica has its share of a limit"]),
+    ("loss: share", "loss: deny",
+        &["narrower: while shared.redis is away, shared limits refuse everything, before each replica has its share of a limit"]),
+    ("most: 8", "most: 4", &["wider: shared.instance.most 8 → 4, by which limits are divided at first"]),
+    ("most: 8", "most: 9", &["narrower: shared.instance.most 8 → 9, by which limits are divided at first"]),
+    ("heartbeat: 3s", "heartbeat: 5s", &["unclear: shared.instance.heartbeat 3s → 5s"]),
+    ("stale: 1h", "stale: 2h", &["wider: known clients go on without shared.postgres for 7200s, before 3600s"]),
+    ("stale: 1h", "stale: 1m", &["narrower: known clients go on without shared.postgres for 60s, before 3600s"]),
+    ("timeout: 50ms", "timeout: 1s", &["changed: shared.redis.timeout 50ms → 1000ms"]),
+    ("username: gateway", "username: other", &["changed: shared.redis has another user"]),
+    ("rediss:", "redis:", &["unclear: shared.redis is reached in clear text"]),
+    ("prefix: one", "prefix: two",
+        &["unclear: shared.redis is another store or prefix: the uses of assertions and proofs in the former one are not known there"]),
+    ("127.0.0.1:6380", "127.0.0.1:6381",
+        &["unclear: shared.redis is another store or prefix: the uses of assertions and proofs in the former one are not known there"]),
+    ("/clients", "/others",
+        &["unclear: shared.postgres.url names another database, user or protection: clients and keys may be others"]),
+];
+
+#[test]
+fn a_changed_store_of_replicas_has_its_change() {
+    const SHARED: &str = "allow_literal_secrets: true
+shared:
+  redis: {url: 'rediss://127.0.0.1:6380', prefix: one, username: gateway, password: secret-1, timeout: 50ms}
+  postgres: {url: 'postgres://user:p1@127.0.0.1/clients', stale: 1h}
+  instance: {name: a, most: 8, heartbeat: 3s}
+  on_loss: share
+";
+    let folder = tempfile::tempdir().unwrap();
+    let with = |section: &str| read(folder.path(), &format!("{FILE}{section}"));
+    let old = with(SHARED);
+    for (from, to, expected) in SHARED_PAIRS {
+        assert_eq!(SHARED.matches(from).count(), 1, "{from}");
+        assert_eq!(changes(&old, &with(&SHARED.replacen(from, to, 1))), *expected, "{from} → {to}");
+    }
+    let alone = with("");
+    let about_stores = |old: &Config, new: &Config| {
+        let mut changes = changes(old, new);
+        changes.retain(|change| change.contains("shared"));
+        changes
+    };
+    let removed =
+        "wider: shared.redis is removed: each replica has its own revocations, and uses of assertions and proofs";
+    assert_eq!(about_stores(&old, &alone), [removed, "changed: shared.postgres is removed"]);
+    let new = "narrower: shared.redis is new: replicas share revocations, and the uses of assertions and proofs";
+    assert_eq!(about_stores(&alone, &old), [new, "changed: shared.postgres is new"]);
+    let limit = "wider: limit of client on /api/** 10/s over all replicas → 10/s";
+    assert!(changes(&old, &alone).iter().any(|change| change == limit), "{:?}", changes(&old, &alone));
+}
+
 #[test]
 fn the_federation_of_a_client_is_compared_by_what_it_covers() {
     let folder = tempfile::tempdir().unwrap();

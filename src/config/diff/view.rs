@@ -16,6 +16,7 @@ use crate::pipeline::routing::resource::ProtectedResources;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::pipeline::routing::table::RouteTable;
 use crate::server::limits::Limits;
+use crate::store::settings::SharedSettings;
 use crate::trust::issuer::IssuerSettings;
 use crate::trust::key_source::KeySource;
 use crate::trust::proof_rules::DpopSettings;
@@ -42,6 +43,7 @@ pub(crate) struct AccessView<'c> {
     pub(super) state_directory: &'c Path,
     pub(super) revoked: &'c [RevocationEntry],
     pub(super) dns: &'c DnsSettings,
+    pub(super) shared: &'c SharedSettings,
     pub(super) static_tokens: Vec<&'c StaticTokenSettings>,
 }
 
@@ -70,6 +72,7 @@ pub(crate) struct KeptSettings {
     state_directory: PathBuf,
     revoked: Vec<RevocationEntry>,
     dns: DnsSettings,
+    shared: SharedSettings,
 }
 
 impl<'c> AccessView<'c> {
@@ -100,8 +103,7 @@ impl<'c> AccessView<'c> {
             revoked,
             // The files of the certificates that the upstreams name.
             upstream_certificates: _,
-            // A running gateway cannot change it.
-            shared: _,
+            shared,
             // The names of the servers of the upstreams.
             names: _,
             dns,
@@ -129,13 +131,25 @@ impl<'c> AccessView<'c> {
             state_directory,
             revoked,
             dns,
+            shared,
             static_tokens: static_tokens.iter().collect(),
         }
     }
 
     /// The configuration that runs.
     pub(crate) fn running(kept: &'c KeptSettings, snapshot: &'c Snapshot) -> Self {
-        let KeptSettings { listeners, oauth, issuers, on_failure, admin, probes, state_directory, revoked, dns } = kept;
+        let KeptSettings {
+            listeners,
+            oauth,
+            issuers,
+            on_failure,
+            admin,
+            probes,
+            state_directory,
+            revoked,
+            dns,
+            shared,
+        } = kept;
         let oauth = oauth.as_ref().zip(snapshot.oauth.as_ref()).map(|((server, trust, ring), running)| OauthView {
             server,
             trust,
@@ -161,6 +175,7 @@ impl<'c> AccessView<'c> {
             state_directory,
             revoked,
             dns,
+            shared,
             static_tokens: snapshot.trust.static_tokens().settings().collect(),
         }
     }
@@ -195,6 +210,7 @@ impl KeptSettings {
             state_directory: config.state_directory.clone(),
             revoked: config.revoked.clone(),
             dns: config.dns.clone(),
+            shared: config.shared.without_secrets(),
         }
     }
 }

@@ -247,7 +247,8 @@ impl Resolver<'_> {
 
     fn count_up_to(&mut self, count: &At<PositiveCount>, limit: u32) -> usize {
         if count.value.get() > limit {
-            self.faults.at(count.span, format!("expected at most {limit}"));
+            let got = self.got(count);
+            self.faults.at(count.span, format!("expected at most {limit}{got}"));
         }
         count.value.get() as usize
     }

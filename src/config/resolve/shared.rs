@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::super::lint::Lint;
 use super::super::raw::oauth::Secret;
 use super::super::raw::shared::{RawInstance, RawPostgres, RawRedis, RawShared};
 use super::super::source::At;
 use super::Resolver;
-use crate::store::postgres_address::has_password;
+use crate::store::postgres_address::PostgresUrlFacts;
 use crate::store::settings::{
     InstanceSettings, PostgresSettings, RedisSettings, SharedSettings, StoreSecret, StoreTls,
 };
-use crate::upstream::tls;
 
 const REDIS_PORT: u16 = 6379;
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(5);
@@ -38,8 +38,8 @@ impl Resolver<'_> {
             let got = self.got(&timeout);
             self.faults.at(timeout.span, format!("expected `5ms` to `5s`{got}"));
         }
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-        if prefix.value.is_empty() || prefix.value.len() > LONGEST_PREFIX || !prefix.value.chars().all(is_plain) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+        if prefix.value.is_empty() || prefix.value.len() > LONGEST_PREFIX || !prefix.value.chars().all(is_allowed) {
             let got = self.got(&prefix);
             let message = format!("expected 1 to {LONGEST_PREFIX} letters, digits, `-`, `_`, `.` and `:`{got}");
             self.faults.at(prefix.span, message);
@@ -47,32 +47,64 @@ impl Resolver<'_> {
         if let Some(password) = &password {
             self.must_be_kept_apart(password, password.value.is_literal());
         }
-        let url = url.ok()?;
-        let Some((parsed, database)) = redis_url(&url.value) else {
-            let message = "expected `redis://HOST`, `redis://HOST:PORT` or `redis://HOST:PORT/NUMBER`, with `rediss:` for \
-                           TLS, and without a user: `username` and `password` are keys of their own";
-            self.faults.at(url.span, message);
-            return None;
-        };
-        let is_tls = parsed.scheme() == "rediss";
-        if let Some(ca) = ca.as_ref().filter(|_| !is_tls) {
-            self.faults.at(ca.span, "`ca` has no effect without TLS: write `rediss:` in `url`, or remove it");
+        if let Some(username) = &username {
+            self.redis_username(username, password.is_some());
         }
-        let tls = match ca.filter(|_| is_tls) {
-            Some(ca) => StoreTls::Verified(self.store_ca(&ca)),
-            None if is_tls => StoreTls::Verified(None),
-            None => StoreTls::Plain,
-        };
-        Some(RedisSettings {
+        let parsed = url.as_ref().ok().and_then(|url| self.redis_url(url));
+        let is_plain = parsed.as_ref().is_some_and(|(url, _)| url.scheme() == "redis");
+        let ca = ca.and_then(|ca| if is_plain { self.useless_ca(&ca) } else { self.store_ca(&ca) });
+        let (url, (parsed, database)) = (url.ok()?, parsed?);
+        let settings = RedisSettings {
             host: parsed.host_str()?.trim_matches(['[', ']']).to_owned(),
             port: parsed.port().unwrap_or(REDIS_PORT),
             database,
-            tls,
+            tls: if is_plain { StoreTls::Plain } else { StoreTls::Verified(ca) },
             username: username.map(|username| username.value),
             password: password.map(|password| StoreSecret::new(password.value.expose())),
             prefix: prefix.value,
             timeout: timeout.value,
-        })
+        };
+        if settings.is_exposed() {
+            let message = "the store is reached in clear text: a machine on the way can read the password, change limits and \
+                           undo revocations; write `rediss:`, or use a server on this machine";
+            self.warn(Lint::ClearTextStore, url.span, message);
+        }
+        Some(settings)
+    }
+
+    /// The URL, and the number of the database.
+    fn redis_url(&mut self, url: &At<String>) -> Option<(Url, i64)> {
+        let parsed = Url::parse(&url.value).ok();
+        if parsed.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
+            let message = "the URL has a user or a password: move them to `username` and `password`, keys of their own";
+            self.faults.at(url.span, message);
+            return None;
+        }
+        let parsed = parsed.filter(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host());
+        let parsed = parsed.filter(|url| url.query().is_none() && url.fragment().is_none());
+        let found = parsed.and_then(|url| database(&url).map(|number| (url, number)));
+        if found.is_none() {
+            let got = self.got(url);
+            let message = format!(
+                "expected `redis://HOST`, `redis://HOST:PORT` or `redis://HOST:PORT/NUMBER`, with `rediss:` for TLS{got}"
+            );
+            self.faults.at(url.span, message);
+        }
+        found
+    }
+
+    /// A user is named at the login only, which needs a password.
+    fn redis_username(&mut self, username: &At<String>, has_password: bool) {
+        if username.value.is_empty() {
+            self.faults.at(username.span, "this text is empty");
+        } else if !has_password {
+            self.faults.at(username.span, "`username` has no effect without `password`: add it, or remove `username`");
+        }
+    }
+
+    fn useless_ca(&mut self, ca: &At<PathBuf>) -> Option<Vec<u8>> {
+        self.faults.at(ca.span, "`ca` has no effect without TLS: write `rediss:` in `url`, or remove it");
+        None
     }
 
     fn postgres(&mut self, raw: RawPostgres) -> Option<PostgresSettings> {
@@ -88,20 +120,26 @@ impl Resolver<'_> {
         if url.value.is_absent() {
             return;
         }
-        match has_password(url.value.expose()) {
-            Ok(true) => self.must_be_kept_apart(url, url.value.is_literal()),
-            Ok(false) => {}
+        let facts = match PostgresUrlFacts::of(url.value.expose()) {
+            Ok(facts) => facts,
             Err(fault) => {
                 self.faults.at(url.span, fault.to_string());
+                return;
             }
+        };
+        if facts.has_password {
+            self.must_be_kept_apart(url, url.value.is_literal());
+        }
+        if facts.is_exposed {
+            let message = "the database is reached in clear text: a machine on the way can read and change clients and keys; \
+                           write `sslmode=verify-full`, or use a server on this machine";
+            self.warn(Lint::ClearTextStore, url.span, message);
         }
     }
 
     /// The certificates of a file, in PEM.
     fn store_ca(&mut self, file: &At<PathBuf>) -> Option<Vec<u8>> {
-        let pem = self.certificates(file)?;
-        self.check_end(file, tls::last_end(&pem));
-        Some(pem)
+        self.authorities(file).map(|(pem, _)| pem)
     }
 
     fn instance(&mut self, raw: RawInstance) -> InstanceSettings {
@@ -121,20 +159,12 @@ impl Resolver<'_> {
     }
 }
 
-fn redis_url(text: &str) -> Option<(Url, i64)> {
-    let url = Url::parse(text).ok()?;
-    let has_user = !url.username().is_empty() || url.password().is_some();
-    if !matches!(url.scheme(), "redis" | "rediss") || !url.has_host() || has_user {
-        return None;
+/// `None` unless it is empty or a number.
+fn database(url: &Url) -> Option<i64> {
+    match url.path().trim_start_matches('/') {
+        "" => Some(0),
+        number => number.parse().ok().filter(|number| (0..=i64::from(u16::MAX)).contains(number)),
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        return None;
-    }
-    let database = match url.path().trim_start_matches('/') {
-        "" => 0,
-        number => number.parse().ok().filter(|number| (0..=i64::from(u16::MAX)).contains(number))?,
-    };
-    Some((url, database))
 }
 
 fn is_name(text: &str) -> bool {

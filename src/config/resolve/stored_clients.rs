@@ -59,7 +59,7 @@ impl Resolver<'_> {
             (ClientsIn::Postgres, Some(stale)) => (ClientDatabase::Postgres, stale),
             (ClientsIn::Postgres, None) => {
                 if self.needs.includes("shared.postgres") {
-                    self.faults.at(place.span, "`shared.postgres` is missing: it says where the database is");
+                    self.faults.at(place.span, "`shared.postgres` is missing: add it, with the `url` of the database");
                 }
                 return None;
             }

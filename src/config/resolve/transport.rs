@@ -185,12 +185,17 @@ impl Resolver<'_> {
 
     /// The certificates that are trusted, and when the last of them ends. `None` if there is a fault.
     fn roots(&mut self, file: &At<PathBuf>) -> Option<(TrustedCertificates, Option<UnixTime>)> {
+        let (pem, roots) = self.authorities(file)?;
+        Some((roots, tls::last_end(&pem)))
+    }
+
+    /// Certificates that verify a server, also as they are written. `None` if there is a fault.
+    pub(super) fn authorities(&mut self, file: &At<PathBuf>) -> Option<(Vec<u8>, TrustedCertificates)> {
         let pem = self.certificates(file)?;
         match tls::roots(&pem) {
             Ok(roots) => {
-                let end = tls::last_end(&pem);
-                self.check_end(file, end);
-                Some((roots, end))
+                self.check_end(file, tls::last_end(&pem));
+                Some((pem, roots))
             }
             // It has been reported.
             Err(RootsFault::NoCertificate) => None,

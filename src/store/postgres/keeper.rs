@@ -37,7 +37,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(15);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// For the statements after the handshake.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -142,7 +142,7 @@ impl KeptConnection {
     }
 }
 
-async fn end_of(messages: &mut ConnectionMessages) -> PostgresFault {
+pub(super) async fn end_of(messages: &mut ConnectionMessages) -> PostgresFault {
     loop {
         if let Err(fault) = messages.notification().await {
             return fault;
@@ -161,7 +161,7 @@ fn change(payload: &str) -> DatabaseChange {
 }
 
 /// Fails unless the tables have the version of this gateway.
-async fn check_tables(connection: &PostgresConnection) -> Result<(), PostgresFault> {
+pub(super) async fn check_tables(connection: &PostgresConnection) -> Result<(), PostgresFault> {
     let statement = Statement { text: table_version::READ, values: Vec::new() };
     let rows = match connection.rows(&statement).await {
         Err(fault) if fault.is_refusal() => return Err(PostgresFault::Tables(fault.into_error())),

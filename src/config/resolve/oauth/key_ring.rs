@@ -71,17 +71,20 @@ impl Resolver<'_> {
     fn wrapping_keys(&mut self, raw: &RawSigningKeys) -> Option<WrappingKeys> {
         let [current, other] = [&raw.wrapping_key, &raw.other_wrapping_key].map(Option::as_ref);
         if raw.r#in.value == KeysIn::Files {
-            if let Some(unused) = current.or(other) {
-                self.faults.at(unused.span, "it has no effect for keys in files: set `in: postgres`, or remove it");
+            for (key, name) in [(current, "wrapping_key"), (other, "other_wrapping_key")] {
+                let Some(unused) = key else { continue };
+                let message = format!("`{name}` has no effect for keys in files: set `in: postgres`, or remove it");
+                self.faults.at(unused.span, message);
             }
             return None;
         }
         if self.postgres_stale.is_none() && self.needs.includes("shared.postgres") {
-            self.faults.at(raw.r#in.span, "`shared.postgres` is missing: it says where the database is");
+            self.faults.at(raw.r#in.span, "`shared.postgres` is missing: add it, with the `url` of the database");
         }
         let other = other.map(|other| self.wrapping_key(other));
         let Some(current) = current else {
-            let message = "`wrapping_key` is missing: it encrypts the keys in the database";
+            let message = "`wrapping_key` is missing, which encrypts the keys in the database: add one of 32 random bytes, \
+                           such as those of `openssl rand 32 | basenc --base64url`, as `${NAME}` or `${file:path}`";
             self.faults.at(raw.r#in.span, message);
             return None;
         };
