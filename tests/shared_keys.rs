@@ -278,6 +278,27 @@ async fn a_connection_that_the_server_ends_is_made_again() {
     other.publishes(2).await;
 }
 
+/// A rolling update with a wrong address of the database must not replace replicas that work.
+#[tokio::test]
+async fn a_gateway_that_never_reached_the_database_is_not_ready() {
+    let Some(mut world) = World::start().await else { return };
+    let yaml = world.yaml("", WRAPPING_KEY) + "admin: {address: 127.0.0.1:0}\n";
+    world.postgres.kill();
+    let gateway = Gateway::start(&yaml);
+    let admin = Client::plain(gateway.admin.unwrap());
+    let answer = admin.get("/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.starts_with(b"the database of `shared.postgres` has not been reached"), "{answer:?}");
+    world.postgres.start_again();
+    let begun = Instant::now();
+    while admin.get("/readyz").await.status != 200 {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    world.postgres.kill();
+    gateway.log_line("the database is lost");
+    assert_eq!(admin.get("/readyz").await.status, 200);
+}
+
 #[tokio::test]
 async fn rows_that_were_swapped_or_stretched_are_refused() {
     let Some(world) = World::start().await else { return };

@@ -76,6 +76,9 @@ pub(super) fn probes(drain: Drain, sources: ScrapeSources, workers: Vec<mpsc::Se
             Stage::Serving if !snapshot.load().trust.revocations().are_complete() => {
                 Err("the revocations of the other replicas are not known yet")
             }
+            Stage::Serving if !shared.has_reached_database() => {
+                Err("the database of `shared.postgres` has not been reached since the start")
+            }
             Stage::Serving => Ok(out_of_reach(&snapshot.load()) + &shared.remarks()),
             Stage::Unready | Stage::Draining | Stage::Cut => Err("shutting down"),
         }

@@ -114,6 +114,11 @@ impl SharedStores {
         })
     }
 
+    /// Whether the database has answered since the start. Before that, this process knows no client and no key of it.
+    pub(super) fn has_reached_database(&self) -> bool {
+        self.database.as_ref().is_none_or(Database::was_reached)
+    }
+
     /// For `/readyz`: an unreachable store does not make the gateway unready, but is named.
     pub(super) fn remarks(&self) -> String {
         let mut remarks = String::new();

@@ -24,6 +24,14 @@ impl Database {
         }
     }
 
+    /// Whether it has answered since the start of this process.
+    pub(crate) fn was_reached(&self) -> bool {
+        match self {
+            Self::Postgres(store) => store.was_reached(),
+            Self::Sqlite(_) => true,
+        }
+    }
+
     /// The changes from now on, by this process and by others.
     pub(crate) fn changes(&self) -> broadcast::Receiver<DatabaseChange> {
         match self {

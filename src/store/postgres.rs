@@ -9,6 +9,7 @@ pub(crate) mod look;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -33,6 +34,8 @@ struct PostgresParts {
     control: Handle,
     connection: ArcSwapOption<PostgresConnection>,
     reachable: watch::Sender<bool>,
+    /// Whether there was a connection since the start.
+    was_reached: AtomicBool,
     changes: broadcast::Sender<DatabaseChange>,
     /// Wakes the keeper when a call has failed.
     lost: Notify,
@@ -112,6 +115,7 @@ impl PostgresStore {
             control: control.clone(),
             connection: ArcSwapOption::empty(),
             reachable: watch::Sender::new(false),
+            was_reached: AtomicBool::new(false),
             changes: broadcast::Sender::new(TOLD_CHANGES),
             lost: Notify::new(),
             calls: Arc::new(Semaphore::new(MOST_CALLS)),
@@ -122,6 +126,10 @@ impl PostgresStore {
     /// Whether the database answers, and its changes.
     pub(crate) fn reachable(&self) -> watch::Receiver<bool> {
         self.parts.reachable.subscribe()
+    }
+
+    pub(super) fn was_reached(&self) -> bool {
+        self.parts.was_reached.load(Ordering::Acquire)
     }
 
     pub(super) fn changes(&self) -> broadcast::Receiver<DatabaseChange> {
@@ -195,6 +203,7 @@ impl PostgresStore {
     fn use_connection(&self, connection: Arc<PostgresConnection>) {
         self.parts.connection.store(Some(connection));
         self.parts.reachable.send_replace(true);
+        self.parts.was_reached.store(true, Ordering::Release);
         self.tell(DatabaseChange::Anything);
     }
 
