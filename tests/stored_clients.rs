@@ -1,6 +1,7 @@
 //! Clients in a file of SQLite: a gateway serves them, and takes every change without a reload.
 
 mod postgres;
+mod streams;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -75,6 +75,13 @@ pub(crate) struct StoredClients {
     read_again: Notify,
 }
 
+/// The state of the held clients. Only compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClientsVersion {
+    number: u64,
+    retired: u64,
+}
+
 /// The database cannot be asked, and the client is not held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the database of the clients is out of reach")]
@@ -142,6 +149,11 @@ impl StoredClients {
 
     pub(crate) fn place(&self) -> &ClientDatabase {
         &self.place
+    }
+
+    /// Another value after each change of a client that is held: its streams must be judged again.
+    pub(crate) fn version(&self) -> ClientsVersion {
+        ClientsVersion { number: self.number, retired: self.held.retired() }
     }
 
     /// The client, if it is held.
