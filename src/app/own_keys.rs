@@ -116,6 +116,7 @@ impl OpenedRing {
 
     /// Records the keys that were created and retired when the ring was opened.
     pub(super) fn record_start(&self, config: &str, lines: &LineSender) {
+        log_left_aside(None, &self.keeper.ring);
         record_changes(self.before.as_ref(), &self.keeper.ring, config, lines);
     }
 
@@ -220,12 +221,21 @@ impl RingKeeper {
     }
 
     fn publish(&mut self, ring: Ring, config: &str, lines: &LineSender) {
+        log_left_aside(Some(&self.ring), &ring);
         record_changes(Some(&self.ring), &ring, config, lines);
         // A ring that stays as it is keeps its documents.
         if self.ring != ring {
             self.keys.signing.publish(ring.clone(), self.settings.rules.max_age());
         }
         self.ring = ring;
+    }
+}
+
+/// Once for each row, not at each look.
+fn log_left_aside(before: Option<&Ring>, after: &Ring) {
+    let known = before.map(Ring::left_aside).unwrap_or_default();
+    for fault in after.left_aside().iter().filter(|fault| !known.contains(fault)) {
+        error!(error = %fault, "a signing key of the database is not used: its tokens are refused; delete its row");
     }
 }
 
