@@ -151,6 +151,31 @@ async fn keys_of_a_database_rotate_and_no_token_fails() {
 }
 
 #[tokio::test]
+async fn a_new_key_has_one_maker() {
+    let Some(world) = World::start().await else { return };
+    let keys = ", rotate_every: 10s";
+    let replicas = [world.replica(keys), world.replica(keys)];
+    let first = replicas[0].published().await;
+    let events = |key_id: &str| {
+        let event = |replica: &Replica| {
+            let line = replica.gateway.audit_line(|line| line["oauth.kid"] == key_id);
+            line["gateway.event"].as_str().unwrap().to_owned()
+        };
+        let mut events = replicas.each_ref().map(event);
+        events.sort();
+        events
+    };
+    replicas[0].publishes(2).await;
+    let made = replicas[0].published().await.into_iter().find(|key_id| !first.contains(key_id)).unwrap();
+    assert_eq!(events(&made), ["key_learned", "key_made"]);
+    replicas[0].keys(&["rotate"]);
+    replicas[0].publishes(3).await;
+    let known = [first, vec![made]].concat();
+    let by_hand = replicas[0].published().await.into_iter().find(|key_id| !known.contains(key_id)).unwrap();
+    assert_eq!(events(&by_hand), ["key_learned", "key_learned"]);
+}
+
+#[tokio::test]
 async fn known_keys_sign_on_without_the_database() {
     let Some(mut world) = World::start().await else { return };
     let (one, other) = (world.replica(""), world.replica(""));

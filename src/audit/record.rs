@@ -105,6 +105,8 @@ pub(crate) enum Event<'e> {
     ReloadRefused(RefusedReload<'e>),
     /// A signing key, by its id.
     KeyMade(&'e str),
+    /// Another gateway or the command line has made it.
+    KeyLearned(&'e str),
     KeyRetired(&'e str),
     Revocation(Revocation<'e>),
     /// The last line was torn by a crash, and was cut off. `text` is what it held.
@@ -262,7 +264,9 @@ impl Event<'_> {
                     .optional("gateway.refused_config", refused)
                     .text("gateway.error", error)
                     .number("gateway.errors", errors),
-                Self::KeyMade(key_id) | Self::KeyRetired(key_id) => line.text("oauth.kid", key_id),
+                Self::KeyMade(key_id) | Self::KeyLearned(key_id) | Self::KeyRetired(key_id) => {
+                    line.text("oauth.kid", key_id)
+                }
                 Self::Revocation(revocation) => revocation.write(&mut line),
                 Self::Recovered { bytes, text } => line.number("gateway.cut_bytes", bytes).text("gateway.cut", text),
                 Self::Damaged { file } | Self::Removed { file } => line.text("gateway.file", file),
@@ -279,12 +283,13 @@ impl Event<'_> {
     }
 
     /// All names.
-    pub(crate) const NAMES: [&'static str; 13] = [
+    pub(crate) const NAMES: [&'static str; 14] = [
         "start",
         "stop",
         "reload",
         "reload_refused",
         "key_made",
+        "key_learned",
         "key_retired",
         "revocation",
         "recovered",
@@ -302,6 +307,7 @@ impl Event<'_> {
             Self::Reload(_) => "reload",
             Self::ReloadRefused(_) => "reload_refused",
             Self::KeyMade(_) => "key_made",
+            Self::KeyLearned(_) => "key_learned",
             Self::KeyRetired(_) => "key_retired",
             Self::Revocation(_) => "revocation",
             Self::Recovered { .. } => "recovered",
