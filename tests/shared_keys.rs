@@ -1,6 +1,8 @@
 //! Gateways that keep their signing keys in one database are one issuer: each accepts the tokens of the others at once,
 //! and none signs with a key outside the interval that was fixed when the key was made.
 
+mod commands;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
