@@ -8,6 +8,7 @@
 //! A change that is told while its client is being looked up makes the look-up begin again, so that no look-up brings
 //! back what was changed meanwhile.
 
+pub(crate) mod changes;
 pub(crate) mod held;
 pub(crate) mod keeper;
 pub(crate) mod subjects;
@@ -28,6 +29,7 @@ use super::client::Client;
 use crate::clock;
 use crate::store::client_table::{ClientRow, ClientTable};
 use crate::store::sql::DatabaseError;
+use changes::{ChangeQueue, StoredClientState};
 use held::{HeldClients, StoredClient};
 use subjects::HeldSubjects;
 
@@ -65,6 +67,7 @@ pub(crate) struct StoredClients {
     control: Handle,
     held: HeldClients,
     subjects: HeldSubjects,
+    changes: ChangeQueue,
     /// The look-ups under way, by id.
     under_way: Mutex<HashMap<String, LookUp>>,
     /// Bounds what this process asks the database at the same time.
@@ -128,6 +131,7 @@ impl StoredClients {
             control,
             held: HeldClients::new(),
             subjects: HeldSubjects::new(),
+            changes: ChangeQueue::new(),
             under_way: Mutex::default(),
             slots: Semaphore::new(MOST_QUESTIONS),
             slots_of_held: Semaphore::new(MOST_QUESTIONS_OF_HELD),
@@ -202,6 +206,8 @@ impl StoredClients {
             let asked = clock::instant();
             let slots = if self.held.peek(id).is_some() { &self.slots_of_held } else { &self.slots };
             let row = self.question(slots, self.table.get(id)).await;
+            let known = self.held.peek(id);
+            let state = row.as_ref().ok().and_then(|row| StoredClientState::of(known.as_ref(), row.as_ref()));
             let found = row.map(|row| row.filter(|row| !row.disabled).and_then(|row| self.updated(row)));
             let mut under_way = self.under_way();
             match under_way.get_mut(id) {
@@ -209,6 +215,7 @@ impl StoredClients {
                 Some(_) | None => {
                     // Still locked, so that no change goes by between the question and the answer.
                     let looked_up = found.map(|client| self.held.update(id, client, asked));
+                    self.tell(id, state, &looked_up);
                     if let Some(LookUp { done, .. }) = under_way.remove(id) {
                         let _ = done.send(Some(looked_up));
                     }
@@ -219,6 +226,14 @@ impl StoredClients {
         warn!(client = %id.escape_debug(), "a client in the database changes all the time, and is unavailable meanwhile");
         if let Some(LookUp { done, .. }) = self.under_way().remove(id) {
             let _ = done.send(Some(Err(ClientStoreUnavailable)));
+        }
+    }
+
+    fn tell(&self, id: &str, state: Option<StoredClientState>, looked_up: &LookedUp) {
+        match (state, looked_up) {
+            (Some(StoredClientState::Changed), Ok(None)) => self.changes.add(id, StoredClientState::Unusable),
+            (Some(state), _) => self.changes.add(id, state),
+            (None, _) => {}
         }
     }
 
