@@ -14,6 +14,7 @@ mod descriptors;
 mod external_issuers;
 mod former_snapshots;
 mod generation;
+mod inspected_ring;
 pub(crate) mod inspection;
 pub(crate) mod kept_revisions;
 mod listeners;

@@ -1,6 +1,8 @@
 //! Gateways that keep their signing keys in one database are one issuer: each accepts the tokens of the others at once,
 //! and none signs with a key outside the interval that was fixed when the key was made.
 
+mod commands;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -57,6 +59,7 @@ oauth:
 upstreams: {{legacy: \"http://{}\"}}
 routes: [{{path: /data, upstream: legacy, access: {{}}}}]
 audit: {{file: \"-\"}}
+admin: {{address: 127.0.0.1:0}}
 ",
             self.postgres.url(),
             self.upstream.address
@@ -147,6 +150,31 @@ async fn keys_of_a_database_rotate_and_no_token_fails() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_new_key_has_one_maker() {
+    let Some(world) = World::start().await else { return };
+    let keys = ", rotate_every: 10s";
+    let replicas = [world.replica(keys), world.replica(keys)];
+    let first = replicas[0].published().await;
+    let events = |key_id: &str| {
+        let event = |replica: &Replica| {
+            let line = replica.gateway.audit_line(|line| line["oauth.kid"] == key_id);
+            line["gateway.event"].as_str().unwrap().to_owned()
+        };
+        let mut events = replicas.each_ref().map(event);
+        events.sort();
+        events
+    };
+    replicas[0].publishes(2).await;
+    let made = replicas[0].published().await.into_iter().find(|key_id| !first.contains(key_id)).unwrap();
+    assert_eq!(events(&made), ["key_learned", "key_made"]);
+    replicas[0].keys(&["rotate"]);
+    replicas[0].publishes(3).await;
+    let known = [first, vec![made]].concat();
+    let by_hand = replicas[0].published().await.into_iter().find(|key_id| !known.contains(key_id)).unwrap();
+    assert_eq!(events(&by_hand), ["key_learned", "key_learned"]);
 }
 
 #[tokio::test]
@@ -282,7 +310,7 @@ async fn a_connection_that_the_server_ends_is_made_again() {
 #[tokio::test]
 async fn a_gateway_that_never_reached_the_database_is_not_ready() {
     let Some(mut world) = World::start().await else { return };
-    let yaml = world.yaml("", WRAPPING_KEY) + "admin: {address: 127.0.0.1:0}\n";
+    let yaml = world.yaml("", WRAPPING_KEY);
     world.postgres.kill();
     let gateway = Gateway::start(&yaml);
     let admin = Client::plain(gateway.admin.unwrap());
@@ -302,7 +330,7 @@ async fn a_gateway_that_never_reached_the_database_is_not_ready() {
 #[tokio::test]
 async fn rows_that_were_swapped_or_stretched_are_refused() {
     let Some(world) = World::start().await else { return };
-    let one = world.replica("");
+    let one = world.replica(", x5c: true");
     one.keys(&["rotate", "--now"]);
     one.publishes(2).await;
     world.postgres.sql("CREATE TABLE kept AS SELECT * FROM signing_keys");
@@ -311,6 +339,11 @@ async fn rows_that_were_swapped_or_stretched_are_refused() {
         "UPDATE signing_keys SET signs_until = signs_until + 1",
         "UPDATE signing_keys SET signs_until = NULL",
         "UPDATE signing_keys SET signs_from = signs_from - 1",
+        "UPDATE signing_keys SET made_at = made_at - 1",
+        "UPDATE signing_keys SET token_ttl = token_ttl + 1",
+        "UPDATE signing_keys SET max_age = max_age - 1",
+        "UPDATE signing_keys SET certificate = NULL",
+        "UPDATE signing_keys SET certificate = certificate || '\\x00'",
         "UPDATE signing_keys SET algorithm = 'ES384'",
         "UPDATE signing_keys AS a SET sealed_key = b.sealed_key, nonce = b.nonce FROM kept AS b WHERE a.kid <> b.kid",
         "UPDATE signing_keys SET sealed_key = sealed_key || '\\x00'",
@@ -326,6 +359,49 @@ async fn rows_that_were_swapped_or_stretched_are_refused() {
     let both = world.folder(&format!(", other_wrapping_key: {WRAPPING_KEY}"), OTHER_KEY);
     let listed = run(program(&both).args(["keys", "list", "--format", "json"]));
     assert_eq!(serde_json::from_str::<Value>(&listed.stdout).unwrap()["keys"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_row_that_was_changed_is_left_aside() {
+    let Some(world) = World::start().await else { return };
+    let one = world.replica("");
+    one.keys(&["rotate"]);
+    one.publishes(2).await;
+    let signer = key_id_of(&one.token().await);
+    world.postgres.sql(&format!("UPDATE signing_keys SET token_ttl = 86400 WHERE kid <> '{signer}'"));
+    one.publishes(1).await;
+    let other = world.replica("");
+    for replica in [&one, &other] {
+        assert_eq!(replica.published().await, [signer.as_str()]);
+        assert_eq!(replica.status(&replica.token().await).await, 200);
+        replica.gateway.log_line("a signing key of the database is not used");
+        let metrics = Client::plain(replica.gateway.admin.unwrap()).get("/metrics").await;
+        let metrics = std::str::from_utf8(&metrics.body).unwrap();
+        assert!(metrics.contains("portcullis_signing_keys_left_aside 1"), "{metrics}");
+    }
+    assert!(one.keys(&["list"]).stderr.contains("does not open"));
+}
+
+#[tokio::test]
+async fn a_longer_lifetime_of_tokens_is_written_with_the_key() {
+    let Some(world) = World::start().await else { return };
+    // A tenth of this interval is no whole number of seconds.
+    let keys = ", x5c: true, rotate_every: 15s";
+    let one = world.replica(keys);
+    let lifetimes = || world.postgres.sql("SELECT max(token_ttl) FROM signing_keys");
+    assert_eq!(lifetimes(), "60");
+    one.gateway.reloads(&world.yaml(keys, WRAPPING_KEY).replace("token_ttl: 60s", "token_ttl: 90s"));
+    let begun = Instant::now();
+    while lifetimes() != "90" {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    let token = one.token().await;
+    assert_eq!(world.replica(keys).status(&token).await, 200);
+    // Nothing of the key is left to change.
+    let version = || world.postgres.sql(&format!("SELECT xmin FROM signing_keys WHERE kid = '{}'", key_id_of(&token)));
+    let before = version();
+    assert_eq!(one.status(&with_key_id(&token, "unknown")).await, 401);
+    assert_eq!(version(), before);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Clients in a file of SQLite: a gateway serves them, and takes every change without a reload.
 
 mod postgres;
+mod streams;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -127,6 +128,27 @@ async fn a_disabled_client_and_its_tokens_are_refused() {
     world.does(&["delete", "billing"]);
     world.until_data(&token, 401).await;
     world.until_granted("billing", &secret, 401).await;
+}
+
+#[tokio::test]
+async fn a_change_of_a_held_client_is_in_the_audit_log() {
+    let world = World::start().await;
+    let secret = world.makes("billing");
+    world.makes("never-used");
+    world.until_granted("billing", &secret, 200).await;
+    let recorded = |state: &str| {
+        let line = world.gateway.audit_line(|line| line["gateway.client_state"] == state);
+        assert_eq!((&line["gateway.event"], &line["oauth.client_id"]), (&"client_changed".into(), &"billing".into()));
+    };
+    world.does(&["disable", "never-used"]);
+    world.does(&["rotate", "billing", "--overlap", "1h"]);
+    recorded("changed");
+    world.does(&["disable", "billing"]);
+    recorded("disabled");
+    world.does(&["enable", "billing"]);
+    world.until_granted("billing", &secret, 200).await;
+    world.does(&["delete", "billing"]);
+    recorded("deleted");
 }
 
 #[tokio::test]

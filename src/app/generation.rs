@@ -145,7 +145,7 @@ impl NextGeneration {
             self.issuers.iter().filter_map(|issuer| issuer.task(&self.state_directory)).collect();
         tasks.extend(self.names.tasks());
         tasks.extend(self.snapshot.oauth.iter().flat_map(|own| client_keys::tasks(&own.server)));
-        tasks.extend(self.snapshot.oauth.iter().filter_map(|own| stored_clients::task(&own.server)));
+        tasks.extend(self.snapshot.oauth.iter().filter_map(|own| stored_clients::task(&own.server, published, lines)));
         tasks.extend(self.snapshot.upstreams.iter().filter_map(|upstream| {
             Some(Task::new(TaskSubject::HealthChecks(upstream.number), health_check::keep_checking(upstream)?))
         }));

@@ -1,12 +1,13 @@
 //! A snapshot for the command line, which decides as a gateway with this configuration would.
 //!
-//! Reads keys and revocations from the disk and fetches the keys of other issuers once. Writes nothing and serves
-//! nothing.
+//! Reads keys, clients and revocations from the disk and the database, and fetches the keys of other issuers once. Writes
+//! nothing and serves nothing.
 
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::inspected_ring::{self, InspectedRingError};
 use super::start_error::StartError;
 use super::stored_clients;
 use crate::clock::UnixTime;
@@ -15,23 +16,25 @@ use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
 use crate::issuer::clients::Clients;
 use crate::issuer::issuer_keys::IssuerKeys;
 use crate::issuer::offload::{self, Offload};
-use crate::issuer::ring_store;
+use crate::issuer::ring::Ring;
 use crate::issuer::stored_clients::StoredClients;
 use crate::jose::key_set::KeySet;
 use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot, SnapshotParts};
+use crate::store::settings::PostgresSettings;
+use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::introspection::Introspection;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::key_source::KeySource;
-use crate::trust::refresher::{self, RefreshError};
+use crate::trust::refresher;
 use crate::trust::replay::Replay;
 use crate::trust::revocation_keeper::Keeper;
 use crate::trust::revoker::Revoker;
 use crate::trust::static_tokens::StaticTokens;
 use crate::trust::verify::Trust;
 
-/// The snapshot, and the errors of fetching keys: tokens of these issuers cannot be verified.
-pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot, Vec<RefreshError>), StartError> {
+/// The snapshot, and the errors of reading and fetching keys: tokens of these issuers cannot be verified.
+pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot, Vec<String>), StartError> {
     snapshot_with(config, None, now).await
 }
 
@@ -45,7 +48,7 @@ async fn snapshot_with(
     config: Config,
     known: Option<&Trust>,
     now: UnixTime,
-) -> Result<(Snapshot, Vec<RefreshError>), StartError> {
+) -> Result<(Snapshot, Vec<String>), StartError> {
     let (keeper, revoker) = Keeper::open(&config.state_directory, &config.revoked, now)?;
     let (mut issuers, mut failures) = (Vec::new(), Vec::new());
     let mut own = None;
@@ -54,7 +57,11 @@ async fn snapshot_with(
             Some(stored) => stored_clients::open_to_inspect(stored, config.shared.postgres.as_ref()).await,
             None => None,
         };
-        let (issuer, server) = own_issuer(oauth, stored, revoker)?;
+        let ring = match known {
+            Some(known) if is_out_of_reach(known, &oauth) => OwnRing::OutOfReach,
+            Some(_) | None => OwnRing::read(&oauth, config.shared.postgres.as_ref(), &mut failures).await?,
+        };
+        let (issuer, server) = own_issuer(oauth, ring, stored, revoker)?;
         issuers.push(Arc::new(issuer));
         own = server;
     }
@@ -68,7 +75,7 @@ async fn snapshot_with(
             Some(Some(keys)) => keys,
             None | Some(None) => {
                 let (keys, result) = refresher::load_once(&issuer.settings, &issuer.source).await;
-                failures.extend(result.err());
+                failures.extend(result.err().map(|error| ErrorChain(&error).to_string()));
                 Arc::new(keys)
             }
         };
@@ -113,15 +120,50 @@ fn known_issuer<'t>(issuer: &ExternalIssuer, known: &'t Trust) -> Option<&'t Arc
     known.issuers().iter().find(|known| known.settings.name == issuer.settings.name)
 }
 
-/// Before the first start there is no signing key, so there are neither own tokens nor a server to issue them.
+/// The own keys, as far as they are known.
+enum OwnRing {
+    Read(Ring),
+    /// Before the first start there is no signing key, so there are neither own tokens nor a server to issue them.
+    None,
+    /// They are in a database that cannot be read.
+    OutOfReach,
+}
+
+impl OwnRing {
+    /// Without the database the tokens of other issuers can be judged.
+    async fn read(
+        oauth: &Oauth,
+        postgres: Option<&PostgresSettings>,
+        failures: &mut Vec<String>,
+    ) -> Result<Self, StartError> {
+        match inspected_ring::read(&oauth.ring, postgres).await {
+            Ok(ring) => Ok(ring.map_or(Self::None, Self::Read)),
+            Err(InspectedRingError::Files(error)) => Err(error.into()),
+            Err(error) => {
+                failures.push(format!("own tokens cannot be judged: {}", ErrorChain(&error)));
+                Ok(Self::OutOfReach)
+            }
+        }
+    }
+}
+
+/// Whether the keys of the database could not be read for the configuration before a change.
+fn is_out_of_reach(known: &Trust, oauth: &Oauth) -> bool {
+    let own = known.issuers().iter().find(|issuer| issuer.settings.name == oauth.trust.name);
+    oauth.ring.wrapping_keys.is_some() && own.is_some_and(|own| own.keys.keys().len() == 0)
+}
+
 fn own_issuer(
     oauth: Oauth,
+    ring: OwnRing,
     stored: Option<Arc<StoredClients>>,
     revoker: Revoker,
 ) -> Result<(TrustedIssuer, Option<OwnIssuer>), StartError> {
-    let Some(ring) = ring_store::peek(&oauth.ring)? else {
-        let keys = Arc::new(KeyCache::own(KeySet::default()));
-        return Ok((TrustedIssuer { settings: oauth.trust, keys, introspection: None }, None));
+    let without_server = |keys| (TrustedIssuer { settings: oauth.trust.clone(), keys, introspection: None }, None);
+    let ring = match ring {
+        OwnRing::Read(ring) => ring,
+        OwnRing::None => return Ok(without_server(Arc::new(KeyCache::own(KeySet::default())))),
+        OwnRing::OutOfReach => return Ok(without_server(Arc::new(KeyCache::out_of_reach()))),
     };
     let keys = Arc::new(KeyCache::own(ring.verifying_keys()?));
     let offloads = Offloads {

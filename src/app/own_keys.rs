@@ -116,7 +116,8 @@ impl OpenedRing {
 
     /// Records the keys that were created and retired when the ring was opened.
     pub(super) fn record_start(&self, config: &str, lines: &LineSender) {
-        record_changes(self.before.as_ref(), &self.keeper.ring, config, lines);
+        log_left_aside(None, &self.keeper.ring);
+        record_changes((self.before.as_ref(), &self.keeper.ring), None, config, lines);
     }
 
     /// The task that keeps the ring. `snapshot` identifies the configuration in audit lines.
@@ -197,7 +198,7 @@ impl RingKeeper {
         self.settings = settings;
         // The verifier gets the new keys before the signer.
         self.keys.verifying.replace_own(ring.verifying_keys().map_err(RingError::Make)?);
-        self.publish(ring, &snapshot.load().config, lines);
+        self.publish(ring, None, &snapshot.load().config, lines);
         Ok(())
     }
 
@@ -207,20 +208,23 @@ impl RingKeeper {
         let settings = RingSettings::clone(&self.keys.settings.load());
         let read = self.keys.verifying.begin_read();
         let checked = place.read(&settings).await;
-        let checked = checked.and_then(|ring| Ok((ring.verifying_keys().map_err(RingError::Make)?, ring)));
+        let checked =
+            checked.and_then(|(found, ring)| Ok((ring.verifying_keys().map_err(RingError::Make)?, found, ring)));
         place.note(checked.as_ref().err(), &settings);
         match checked {
-            Ok((verifying, ring)) => {
+            Ok((verifying, found, ring)) => {
                 self.keys.verifying.end_read(&read, Some(verifying));
                 self.settings = settings;
-                self.publish(ring, &snapshot.load().config, lines);
+                self.publish(ring, Some(&found), &snapshot.load().config, lines);
             }
             Err(_) => self.keys.verifying.end_read(&read, None),
         }
     }
 
-    fn publish(&mut self, ring: Ring, config: &str, lines: &LineSender) {
-        record_changes(Some(&self.ring), &ring, config, lines);
+    /// `found` is the ring of the database before this gateway changed it.
+    fn publish(&mut self, ring: Ring, found: Option<&Ring>, config: &str, lines: &LineSender) {
+        log_left_aside(Some(&self.ring), &ring);
+        record_changes((Some(&self.ring), &ring), found, config, lines);
         // A ring that stays as it is keeps its documents.
         if self.ring != ring {
             self.keys.signing.publish(ring.clone(), self.settings.rules.max_age());
@@ -229,15 +233,30 @@ impl RingKeeper {
     }
 }
 
-fn record_changes(before: Option<&Ring>, after: &Ring, config: &str, lines: &LineSender) {
-    let (made, retired) = (only_in(Some(after), before), only_in(before, Some(after)));
-    if made.is_empty() && retired.is_empty() {
+/// Once for each row, not at each look.
+fn log_left_aside(before: Option<&Ring>, after: &Ring) {
+    let known = before.map(Ring::left_aside).unwrap_or_default();
+    for fault in after.left_aside().iter().filter(|fault| !known.contains(fault)) {
+        error!(error = %fault, "a signing key of the database is not used: its tokens are refused; delete its row");
+    }
+}
+
+/// Keys of the ring that was `found` were made by another gateway, or by the command line.
+fn record_changes((before, after): (Option<&Ring>, &Ring), found: Option<&Ring>, config: &str, lines: &LineSender) {
+    let (new, retired) = (only_in(Some(after), before), only_in(before, Some(after)));
+    if new.is_empty() && retired.is_empty() {
         return;
     }
     let mut batch = Batch::default();
-    for key_id in made {
-        info!(key.id = key_id, "a signing key was created");
-        Event::KeyMade(key_id).write(clock::now(), config, &mut batch);
+    for key_id in new {
+        let event = if key_ids(found).any(|known| known == key_id) {
+            info!(key.id = key_id, "a signing key was read from the database");
+            Event::KeyLearned(key_id)
+        } else {
+            info!(key.id = key_id, "a signing key was created");
+            Event::KeyMade(key_id)
+        };
+        event.write(clock::now(), config, &mut batch);
     }
     for key_id in retired {
         info!(key.id = key_id, "a signing key was retired");

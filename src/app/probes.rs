@@ -178,6 +178,7 @@ fn process(sources: &ScrapeSources) -> Process {
         let is_open = upstream.breaker.as_ref()?.is_open();
         Some((UpstreamLabels { upstream: upstream.name.to_string() }, f64::from(u8::from(is_open))))
     };
+    let left_aside = snapshot.oauth.as_ref().map(|oauth| oauth.server.signing_keys_left_aside() as u64);
     Process {
         breaker_open: snapshot.upstreams.iter().filter_map(breaker).collect(),
         server_healthy: servers(|status, _| status.is_healthy()),
@@ -191,6 +192,7 @@ fn process(sources: &ScrapeSources) -> Process {
         accept_failures: connections.shortages,
         limit_keys: snapshot.limit_store.keys() as u64,
         shared_store: shared.status(),
+        signing_keys_left_aside: shared.database.as_ref().and(left_aside),
         database_reachable: shared.database.as_ref().map(|database| !database.is_away()),
         audit_lines: health.written.load(Ordering::Relaxed),
         audit_dropped: health.dropped.load(Ordering::Relaxed),

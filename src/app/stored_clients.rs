@@ -1,14 +1,21 @@
-//! Opens the database of the clients, and makes the task that keeps held clients up to date.
+//! Opens the database of the clients, keeps held clients up to date, and records their changes.
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 use super::process_parts::ProcessParts;
 use super::start_error::StartError;
 use super::tasks::{Task, TaskSubject};
+use crate::audit::batch::Batch;
+use crate::audit::ledger::LineSender;
+use crate::audit::record::Event;
+use crate::clock;
 use crate::issuer::authorization_server::AuthorizationServer;
+use crate::issuer::stored_clients::changes::ClientChange;
 use crate::issuer::stored_clients::{ClientDatabase, StoredClientSettings, StoredClients};
+use crate::pipeline::routing::snapshot::Snapshot;
 use crate::store::client_table::ClientTable;
 use crate::store::database::Database;
 use crate::store::postgres::PostgresStore;
@@ -45,7 +52,27 @@ pub(super) async fn open_to_inspect(
     Some(Arc::new(StoredClients::new(settings, ClientTable::new(database), control)))
 }
 
-pub(super) fn task(server: &AuthorizationServer) -> Option<Task> {
-    let stored = server.stored_clients()?;
-    Some(Task::new(TaskSubject::StoredClients(stored.number), Arc::clone(stored).keep()))
+/// The snapshot identifies the configuration in audit lines.
+pub(super) fn task(
+    server: &AuthorizationServer,
+    published: &Arc<ArcSwap<Snapshot>>,
+    lines: &LineSender,
+) -> Option<Task> {
+    let stored = Arc::clone(server.stored_clients()?);
+    let (published, lines) = (Arc::clone(published), lines.clone());
+    Some(Task::new(TaskSubject::StoredClients(stored.number), async move {
+        tokio::join!(Arc::clone(&stored).keep(), record_changes(&stored, &published, &lines));
+    }))
+}
+
+async fn record_changes(stored: &StoredClients, published: &ArcSwap<Snapshot>, lines: &LineSender) {
+    loop {
+        let changes = stored.changes().await;
+        let (snapshot, mut batch) = (published.load_full(), Batch::default());
+        for ClientChange { client, state } in &changes {
+            let event = Event::ClientChanged { client, state: state.as_str() };
+            event.write(clock::now(), &snapshot.config, &mut batch);
+        }
+        lines.hand_over_within(batch);
+    }
 }

@@ -234,6 +234,7 @@ async fn run_background_tasks(
     tasks.spawn_local(Rc::clone(&worker).monitor_load());
     tasks.spawn_local(Rc::clone(&worker).sweep_pools());
     tasks.spawn_local(Rc::clone(&worker).follow_snapshots());
+    tasks.spawn_local(Rc::clone(&worker).follow_stored_clients());
     tasks.spawn_local(Rc::clone(&worker).hand_over_lines());
     tasks.spawn_local(Rc::clone(&worker).flush_aggregates());
     tasks.spawn_local(Rc::clone(&worker).report(reports));

@@ -107,7 +107,14 @@ pub(crate) enum Event<'e> {
     ReloadRefused(RefusedReload<'e>),
     /// A signing key, by its id.
     KeyMade(&'e str),
+    /// Another gateway or the command line has made it.
+    KeyLearned(&'e str),
     KeyRetired(&'e str),
+    /// A client in the database that this gateway holds.
+    ClientChanged {
+        client: &'e str,
+        state: &'e str,
+    },
     Revocation(Revocation<'e>),
     /// The last line was torn by a crash, and was cut off. `text` is what it held.
     Recovered {
@@ -265,7 +272,12 @@ impl Event<'_> {
                     .optional("gateway.refused_config", refused)
                     .text("gateway.error", error)
                     .number("gateway.errors", errors),
-                Self::KeyMade(key_id) | Self::KeyRetired(key_id) => line.text("oauth.kid", key_id),
+                Self::KeyMade(key_id) | Self::KeyLearned(key_id) | Self::KeyRetired(key_id) => {
+                    line.text("oauth.kid", key_id)
+                }
+                Self::ClientChanged { client, state } => {
+                    line.text("oauth.client_id", client).text("gateway.client_state", state)
+                }
                 Self::Revocation(revocation) => revocation.write(&mut line),
                 Self::Recovered { bytes, text } => line.number("gateway.cut_bytes", bytes).text("gateway.cut", text),
                 Self::Damaged { file } | Self::Removed { file } => line.text("gateway.file", file),
@@ -282,13 +294,15 @@ impl Event<'_> {
     }
 
     /// All names.
-    pub(crate) const NAMES: [&'static str; 13] = [
+    pub(crate) const NAMES: [&'static str; 15] = [
         "start",
         "stop",
         "reload",
         "reload_refused",
         "key_made",
+        "key_learned",
         "key_retired",
+        "client_changed",
         "revocation",
         "recovered",
         "damaged",
@@ -305,7 +319,9 @@ impl Event<'_> {
             Self::Reload(_) => "reload",
             Self::ReloadRefused(_) => "reload_refused",
             Self::KeyMade(_) => "key_made",
+            Self::KeyLearned(_) => "key_learned",
             Self::KeyRetired(_) => "key_retired",
+            Self::ClientChanged { .. } => "client_changed",
             Self::Revocation(_) => "revocation",
             Self::Recovered { .. } => "recovered",
             Self::Damaged { .. } => "damaged",

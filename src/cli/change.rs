@@ -119,7 +119,7 @@ impl<'s> ChangeSearch<'s> {
     async fn examine(&self, text: &str, route: Option<usize>) -> Option<(Result<(), Refusal>, Snapshot)> {
         self.trials_left.set(self.trials_left.get().checked_sub(1)?);
         let surroundings = Surroundings::process();
-        let config = config::load_text_part(self.path, text.to_owned(), Needs::ACCESS, &surroundings).ok()?;
+        let config = config::load_text_part(self.path, text.to_owned(), Needs::TOKENS, &surroundings).ok()?;
         let snapshot = inspection::changed_snapshot(config, &self.snapshot.trust, self.request.now).await.ok()?;
         let mut decision = self.request.verdict(&snapshot).await.map(drop);
         if let Some(route) = route.and_then(|index| snapshot.routes.routes().get(index)) {

@@ -36,8 +36,8 @@ Examples:
   printf %s \"$TOKEN\" | portcullis explain GET /orders/7 --token-file -
   portcullis explain --request-id 5f0c…
 
-Opens no connection and counts no limit. Exit code 0 if the request is let through or answered, 1 if it is refused. A token is \
-checked with the keys on this machine: those of the gateway, of `jwks` and `jwks_file`, and those that a gateway has kept in \
+Opens no connection but to the database of signing keys, and counts no limit. Exit code 0 if the request is let through or answered, 1 if it is refused. A token is \
+checked with the keys of the gateway, on this machine or in its database, and with other keys on this machine: those of `jwks` and `jwks_file`, and those that a gateway has kept in \
 `state_directory`. Without them its signature is not checked, and the output says so.";
 
 #[derive(Debug, Args)]
@@ -140,7 +140,7 @@ pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
         let request = past::PastRequest { id, files: audit, config: &args.config, host: host.as_deref() };
         return explain_past(&request, args.format);
     }
-    let config = match config::load_part(&args.config.config, Needs::ACCESS, &Surroundings::process()) {
+    let config = match config::load_part(&args.config.config, Needs::TOKENS, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };

@@ -34,7 +34,6 @@ use crate::jose::numeric_date::NumericDate;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::confirmation::{Confirmation, Thumbprint};
 use crate::pipeline::routing::snapshot::Snapshot;
-use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::claimed_caller::ClaimedIssuer;
 use crate::trust::verify::Verified;
 
@@ -42,7 +41,7 @@ pub(super) const HELP: &str = "\
 Example:
   printf %s \"$TOKEN\" | portcullis token inspect --from 192.0.2.7
 
-Our own keys are read from the disk, those of other issuers are fetched. Exit code 1 if the token is refused, as a token and \
+Our own keys are read from the disk or the database, those of other issuers are fetched. Exit code 1 if the token is refused, as a token and \
 as the credential of a client. An accepted token \
 is checked against every protected route. A refusal comes with the smallest change of the configuration that would accept the \
 token, and what else that change would open. Without --from the address of the caller is unknown, and `allow_from` and `deny_from` \
@@ -93,7 +92,7 @@ struct Grace {
 
 pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
     let path = &args.config.config;
-    let config = match config::load_part(path, Needs::ACCESS, &Surroundings::process()) {
+    let config = match config::load_part(path, Needs::TOKENS, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };
@@ -124,7 +123,7 @@ pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
 async fn inspect_token(path: &Path, config: Config, mut request: TokenRequest<'_>) -> Result<Inspection, StartError> {
     let (snapshot, failures) = inspection::snapshot(config, request.now).await?;
     for failure in failures {
-        note(format_args!("{} {}", styled(WARN, "warning:"), ErrorChain(&failure)));
+        note(format_args!("{} {}", styled(WARN, "warning:"), failure));
     }
     request.answer = Box::pin(snapshot.trust.answer_about(request.token)).await;
     let request = &request;

@@ -137,6 +137,7 @@ fn list(ring: &KeyRing, format: Format, now: UnixTime) -> ExitCode {
         Ok(ring) => ring,
         Err(error) => return failed(&error),
     };
+    ring.iter().flat_map(Ring::left_aside).for_each(|fault| note(format_args!("not used: {fault}")));
     let records = ring.as_ref().map(Ring::records).unwrap_or_default();
     match format {
         Format::Json => {

@@ -46,6 +46,21 @@ impl Needs {
         "revoked",
     ]));
 
+    /// The same, and the place of signing keys and clients that are in a database: to judge a real token.
+    pub(crate) const TOKENS: Self = Self(Some(&[
+        "limits",
+        "trusted_proxies",
+        "oauth",
+        "issuers",
+        "static_tokens",
+        "upstreams",
+        "rate_limits",
+        "routes",
+        "state_directory",
+        "revoked",
+        "shared.postgres",
+    ]));
+
     /// The sections that decide about a request, and the tests about it.
     pub(crate) const TESTS: Self = Self(Some(&[
         "limits",

@@ -219,6 +219,11 @@ impl AuthorizationServer {
         Self { settings, authenticator, signatures, keys, scopes, methods, audiences, metadata }
     }
 
+    /// Rows of signing keys in the database that are not used.
+    pub(crate) fn signing_keys_left_aside(&self) -> usize {
+        self.keys.left_aside()
+    }
+
     pub(crate) fn stored_clients(&self) -> Option<&Arc<StoredClients>> {
         self.authenticator.clients().stored()
     }

@@ -45,6 +45,11 @@ impl IssuerKeys {
         self.0.load().jwks.clone()
     }
 
+    /// Rows of the database that are not used.
+    pub(super) fn left_aside(&self) -> usize {
+        self.0.load().ring.left_aside().len()
+    }
+
     /// All that is published now.
     pub(super) fn published(&self) -> Arc<PublishedKeys> {
         self.0.load_full()

@@ -21,6 +21,8 @@ use crate::jose::signing::{SigningKey, SigningKeyFault};
 pub(crate) struct Ring {
     keys: Vec<RingKey>,
     records: Vec<KeyRecord>,
+    /// Why rows of the database are not used, a text for each.
+    left_aside: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -33,12 +35,22 @@ pub(crate) struct RingKey {
 impl Ring {
     /// `keys` and `records` describe the same keys in the same order. `None` if there are none.
     pub(crate) fn new(keys: Vec<RingKey>, records: Vec<KeyRecord>) -> Option<Self> {
-        (!keys.is_empty() && keys.len() == records.len()).then_some(Self { keys, records })
+        (!keys.is_empty() && keys.len() == records.len()).then_some(Self { keys, records, left_aside: Vec::new() })
     }
 
     /// A ring of this key alone.
     pub(crate) fn of_one(key: RingKey, record: KeyRecord) -> Self {
-        Self { keys: vec![key], records: vec![record] }
+        Self { keys: vec![key], records: vec![record], left_aside: Vec::new() }
+    }
+
+    /// The same, beside rows of the database that are not used.
+    pub(crate) fn beside(self, left_aside: Vec<String>) -> Self {
+        Self { left_aside, ..self }
+    }
+
+    /// Why rows of the database are not used, a text for each.
+    pub(crate) fn left_aside(&self) -> &[String] {
+        &self.left_aside
     }
 
     /// The key that signs at `now`. `None` if no key may sign.
@@ -84,11 +96,13 @@ impl Ring {
     }
 }
 
-/// The same keys have the same ids.
+/// The same keys have the same ids. Rows that are left aside count, because they are reported.
 impl PartialEq for Ring {
     fn eq(&self, other: &Self) -> bool {
         let certificates = |ring: &Self| ring.keys.iter().map(|key| key.certificate.clone()).collect::<Vec<_>>();
-        self.records == other.records && certificates(self) == certificates(other)
+        self.records == other.records
+            && self.left_aside == other.left_aside
+            && certificates(self) == certificates(other)
     }
 }
 

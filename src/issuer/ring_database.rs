@@ -2,7 +2,8 @@
 //!
 //! One gateway at a time changes the ring, under a lock of the database. The interval in which a key signs is fixed at
 //! its creation, so a gateway that cannot read the ring may sign with the keys that it knows. A row that cannot be
-//! decrypted, or whose key does not match its id, makes the new ring unusable. Then the known ring stays in use.
+//! decrypted, or whose key does not match its id, is left aside and never used. If no row can be decrypted, the wrapping
+//! key is wrong: the ring cannot be read, and the known one stays in use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::ring::{Ring, RingKey};
 use super::ring_files::RingError;
 use super::ring_store::{RingChange, RingSettings};
 use super::rotation::{self, KeyRecord, MAX_PUBLISHED, SigningEnd};
-use super::wrapping_key::{WrappedKey, WrappingFault, WrappingKeys};
+use super::wrapping_key::{BoundFacts, WrappedKey, WrappingFault, WrappingKeys, shown};
 use crate::clock::UnixTime;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
@@ -59,7 +60,8 @@ pub(crate) async fn change(
     now: UnixTime,
 ) -> Result<(Ring, Ring), DatabaseRingError> {
     let table = key_table::change(database).await?;
-    let before = load(table.read().await?, (settings, keys))?;
+    let rows = table.read().await?;
+    let before = load(rows.clone(), (settings, keys))?;
     let mut after = before.records().to_vec();
     let mut made = Vec::new();
     let mut make = |signs_from| {
@@ -88,68 +90,86 @@ pub(crate) async fn change(
         }
     }
     rotation::take_due_steps(&mut after, &settings.rules, now, make)?;
-    write(&table, (before.records(), &after), (&made, keys), settings.x5c).await?;
+    after.iter_mut().for_each(in_whole_seconds);
+    write(&table, (&rows, &after), (&made, keys), settings.x5c).await?;
     let ring = load(table.read().await?, (settings, keys))?;
     table.commit().await?;
     Ok((before, ring))
 }
 
-/// Writes the difference only, so that notifications are sent for changes and not for each read.
+/// Writes the difference only, so that notifications are sent for changes and not for each read. Rows that cannot be
+/// decrypted stay.
 async fn write(
     table: &KeyTableChange,
-    (before, after): (&[KeyRecord], &[KeyRecord]),
+    (before, after): (&[KeyRow], &[KeyRecord]),
     (made, keys): (&[NewKey], &WrappingKeys),
     x5c: bool,
 ) -> Result<(), DatabaseRingError> {
-    let has = |records: &[KeyRecord], key_id: &str| records.iter().any(|record| record.key_id == key_id);
-    for removed in before.iter().filter(|record| !has(after, &record.key_id)) {
-        table.remove(&removed.key_id).await?;
-    }
-    for record in after {
-        match before.iter().find(|known| known.key_id == record.key_id) {
-            Some(known) if known == record => {}
-            Some(_) => {
-                table.lengthen(&record.key_id, record.token_ttl.as_secs(), record.max_age.as_secs()).await?;
-            }
-            None => {
-                let new = made.iter().find(|new| new.record.key_id == record.key_id);
-                let new = new.ok_or_else(|| DatabaseRingError::Row(record.key_id.clone()))?;
-                table.insert(row(record, &keys.wrap(record, &new.pkcs8)?)).await?;
-            }
+    for row in before {
+        let Ok((known, pkcs8)) = opened(row, keys) else { continue };
+        let Some(record) = after.iter().find(|record| record.key_id == known.key_id) else {
+            table.remove(&known.key_id).await?;
+            continue;
+        };
+        let lacks_certificate = x5c && row.certificate.is_none();
+        if *record != known || lacks_certificate {
+            let new = lacks_certificate.then(|| new_key::certificate(&pkcs8, known.algorithm)).transpose()?;
+            table.replace(wrapped(record, new.or(row.certificate.clone()), &pkcs8, keys)?).await?;
         }
     }
-    if x5c {
-        for uncertified in table.read().await?.into_iter().filter(|row| row.certificate.is_none()) {
-            let (key_id, (record, pkcs8)) = (uncertified.key_id.clone(), opened(&uncertified, keys)?);
-            table.certify(&key_id, new_key::certificate(&pkcs8, record.algorithm)?).await?;
-        }
+    for new in made {
+        // It may have been made and removed by the same change.
+        let Some(record) = after.iter().find(|record| record.key_id == new.record.key_id) else { continue };
+        let certificate = x5c.then(|| new_key::certificate(&new.pkcs8, record.algorithm)).transpose()?;
+        table.insert(wrapped(record, certificate, &new.pkcs8, keys)?).await?;
     }
     Ok(())
 }
 
+/// As the table has them. Rounded up: they may be longer than needed.
+fn in_whole_seconds(record: &mut KeyRecord) {
+    let rounded = |time: Duration| Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0));
+    record.token_ttl = rounded(record.token_ttl);
+    record.max_age = rounded(record.max_age);
+}
+
 fn load(rows: Vec<KeyRow>, (settings, wrapping): (&RingSettings, &WrappingKeys)) -> Result<Ring, DatabaseRingError> {
     let (mut keys, mut records) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+    let mut faults = Vec::new();
     for row in rows {
-        let (record, pkcs8) = opened(&row, wrapping)?;
-        let key = SigningKey::from_pkcs8(record.algorithm, &pkcs8).ok();
-        let key = key.filter(|key| key.thumbprint() == record.key_id);
-        let key = Arc::new(key.ok_or(DatabaseRingError::Row(row.key_id))?);
-        keys.push(RingKey { key, certificate: row.certificate.filter(|_| settings.x5c) });
-        records.push(record);
+        match usable(row, wrapping) {
+            Ok((record, key)) => {
+                keys.push(RingKey { certificate: key.certificate.filter(|_| settings.x5c), ..key });
+                records.push(record);
+            }
+            Err(fault) => faults.push(fault),
+        }
     }
-    Ok(Ring::new(keys, records).unwrap_or_default())
+    let left_aside = faults.iter().map(ToString::to_string).collect();
+    match (Ring::new(keys, records), faults.into_iter().next()) {
+        (Some(ring), _) => Ok(ring.beside(left_aside)),
+        (None, Some(fault)) => Err(fault),
+        (None, None) => Ok(Ring::default()),
+    }
+}
+
+/// The key of a row. It must have the id of the row.
+fn usable(row: KeyRow, wrapping: &WrappingKeys) -> Result<(KeyRecord, RingKey), DatabaseRingError> {
+    let (record, pkcs8) = opened(&row, wrapping)?;
+    let key = SigningKey::from_pkcs8(record.algorithm, &pkcs8).ok();
+    let key = key.filter(|key| key.thumbprint() == record.key_id).ok_or_else(|| damaged(&row))?;
+    Ok((record, RingKey { key: Arc::new(key), certificate: row.certificate }))
 }
 
 fn opened(row: &KeyRow, keys: &WrappingKeys) -> Result<(KeyRecord, Zeroizing<Vec<u8>>), DatabaseRingError> {
-    let damaged = || DatabaseRingError::Row(row.key_id.clone());
     let times = [row.made_at, row.signs_from, row.signs_until.unwrap_or(0), row.token_ttl, row.max_age];
     if times.into_iter().any(|time| time > LAST_SECOND) {
-        return Err(damaged());
+        return Err(damaged(row));
     }
     let record = KeyRecord {
         key_id: row.key_id.clone(),
         thumbprint: None,
-        algorithm: Algorithm::from_signing_name(&row.algorithm).ok_or_else(damaged)?,
+        algorithm: Algorithm::from_signing_name(&row.algorithm).ok_or_else(|| damaged(row))?,
         made_at: UnixTime::from_seconds(row.made_at),
         signs_from: UnixTime::from_seconds(row.signs_from),
         signs_until: row.signs_until.map_or(SigningEnd::Never, |end| SigningEnd::At(UnixTime::from_seconds(end))),
@@ -157,12 +177,24 @@ fn opened(row: &KeyRow, keys: &WrappingKeys) -> Result<(KeyRecord, Zeroizing<Vec
         max_age: Duration::from_secs(row.max_age),
     };
     let wrapped = WrappedKey { nonce: row.nonce.clone(), ciphertext: row.ciphertext.clone() };
-    let pkcs8 = keys.open(&record, &wrapped)?;
+    let pkcs8 = keys.open(BoundFacts { record: &record, certificate: row.certificate.as_deref() }, &wrapped)?;
     Ok((record, pkcs8))
 }
 
-fn row(record: &KeyRecord, wrapped: &WrappedKey) -> KeyRow {
-    KeyRow {
+fn damaged(row: &KeyRow) -> DatabaseRingError {
+    DatabaseRingError::Row(shown(&row.key_id))
+}
+
+/// The row of a key. All of it is bound to the ciphertext, so that a change of any part needs another one.
+fn wrapped(
+    record: &KeyRecord,
+    certificate: Option<Vec<u8>>,
+    pkcs8: &[u8],
+    keys: &WrappingKeys,
+) -> Result<KeyRow, WrappingFault> {
+    let WrappedKey { nonce, ciphertext } =
+        keys.wrap(BoundFacts { record, certificate: certificate.as_deref() }, pkcs8)?;
+    Ok(KeyRow {
         key_id: record.key_id.clone(),
         algorithm: record.algorithm.as_str().to_owned(),
         made_at: record.made_at.seconds(),
@@ -173,8 +205,8 @@ fn row(record: &KeyRecord, wrapped: &WrappedKey) -> KeyRow {
         },
         token_ttl: record.token_ttl.as_secs(),
         max_age: record.max_age.as_secs(),
-        nonce: wrapped.nonce.clone(),
-        ciphertext: wrapped.ciphertext.clone(),
-        certificate: None,
-    }
+        nonce,
+        ciphertext,
+        certificate,
+    })
 }

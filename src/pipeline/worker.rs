@@ -42,6 +42,8 @@ pub(crate) struct Worker {
 
 /// How often a worker looks for a new snapshot, whether it has requests or not.
 const FOLLOW_EVERY: Duration = Duration::from_millis(50);
+/// The time until clients that could not be looked up are looked up again.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(crate) fn new(
@@ -84,6 +86,24 @@ impl Worker {
             if has_former_pools {
                 let current: HashSet<u64> = snapshot.upstreams.iter().map(|upstream| upstream.number).collect();
                 has_former_pools = !self.pools.retire(|number| current.contains(&number));
+            }
+        }
+    }
+
+    /// Judges open streams again when their clients in the database have changed. Never ends.
+    pub(crate) async fn follow_stored_clients(self: Rc<Self>) {
+        let mut judged = None;
+        loop {
+            sleep(FOLLOW_EVERY).await;
+            let snapshot = self.current.get();
+            let stored = snapshot.oauth.as_ref().and_then(|oauth| oauth.server.stored_clients());
+            let version = stored.map(|stored| stored.version());
+            if judged == version && !self.streams.has_due_client() {
+                continue;
+            }
+            judged = version;
+            if self.streams.recheck_clients(&snapshot).await.is_err() {
+                sleep(LOOK_UP_AGAIN).await;
             }
         }
     }

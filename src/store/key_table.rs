@@ -67,16 +67,18 @@ impl KeyTableChange {
         self.0.execute(&Statement { text, values }).await.map(drop)
     }
 
-    /// Changes the lifetime of tokens and the cache time of a key. Its interval stays.
-    pub(crate) async fn lengthen(&self, key_id: &str, token_ttl: u64, max_age: u64) -> Result<(), DatabaseError> {
-        let text = "UPDATE signing_keys SET token_ttl = $1, max_age = $2 WHERE kid = $3";
-        let values = vec![time_value(token_ttl), time_value(max_age), SqlValue::Text(key_id.to_owned())];
-        self.0.execute(&Statement { text, values }).await.map(drop)
-    }
-
-    pub(crate) async fn certify(&self, key_id: &str, certificate: Vec<u8>) -> Result<(), DatabaseError> {
-        let text = "UPDATE signing_keys SET certificate = $1 WHERE kid = $2";
-        let values = vec![SqlValue::Bytes(certificate), SqlValue::Text(key_id.to_owned())];
+    /// Other times for the tokens of a key, or a certificate. Its interval stays.
+    pub(crate) async fn replace(&self, row: KeyRow) -> Result<(), DatabaseError> {
+        let text = "UPDATE signing_keys SET token_ttl = $1, max_age = $2, nonce = $3, sealed_key = $4, certificate = $5 \
+                    WHERE kid = $6";
+        let values = vec![
+            time_value(row.token_ttl),
+            time_value(row.max_age),
+            SqlValue::Bytes(row.nonce),
+            SqlValue::Bytes(row.ciphertext),
+            row.certificate.map_or(SqlValue::Null, SqlValue::Bytes),
+            SqlValue::Text(row.key_id),
+        ];
         self.0.execute(&Statement { text, values }).await.map(drop)
     }
 

@@ -58,6 +58,7 @@ pub(crate) struct Process {
     pub(crate) limit_keys: u64,
     pub(crate) shared_store: Option<SharedStoreStatus>,
     pub(crate) database_reachable: Option<bool>,
+    pub(crate) signing_keys_left_aside: Option<u64>,
     pub(crate) audit_lines: u64,
     pub(crate) audit_dropped: u64,
     pub(crate) audit_folded: u64,

@@ -12,6 +12,10 @@ impl MetricsWriter<'_, '_> {
             let reachable = f64::from(u8::from(is_reachable));
             self.gauge("portcullis_database_reachable", "0 while the database is away", reachable)?;
         }
+        if let Some(rows) = process.signing_keys_left_aside {
+            let help = "Signing keys of the database that are not used, because their rows do not open";
+            self.gauge("portcullis_signing_keys_left_aside", help, rows as f64)?;
+        }
         let Some(store) = &process.shared_store else { return Ok(()) };
         let mode = LimitModeLabels { mode: store.limit_mode };
         self.gauges("portcullis_ratelimit_mode", "How shared limits are counted; always 1", None, [(&mode, &1.0)])?;

@@ -50,15 +50,15 @@ impl KeyDatabase {
         }
     }
 
-    /// The ring, after the steps that are due. Only they need the lock.
-    pub(super) async fn read(&self, settings: &RingSettings) -> Result<Ring, DatabaseRingError> {
-        let Some(keys) = &settings.wrapping_keys else { return Ok(Ring::default()) };
+    /// The rings before and after the steps that are due, which this gateway takes. Only they need the lock.
+    pub(super) async fn read(&self, settings: &RingSettings) -> Result<(Ring, Ring), DatabaseRingError> {
+        let Some(keys) = &settings.wrapping_keys else { return Ok(Default::default()) };
         let ring = ring_database::read(&self.database, (settings, keys)).await?;
         let lacks_certificate = settings.x5c && ring.lacks_certificate();
         if rotation::next_step(ring.records(), &settings.rules, clock::now()).is_none() && !lacks_certificate {
-            return Ok(ring);
+            return Ok((ring.clone(), ring));
         }
-        ring_database::tend(&self.database, (settings, keys), clock::now()).await.map(|(_, ring)| ring)
+        ring_database::tend(&self.database, (settings, keys), clock::now()).await
     }
 
     /// Plans the next read, and logs the first failure and the end of failures.

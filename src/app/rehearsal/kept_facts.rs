@@ -1,14 +1,15 @@
-//! The facts of a real gateway that a rehearsal may use: the keys and revocations that are on this machine.
+//! The facts of a real gateway that a rehearsal may use: the keys and revocations that are on this machine, and the own
+//! keys that are in a database.
 //!
-//! They are read from the disk. Nothing is fetched, and nothing is written.
+//! Nothing is fetched from other issuers, and nothing is written.
 
 use std::sync::Arc;
 
 use foldhash::HashMap;
 
+use crate::app::inspected_ring;
 use crate::clock;
 use crate::config::types::{Config, ExternalIssuer};
-use crate::issuer::ring_store;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::token::Unverified;
@@ -72,8 +73,8 @@ impl KeptFacts {
         {
             facts.algorithm = unverified.header.algorithm;
         }
-        if let Some(oauth) = &config.oauth {
-            match ring_store::peek(&oauth.ring).map(|ring| ring.map(|ring| ring.verifying_keys())) {
+        if config.oauth.is_some() {
+            match inspected_ring::read_now(config).map(|ring| ring.map(|ring| ring.verifying_keys())) {
                 Ok(Some(Ok(keys))) => facts.has(IssuerName::own(), Arc::new(keys)),
                 Ok(None) => facts.lacks(&IssuerName::own(), "there is no signing key yet"),
                 Ok(Some(Err(error))) => facts.lacks(&IssuerName::own(), &ErrorChain(&error).to_string()),

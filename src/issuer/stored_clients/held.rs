@@ -3,7 +3,7 @@
 //! Does no I/O, and takes the time as a parameter. A client that is no longer held is retired, so that tokens look it
 //! up again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ pub(super) struct HeldClients {
     clients: Cache<Box<str>, Arc<StoredClient>, ByEntry, RandomState, Retire>,
     /// With the time of the query.
     absent: Cache<Box<str>, Instant>,
+    retired: Retire,
 }
 
 const MOST_CLIENTS: usize = 10_000;
@@ -70,12 +71,18 @@ impl StoredClient {
 
 impl HeldClients {
     pub(super) fn new() -> Self {
+        let retired = Retire::default();
         let options = OptionsBuilder::new().estimated_items_capacity(MOST_CLIENTS).weight_capacity(MOST_WEIGHT).build();
         let clients = match options {
-            Ok(options) => Cache::with_options(options, ByEntry, RandomState::default(), Retire),
-            Err(_) => Cache::with(MOST_CLIENTS, MOST_WEIGHT, ByEntry, RandomState::default(), Retire),
+            Ok(options) => Cache::with_options(options, ByEntry, RandomState::default(), retired.clone()),
+            Err(_) => Cache::with(MOST_CLIENTS, MOST_WEIGHT, ByEntry, RandomState::default(), retired.clone()),
         };
-        Self { clients, absent: Cache::new(MOST_ABSENT) }
+        Self { clients, absent: Cache::new(MOST_ABSENT), retired }
+    }
+
+    /// Grows with each client that is retired.
+    pub(super) fn retired(&self) -> u64 {
+        self.retired.0.load(Ordering::Acquire)
     }
 
     /// The client, if it was confirmed within `stale`.
@@ -121,14 +128,14 @@ impl HeldClients {
 
     pub(super) fn keep(&self, client: Arc<StoredClient>) {
         if let Some(before) = self.clients.peek(client.id()) {
-            before.token_client.retire();
+            self.retired.retire(&before);
         }
         self.clients.insert(client.id().into(), client);
     }
 
     pub(super) fn remove(&self, id: &str) {
         if let Some((_, client)) = self.clients.remove(id) {
-            client.token_client.retire();
+            self.retired.retire(&client);
         }
     }
 
@@ -183,13 +190,21 @@ impl Weighter<Box<str>, Arc<StoredClient>> for ByEntry {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Retire;
+/// Retires clients, and counts them.
+#[derive(Clone, Debug, Default)]
+struct Retire(Arc<AtomicU64>);
+
+impl Retire {
+    fn retire(&self, client: &StoredClient) {
+        client.token_client.retire();
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
 
 impl Lifecycle<Box<str>, Arc<StoredClient>> for Retire {
     type RequestState = ();
 
     fn on_evict(&self, (): &mut (), _: Box<str>, client: Arc<StoredClient>) {
-        client.token_client.retire();
+        self.retire(&client);
     }
 }

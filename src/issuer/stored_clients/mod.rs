@@ -7,6 +7,7 @@
 //!
 //! A change of a client during its look-up restarts the look-up, so that an outdated client is never held.
 
+pub(crate) mod changes;
 pub(crate) mod held;
 pub(crate) mod keeper;
 pub(crate) mod subjects;
@@ -27,6 +28,7 @@ use super::client::Client;
 use crate::clock;
 use crate::store::client_table::{ClientRow, ClientTable};
 use crate::store::sql::DatabaseError;
+use changes::{ChangeQueue, StoredClientState};
 use held::{HeldClients, StoredClient};
 use subjects::HeldSubjects;
 
@@ -64,6 +66,7 @@ pub(crate) struct StoredClients {
     control: Handle,
     held: HeldClients,
     subjects: HeldSubjects,
+    changes: ChangeQueue,
     /// The look-ups under way, by id.
     under_way: Mutex<HashMap<String, LookUp>>,
     /// Bounds the concurrent queries of this process.
@@ -72,6 +75,13 @@ pub(crate) struct StoredClients {
     slots_of_held: Semaphore,
     /// Begins a round of reading everything again.
     read_again: Notify,
+}
+
+/// The state of the held clients. Only compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClientsVersion {
+    number: u64,
+    retired: u64,
 }
 
 /// The database is unreachable, and the client is not held.
@@ -120,6 +130,7 @@ impl StoredClients {
             control,
             held: HeldClients::new(),
             subjects: HeldSubjects::new(),
+            changes: ChangeQueue::new(),
             under_way: Mutex::default(),
             slots: Semaphore::new(MOST_QUESTIONS),
             slots_of_held: Semaphore::new(MOST_QUESTIONS_OF_HELD),
@@ -141,6 +152,11 @@ impl StoredClients {
 
     pub(crate) fn place(&self) -> &ClientDatabase {
         &self.place
+    }
+
+    /// Another value after each change of a client that is held: its streams must be judged again.
+    pub(crate) fn version(&self) -> ClientsVersion {
+        ClientsVersion { number: self.number, retired: self.held.retired() }
     }
 
     /// The client, if it is held.
@@ -189,6 +205,8 @@ impl StoredClients {
             let asked = clock::instant();
             let slots = if self.held.peek(id).is_some() { &self.slots_of_held } else { &self.slots };
             let row = self.question(slots, self.table.get(id)).await;
+            let known = self.held.peek(id);
+            let state = row.as_ref().ok().and_then(|row| StoredClientState::of(known.as_ref(), row.as_ref()));
             let found = row.map(|row| row.filter(|row| !row.disabled).and_then(|row| self.updated(row)));
             let mut under_way = self.under_way();
             match under_way.get_mut(id) {
@@ -196,6 +214,7 @@ impl StoredClients {
                 Some(_) | None => {
                     // Still locked, so that no change is missed between the query and the update.
                     let looked_up = found.map(|client| self.held.update(id, client, asked));
+                    self.tell(id, state, &looked_up);
                     if let Some(LookUp { done, .. }) = under_way.remove(id) {
                         let _ = done.send(Some(looked_up));
                     }
@@ -206,6 +225,14 @@ impl StoredClients {
         warn!(client = %id.escape_debug(), "a client in the database changes all the time, and is unavailable meanwhile");
         if let Some(LookUp { done, .. }) = self.under_way().remove(id) {
             let _ = done.send(Some(Err(ClientStoreUnavailable)));
+        }
+    }
+
+    fn tell(&self, id: &str, state: Option<StoredClientState>, looked_up: &LookedUp) {
+        match (state, looked_up) {
+            (Some(StoredClientState::Changed), Ok(None)) => self.changes.add(id, StoredClientState::Unusable),
+            (Some(state), _) => self.changes.add(id, state),
+            (None, _) => {}
         }
     }
 

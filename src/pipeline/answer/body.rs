@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::content::Content;
-use super::grpc::{deadline_exceeded, ended_by_reload};
+use super::grpc::{deadline_exceeded, stream_ended};
 use super::upstream_reason::{request_body_failed, upstream_failed};
 use crate::audit::reason::Reason;
 use crate::pipeline::record::open_request::OpenRequest;
@@ -44,10 +44,10 @@ struct Failed {
     output_mark: Option<BacklogMark>,
 }
 
-/// A reloaded configuration would not let the stream in.
+/// A reloaded configuration, or a change of its client, does not let the stream in any more.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration was reloaded, and does not allow this stream any more")]
-struct EndedByReload;
+#[error("this stream is not allowed any more")]
+struct EndedStream;
 
 impl AnswerBody {
     pub(crate) fn new(
@@ -97,12 +97,12 @@ impl AnswerBody {
             && let Some(end) = stream.poll_end(context)
         {
             let is_grpc = stream.is_grpc();
-            request.broke_off(Reason::ReloadClosed);
+            request.stream_ended(&end);
             if is_grpc {
                 self.content = Content::Whole(None);
-                return Poll::Ready(Some(Ok(Frame::trailers(ended_by_reload(end)))));
+                return Poll::Ready(Some(Ok(Frame::trailers(stream_ended(&end)))));
             }
-            return self.fail(Box::new(EndedByReload), context);
+            return self.fail(Box::new(EndedStream), context);
         }
         let body = match &mut self.content {
             Content::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),

@@ -118,13 +118,13 @@ pub(crate) fn deadline_exceeded() -> HeaderMap {
     trailers
 }
 
-/// The trailers of a call that a reloaded configuration would not let in.
-pub(crate) fn ended_by_reload(end: StreamEnd) -> HeaderMap {
+/// The trailers of a call that is not let in any more.
+pub(crate) fn stream_ended(end: &StreamEnd) -> HeaderMap {
     let (code, description) = match end {
-        StreamEnd::Unauthenticated => {
+        StreamEnd::Unauthenticated | StreamEnd::UnknownClient(_) => {
             (GrpcStatus::Unauthenticated, "the credentials of the call are not accepted any more")
         }
-        StreamEnd::NotAllowed | StreamEnd::WrongAddress => {
+        StreamEnd::NotAllowed | StreamEnd::WrongAddress | StreamEnd::ClientAddress(_) => {
             (GrpcStatus::PermissionDenied, "the call is not allowed any more")
         }
     };

@@ -25,4 +25,6 @@ pub(crate) mod possession;
 // The permit to use a route.
 pub(crate) mod authorize;
 // The open streams, judged again under a new configuration.
+mod stream_client;
+
 pub(crate) mod open_streams;

@@ -17,7 +17,7 @@ use crate::issuer::authorization_server::Issued;
 use crate::oauth::identity::Identity;
 use crate::pipeline::policy::current_snapshot::CurrentSnapshot;
 use crate::pipeline::policy::limits::LimitCounts;
-use crate::pipeline::policy::open_streams::{BegunStream, OpenStream, OpenStreams, StreamRequest};
+use crate::pipeline::policy::open_streams::{BegunStream, OpenStream, OpenStreams, StreamEnd, StreamRequest};
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::rate_limit::{CountedLimit, LimitCount};
 use crate::pipeline::routing::snapshot::{SharedSnapshot, Snapshot};
@@ -151,6 +151,12 @@ impl OpenRequest {
         self.close();
     }
 
+    /// The stream is not let in any more.
+    pub(crate) fn stream_ended(&mut self, end: &StreamEnd) {
+        self.log.stream_ended(end.reason());
+        self.close();
+    }
+
     /// The answer may last for hours: it is judged again under each new configuration.
     pub(crate) fn keeps_stream(
         &mut self,
@@ -174,17 +180,17 @@ impl OpenRequest {
         self.end_flight();
     }
 
-    /// False once a new configuration has ended the tunnel. Its end has a line of its own.
+    /// False once a new configuration or a change of its client has ended the tunnel. Its end has a line of its own.
     pub(crate) fn may_continue(&mut self) -> bool {
-        let goes_on = self.stream.as_ref().is_none_or(|stream| stream.end().is_none());
-        if !goes_on && !self.log.has_reason() {
-            self.log.ended_by(Reason::ReloadClosed);
+        let Some(end) = self.stream.as_ref().and_then(OpenStream::end) else { return true };
+        if !self.log.has_reason() {
+            self.log.stream_ended(end.reason());
             let slot = self.recorder.ledger.slot_or_aggregate(&self.log.decided(self.log.kind(true)), None);
             if let Some(slot) = slot {
                 slot.write(|buffer| self.log.record(self.log.elapsed()).write(buffer));
             }
         }
-        goes_on
+        false
     }
 
     fn end_flight(&mut self) {

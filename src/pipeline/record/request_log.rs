@@ -169,6 +169,14 @@ impl RequestLog {
         self.reason = Some(reason);
     }
 
+    /// A stream that is not let in any more.
+    pub(super) fn stream_ended(&mut self, (reason, values): (Reason, Option<Box<Discrepancy>>)) {
+        self.ended_by(reason);
+        if values.is_some() {
+            self.discrepancy = values;
+        }
+    }
+
     /// The refusal that the route only reports.
     pub(crate) fn reported_reason(&self) -> Option<Reason> {
         self.reported

@@ -34,6 +34,13 @@ impl KeyCache {
         Self::new(KeyState { origin: KeySetOrigin::Database { failed: false }, keys: Arc::new(keys) })
     }
 
+    /// The same for a command that could not read them, and reads no more.
+    pub(crate) fn out_of_reach() -> Self {
+        let cache = Self::in_database(KeySet::default());
+        cache.waiters.close();
+        cache
+    }
+
     pub(super) fn is_in_database(&self) -> bool {
         matches!(self.state.load().origin, KeySetOrigin::Database { .. })
     }

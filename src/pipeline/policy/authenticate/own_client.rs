@@ -6,7 +6,7 @@ use crate::trust::failed_check::FailedCheck;
 use crate::trust::verify::Verified;
 
 /// Asks the database if the client is not held.
-pub(super) async fn check_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), FailedCheck> {
+pub(crate) async fn check_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), FailedCheck> {
     match client_of(verified, snapshot) {
         None | Some(ClientOfToken::Configured(_) | ClientOfToken::Stored(_)) => Ok(()),
         Some(ClientOfToken::Unknown) => Err(unknown(verified)),
@@ -24,7 +24,7 @@ pub(crate) fn check_held_client(verified: &Verified, snapshot: &Snapshot) -> Res
 }
 
 /// `None` for a token of another issuer.
-fn client_of<'s>(verified: &Verified, snapshot: &'s Snapshot) -> Option<ClientOfToken<'s>> {
+pub(crate) fn client_of<'s>(verified: &Verified, snapshot: &'s Snapshot) -> Option<ClientOfToken<'s>> {
     let own = || snapshot.oauth.as_ref().map_or(ClientOfToken::Unknown, |oauth| oauth.server.client_of(verified));
     verified.is_own().then(own)
 }
