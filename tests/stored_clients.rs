@@ -296,3 +296,23 @@ async fn a_reload_without_the_database_forgets_its_clients() {
     world.gateway.reloads(&yaml);
     assert_eq!(world.client.get_with("/data", &token).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_request_of_a_stored_client_is_explained() {
+    let world = World::start().await;
+    let secret = world.makes("billing");
+    let token = world.client.granted("billing", &secret, "").await;
+    let explain = |arguments: &[&str]| {
+        let mut command = program(&world.folder);
+        run_with(command.args(["explain", "GET", "/data"]).args(arguments), &token)
+    };
+    for caller in [&["--client", "billing"], &["--token-file", "-"]] {
+        let said = explain(caller);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    world.cli(&["disable", "billing"]);
+    let refused = explain(&["--token-file", "-"]);
+    assert!(refused.code == Some(1) && refused.stdout.contains("unknown_client"), "{refused:?}");
+    let unknown = explain(&["--client", "billing"]);
+    assert!(unknown.stderr.contains("unknown client `billing`"), "{unknown:?}");
+}

@@ -121,7 +121,8 @@ impl Rehearsal {
         let (mut own, mut clients) = (None, None);
         if let Some(oauth) = &config.oauth {
             issuers.push(signer.trusted(oauth.trust.clone(), false, facts)?);
-            let known = Arc::new(Clients::new(oauth.clients.clone()));
+            let known = oauth.clients.iter().chain(&facts.stored_client).cloned().collect();
+            let known = Arc::new(Clients::new(known));
             let offloads = Offloads {
                 signatures: offload(runtime.handle(), offload::SIGNATURES),
                 passwords: offload(runtime.handle(), offload::PASSWORDS),

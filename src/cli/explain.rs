@@ -36,7 +36,7 @@ Examples:
   printf %s \"$TOKEN\" | portcullis explain GET /orders/7 --token-file -
   portcullis explain --request-id 5f0c…
 
-Opens no connection but to the database of signing keys, and counts no limit. Exit code 0 if the request is let through or answered, 1 if it is refused. A token is \
+Opens no connection but to the database of signing keys and clients, and counts no limit. Exit code 0 if the request is let through or answered, 1 if it is refused. A token is \
 checked with the keys of the gateway, on this machine or in its database, and with other keys on this machine: those of `jwks` and `jwks_file`, and those that a gateway has kept in \
 `state_directory`. Without them its signature is not checked, and the output says so.";
 
@@ -84,7 +84,7 @@ struct PastArgs {
 
 #[derive(Debug, Args)]
 struct CallerArgs {
-    /// The caller is this client of `oauth.clients`, with a token of ours
+    /// The caller is this client of `oauth.clients` or of the database, with a token of ours
     #[arg(long, value_name = "ID", conflicts_with_all = ["issuer", "token_file"])]
     client: Option<String>,
     /// The scopes of the client's token. Without it, all of the client

@@ -1,16 +1,20 @@
-//! The facts of a real gateway that a rehearsal may use: the keys and revocations that are on this machine, and the own
-//! keys that are in a database.
+//! The facts of a real gateway that a rehearsal may use: the keys and revocations on this machine, and the own keys and
+//! the caller in a database.
 //!
 //! Nothing is fetched from other issuers, and nothing is written.
 
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use serde_json::Value;
 
-use crate::app::inspected_ring;
+use crate::app::{inspected_ring, stored_clients};
 use crate::clock;
 use crate::config::types::{Config, ExternalIssuer};
+use crate::issuer::client::Client;
+use crate::issuer::stored_clients::ClientStoreUnavailable;
 use crate::jose::algorithm::Algorithm;
+use crate::jose::claims::Claims;
 use crate::jose::key_set::KeySet;
 use crate::jose::token::Unverified;
 use crate::oauth::caller::IssuerName;
@@ -26,6 +30,8 @@ pub(crate) struct KeptFacts {
     pub(crate) keys: HashMap<IssuerName, Arc<KeySet>>,
     /// `None`: only those of the configuration.
     pub(crate) revocations: Option<Arc<PublishedRevocations>>,
+    /// The caller, if it is a client in the database.
+    pub(crate) stored_client: Option<Client>,
     /// Of the key of the rehearsal.
     pub(crate) algorithm: Algorithm,
     /// A real token is judged: issuers accept no algorithm but their own.
@@ -41,7 +47,8 @@ impl Default for KeptFacts {
         // Making such a key is fast.
         let algorithm = Algorithm::Es256;
         let (keys, lacking) = (HashMap::default(), HashMap::default());
-        Self { keys, revocations: None, algorithm, has_real_token: false, lacking, remarks: Vec::new() }
+        let (revocations, stored_client) = (None, None);
+        Self { keys, revocations, stored_client, algorithm, has_real_token: false, lacking, remarks: Vec::new() }
     }
 }
 
@@ -72,6 +79,7 @@ impl KeptFacts {
             && Algorithm::SIGNING.contains(&unverified.header.algorithm)
         {
             facts.algorithm = unverified.header.algorithm;
+            facts.read_client_of(config, &unverified.claims);
         }
         if config.oauth.is_some() {
             match inspected_ring::read_now(config).map(|ring| ring.map(|ring| ring.verifying_keys())) {
@@ -84,6 +92,25 @@ impl KeptFacts {
         config.issuers.iter().for_each(|issuer| facts.read_issuer(config, issuer));
         facts.read_revocations(config);
         facts
+    }
+
+    /// Looks up the client in the database, unless the configuration has it.
+    pub(crate) fn read_client(&mut self, config: &Config, id: &str) -> Result<(), ClientStoreUnavailable> {
+        let mut configured = config.oauth.iter().flat_map(|oauth| &oauth.clients);
+        if !configured.any(|client| client.id.as_str() == id) {
+            self.stored_client = stored_clients::look_up_now(config, id)?;
+        }
+        Ok(())
+    }
+
+    /// Of a token that says it is ours.
+    fn read_client_of(&mut self, config: &Config, claims: &Claims) {
+        let is_own =
+            config.oauth.as_ref().is_some_and(|oauth| claims.issuer.as_deref() == Some(oauth.trust.issuer.as_str()));
+        let Some(id) = claims.all.get("client_id").and_then(Value::as_str).filter(|_| is_own) else { return };
+        if let Err(error) = self.read_client(config, id) {
+            self.remarks.push(format!("client `{id}` was not looked up: {error}"));
+        }
     }
 
     fn read_issuer(&mut self, config: &Config, issuer: &ExternalIssuer) {

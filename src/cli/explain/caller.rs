@@ -15,6 +15,7 @@ use crate::app::rehearsal::proofs::confirmation_of;
 use crate::cli::stdin::{read_token, token_in};
 use crate::config::suggest::suggestion;
 use crate::config::types::Config;
+use crate::issuer::stored_clients::ClientStoreUnavailable;
 use crate::oauth::confirmation::Confirmation;
 
 /// The caller, as the command line names it.
@@ -57,6 +58,12 @@ impl PresentedToken {
 pub(super) enum CallerFault {
     #[error("unknown client `{id}`{hint}")]
     UnknownClient { id: String, hint: String },
+    #[error("cannot look up client `{id}`")]
+    ClientNotLookedUp {
+        id: String,
+        #[source]
+        source: ClientStoreUnavailable,
+    },
     #[error("unknown issuer `{name}`{hint}")]
     UnknownIssuer { name: String, hint: String },
     #[error("unknown static token `{name}`{hint}")]
@@ -92,12 +99,15 @@ impl<'a> ExplainedCaller<'a> {
         let facts = match self {
             Self::None => KeptFacts::default(),
             Self::Client { id, .. } => {
+                let mut facts = KeptFacts::for_made_token(config, None);
+                let looked_up = facts.read_client(config, id);
+                looked_up.map_err(|source| CallerFault::ClientNotLookedUp { id: id.to_owned(), source })?;
                 let known = config.oauth.iter().flat_map(|oauth| &oauth.clients);
                 let known: Vec<&str> = known.map(|client| client.id.as_str()).collect();
-                if !known.contains(&id) {
+                if !known.contains(&id) && facts.stored_client.is_none() {
                     return Err(CallerFault::UnknownClient { id: id.to_owned(), hint: suggestion(id, &known) });
                 }
-                KeptFacts::for_made_token(config, None)
+                facts
             }
             Self::Issuer { name, claims: file } => {
                 let known: Vec<&str> = config.issuers.iter().map(|issuer| issuer.settings.name.as_str()).collect();

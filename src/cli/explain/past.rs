@@ -109,13 +109,13 @@ fn revision(path: &ConfigPath, wanted: &str, remarks: &mut Vec<String>) -> Resul
     if let Some(text) = kept.as_deref().and_then(config::read_text) {
         // Paths in it are relative to the folder of the configuration.
         let name = path.with_file_name(format!("{wanted}.yaml"));
-        let loaded = config::load_text_part(&name, text, Needs::ACCESS, &surroundings);
+        let loaded = config::load_text_part(&name, text, Needs::TOKENS, &surroundings);
         return loaded.map(Some).map_err(|errors| {
             note(format_args!("the configuration {wanted}, which decided, cannot be loaded today"));
             bad_config(&errors)
         });
     }
-    let of_file = config::load_part(path, Needs::ACCESS, &surroundings).ok();
+    let of_file = config::load_part(path, Needs::TOKENS, &surroundings).ok();
     let same = of_file.filter(|config| file_part(&config.id) == file_part(wanted));
     if same.is_none() {
         remarks.push(not_kept(wanted, kept.as_deref()));
@@ -143,10 +143,15 @@ fn walk(
         RecordedCaller::External { issuer, .. } => Some(issuer.as_str()),
         RecordedCaller::None | RecordedCaller::Claimed | RecordedCaller::Own { .. } | RecordedCaller::Static(_) => None,
     };
-    let facts = match decision.caller {
+    let mut facts = match decision.caller {
         RecordedCaller::None | RecordedCaller::Claimed => KeptFacts::default(),
         _ => KeptFacts::for_made_token(config, of_issuer),
     };
+    if let RecordedCaller::Own { client, .. } = &decision.caller
+        && let Err(error) = facts.read_client(config, client)
+    {
+        remarks.push(format!("client `{client}` was not looked up: {error}"));
+    }
     let rehearsal = Rehearsal::with(config, &facts)?;
     remarks.extend(facts.remarks);
     let (mut fields, mut has_caller) = (Vec::new(), false);
