@@ -85,10 +85,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if not (hasKey $audit "file") -}}
 {{- $_ := set $config "audit" (set $audit "file" "-") -}}
 {{- end -}}
-{{- if $config.shared -}}
-{{- $instance := $config.shared.instance | default dict -}}
-{{- $_ := set $config.shared "instance" (set $instance "name" "${POD_NAME}") -}}
-{{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
 
@@ -107,10 +103,9 @@ securityContext:
   readOnlyRootFilesystem: true
   allowPrivilegeEscalation: false
   capabilities: {drop: [ALL]}
-env:
-  - name: POD_NAME
-    valueFrom: {fieldRef: {fieldPath: metadata.name}}
-  {{- with .Values.env }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- with .Values.env }}
+env: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with .Values.envFrom }}
 envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
