@@ -33,6 +33,9 @@ REFUSED = [
     ({"metrics": {"serviceMonitor": {"enabled": True}}}, "needs metrics.enabled"),
     ({"config": {"listeners": []}}, "listeners"),
     ({"config": {"shared": {"instance": {"name": "a"}}}}, "instance/name"),
+    ({"listener": {"believe": ["scheme"]}}, "need config.trusted_proxies"),
+    ({"listener": {"proxyProtocol": True}}, "need config.trusted_proxies"),
+    ({"listener": {"believe": ["path"]}}, "listener/believe/0"),
     ({"replica": 2}, "replica"),
 ]
 

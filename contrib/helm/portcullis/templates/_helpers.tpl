@@ -55,6 +55,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and .Values.migrate (not $shared.postgres) -}}
 {{- fail "migrate needs config.shared.postgres" -}}
 {{- end -}}
+{{- if and (or .Values.listener.believe .Values.listener.proxyProtocol) (not .Values.config.trusted_proxies) -}}
+{{- fail "listener.believe and listener.proxyProtocol need config.trusted_proxies, the networks of the load balancer" -}}
+{{- end -}}
 {{- if and .Values.metrics.enabled (not .Values.metrics.allowFrom) -}}
 {{- fail "metrics.enabled needs metrics.allowFrom, the networks that may read the metrics" -}}
 {{- end -}}
@@ -68,6 +71,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $listener := dict "address" (printf "0.0.0.0:%d" (int .Values.listener.port)) -}}
 {{- if .Values.tls.secretName -}}
 {{- $_ := set $listener "tls" (dict "certificates" (list (dict "cert" "certs/tls.crt" "key" "certs/tls.key"))) -}}
+{{- end -}}
+{{- with .Values.listener.believe -}}
+{{- $_ := set $listener "believe" . -}}
+{{- end -}}
+{{- if .Values.listener.proxyProtocol -}}
+{{- $_ := set $listener "proxy_protocol" true -}}
 {{- end -}}
 {{- $admin := dict "address" (printf "127.0.0.1:%d" (int .Values.metrics.port)) -}}
 {{- if .Values.metrics.enabled -}}
