@@ -36,7 +36,9 @@ pub(crate) struct PostgresUrlFacts {
 /// A fault of the URL. Shows no part of it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PostgresUrlFault {
-    #[error("expected a URL such as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`")]
+    #[error(
+        "expected a URL such as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with user and password percent-encoded"
+    )]
     Form,
     #[error("expected `sslmode=verify-full` or `sslmode=disable`, since the other modes do not verify the server")]
     Mode,
@@ -97,7 +99,9 @@ pub(crate) fn place(settings: &PostgresSettings) -> Option<String> {
 
 fn parse(url: &str) -> Result<(Config, Protection), PostgresUrlFault> {
     let mut parsed = Url::parse(url).map_err(|_| PostgresUrlFault::Form)?;
-    if !matches!(parsed.scheme(), "postgres" | "postgresql") || !parsed.has_host() {
+    // A `/` or `#` in a password that is not percent-encoded ends the host before the password does.
+    let is_cut = parsed.path().contains('@') || parsed.fragment().is_some();
+    if !matches!(parsed.scheme(), "postgres" | "postgresql") || !parsed.has_host() || is_cut {
         return Err(PostgresUrlFault::Form);
     }
     // The library has other modes than ours.
@@ -192,7 +196,14 @@ mod tests {
         for mode in ["prefer", "allow", "verify-ca", "x"] {
             assert!(matches!(parse(&format!("postgres://h/x?sslmode={mode}")), Err(PostgresUrlFault::Mode)), "{mode}");
         }
-        for url in ["http://h/x", "postgres:///x", "x", "postgres://h/x?unknown=1"] {
+        for url in [
+            "http://h/x",
+            "postgres:///x",
+            "x",
+            "postgres://h/x?unknown=1",
+            "postgres://a:p@s/w@h/x",
+            "postgres://a:p@s#w@h/x",
+        ] {
             assert!(matches!(parse(url), Err(PostgresUrlFault::Form)), "{url}");
         }
     }
