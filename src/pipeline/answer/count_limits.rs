@@ -5,7 +5,7 @@ use crate::network::counted_network;
 use crate::oauth::discrepancy::short;
 use crate::oauth::identity::Identity;
 use crate::oauth::observer::{Observation, Observer, Room};
-use crate::pipeline::policy::limits::{self, ExceededLimit, LimitPhase};
+use crate::pipeline::policy::limits::{Counting, CountingKeys, LimitPhase};
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::rate_limit::{LimitCount, RateLimit};
@@ -22,12 +22,12 @@ pub(crate) async fn count_rule(
     open: &mut OpenRequest,
     observer: &mut impl Observer,
 ) -> Result<(), Rejection> {
-    let store = &snapshot.limit_store;
+    let counting = Counting { limits, store: &snapshot.limit_store, keys: CountingKeys::OfPhase(phase, peer.address) };
     let counted = |index, count: LimitCount| {
         open.counted(index, count);
         observer.observe(|| observed(limits, index, count, |per| key_text(per, phase, peer)));
     };
-    refuse_beyond(limits::count(limits, store, phase, peer.address, counted).await)
+    count_all(counting, counted).await
 }
 
 /// The limits of the caller itself, if it is one of our own clients.
@@ -50,12 +50,22 @@ pub(crate) async fn count_client(
     open: &mut OpenRequest,
     observer: &mut impl Observer,
 ) -> Result<(), Rejection> {
-    let (limits, store) = (snapshot.limits_of_client(client), &snapshot.limit_store);
+    let limits = snapshot.limits_of_client(client);
+    let counting = Counting { limits, store: &snapshot.limit_store, keys: CountingKeys::OfClient };
     let counted = |index, count: LimitCount| {
         open.counted_for(client, index, count);
         observer.observe(|| observed(limits, index, count, |_| format!("client {}", client.as_str())));
     };
-    refuse_beyond(limits::count_client(limits, store, counted).await)
+    count_all(counting, counted).await
+}
+
+async fn count_all(counting: Counting<'_>, mut counted: impl FnMut(usize, LimitCount)) -> Result<(), Rejection> {
+    match counting.now(&mut counted) {
+        Ok(None) => Ok(()),
+        // Boxed to keep the common future small.
+        Ok(Some(from)) => Box::pin(counting.rest(from, counted)).await.map_err(Rejection::RateLimited),
+        Err(exceeded) => Err(Rejection::RateLimited(exceeded)),
+    }
 }
 
 /// A limit that a request was counted against, and the key that it is counted by.
@@ -92,8 +102,4 @@ fn key_text(per: &RequestKey, phase: LimitPhase<'_>, peer: &Peer) -> String {
         RequestKey::Route => "all requests of the route".to_owned(),
         RequestKey::Claim(_) | RequestKey::Header(_) => format!("the value of {per}"),
     }
-}
-
-fn refuse_beyond(exceeded: Option<ExceededLimit>) -> Result<(), Rejection> {
-    exceeded.map_or(Ok(()), |limit| Err(Rejection::RateLimited(limit)))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use crate::oauth::caller::Digest;
 use crate::oauth::discrepancy::{Discrepancy, short};
 use crate::pipeline::routing::limit_store::LimitStore;
 use crate::pipeline::routing::rate_limit::{CountedBy, LimitCount, LimitRate, MAX_LIMITS, RateLimit, seconds};
@@ -34,45 +35,70 @@ pub(crate) struct ExceededLimit {
     pub(crate) values: Box<Discrepancy>,
 }
 
-/// Counts until a limit is exceeded, which it gives: the limits behind it are not charged for a request that is
-/// refused. `record` takes each count with the place of its limit.
-pub(crate) async fn count(
-    limits: &[RateLimit],
-    store: &LimitStore,
-    phase: LimitPhase<'_>,
-    address: IpAddr,
-    mut record: impl FnMut(usize, LimitCount),
-) -> Option<ExceededLimit> {
-    let is_by_address = matches!(phase, LimitPhase::Address);
-    for (index, limit) in limits.iter().enumerate().filter(|(_, limit)| limit.is_by_address() == is_by_address) {
-        let key = match phase {
-            LimitPhase::Address => RequestKey::by_address(address),
-            LimitPhase::Caller { headers, caller } => limit.per.of(address, headers, caller),
-        };
-        let count = store.count(limit, key).await;
-        record(index, count);
-        if !count.allowed {
-            return Some(ExceededLimit::of(limit, &limit.per, count));
-        }
-    }
-    None
+/// The limits that a request is counted against, and the keys that it is counted by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counting<'r> {
+    pub(crate) limits: &'r [RateLimit],
+    pub(crate) store: &'r LimitStore,
+    pub(crate) keys: CountingKeys<'r>,
 }
 
-/// Counts a request of one of our own clients against the client's limits, until one is exceeded.
-pub(crate) async fn count_client(
-    limits: &[RateLimit],
-    store: &LimitStore,
-    mut record: impl FnMut(usize, LimitCount),
-) -> Option<ExceededLimit> {
-    for (index, limit) in limits.iter().enumerate() {
-        // All of the client's requests are in one bucket.
-        let count = store.count(limit, ABSENT).await;
-        record(index, count);
-        if !count.allowed {
-            return Some(ExceededLimit::of(limit, &RequestKey::Client, count));
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CountingKeys<'r> {
+    /// Those of the limits of one phase.
+    OfPhase(LimitPhase<'r>, IpAddr),
+    /// For the limits of one of our own clients: all of its requests are in one bucket.
+    OfClient,
+}
+
+impl Counting<'_> {
+    /// Counts until a limit is exceeded, which it gives: the limits behind it are not charged for a request that is
+    /// refused. Gives the place of a limit that must wait for its store, from which [`rest`](Self::rest) counts.
+    /// `record` takes each count with the place of its limit.
+    pub(crate) fn now(self, mut record: impl FnMut(usize, LimitCount)) -> Result<Option<usize>, ExceededLimit> {
+        for (index, limit) in self.limits.iter().enumerate() {
+            let Some(key) = self.key(limit) else { continue };
+            let Some(count) = self.store.count_now(limit, key) else { return Ok(Some(index)) };
+            record(index, count);
+            self.check(limit, count)?;
+        }
+        Ok(None)
+    }
+
+    /// The same for the limits from this place on, with waiting.
+    pub(crate) async fn rest(
+        self,
+        from: usize,
+        mut record: impl FnMut(usize, LimitCount),
+    ) -> Result<(), ExceededLimit> {
+        for (index, limit) in self.limits.iter().enumerate().skip(from) {
+            let Some(key) = self.key(limit) else { continue };
+            let count = self.store.count(limit, key).await;
+            record(index, count);
+            self.check(limit, count)?;
+        }
+        Ok(())
+    }
+
+    /// `None` for a limit of the other phase.
+    fn key(&self, limit: &RateLimit) -> Option<Digest> {
+        let by_address = limit.is_by_address();
+        match self.keys {
+            CountingKeys::OfPhase(LimitPhase::Address, address) => by_address.then(|| RequestKey::by_address(address)),
+            CountingKeys::OfPhase(LimitPhase::Caller { headers, caller }, address) => {
+                (!by_address).then(|| limit.per.of(address, headers, caller))
+            }
+            CountingKeys::OfClient => Some(ABSENT),
         }
     }
-    None
+
+    fn check(&self, limit: &RateLimit, count: LimitCount) -> Result<(), ExceededLimit> {
+        let per = match self.keys {
+            CountingKeys::OfPhase(..) => &limit.per,
+            CountingKeys::OfClient => &RequestKey::Client,
+        };
+        if count.allowed { Ok(()) } else { Err(ExceededLimit::of(limit, per, count)) }
+    }
 }
 
 impl ExceededLimit {
@@ -137,10 +163,9 @@ mod tests {
         let by_caller = LimitPhase::Caller { headers: &headers, caller: None };
         let counted = |phase| {
             let mut remaining = Vec::new();
-            let counting = count(&limits, &store, phase, address, |at, count| remaining.push((at, count.remaining)));
-            // Without a store of several replicas it never waits.
-            let exceeded = futures_util::FutureExt::now_or_never(counting).unwrap();
-            (remaining, exceeded.is_some())
+            let counting = Counting { limits: &limits, store: &store, keys: CountingKeys::OfPhase(phase, address) };
+            let exceeded = counting.now(|at, count| remaining.push((at, count.remaining)));
+            (remaining, exceeded.is_err())
         };
         assert_eq!(counted(LimitPhase::Address), (vec![(1, 1)], false));
         assert_eq!(counted(by_caller), (vec![(0, 4), (2, 0), (3, 8)], false));

@@ -88,7 +88,17 @@ impl LimitStore {
         Self { by_place, places: places.collect() }
     }
 
-    /// Waits for the store of all replicas if the key is new here, the next lease is on its way, or the limit is slow.
+    /// `None` if the request must wait for the store of all replicas, because the key is new here, the next lease is on
+    /// its way, or the limit is slow. Then [`count`](Self::count) counts it.
+    pub(crate) fn count_now(&self, limit: &RateLimit, key: Digest) -> Option<LimitCount> {
+        let Some(buckets) = self.by_place.get(limit.place.0) else { return Some(lost_place(limit)) };
+        match &buckets.leased {
+            None => Some(buckets.count(key)),
+            Some(leased) => buckets.counted(leased.count(key, clock::instant()), key).ok(),
+        }
+    }
+
+    /// Waits for the store of all replicas if it must.
     pub(crate) async fn count(&self, limit: &RateLimit, key: Digest) -> LimitCount {
         let Some(buckets) = self.by_place.get(limit.place.0) else { return lost_place(limit) };
         match &buckets.leased {
@@ -144,31 +154,18 @@ impl LimitBuckets {
         }
     }
 
-    async fn count_leased(&self, leased: &Arc<LeasedLimit>, key: Digest) -> LimitCount {
-        match leased.count(key, clock::instant()) {
-            // Boxed to keep the common future small.
-            LeaseCount::Wait(answered) => Box::pin(self.count_when_answered(leased, key, answered)).await,
-            counted => self.counted(counted, key).unwrap_or_else(|_| self.count_locally(key)),
-        }
-    }
-
     /// Counts again at each answer of the store, until its timeout.
-    async fn count_when_answered(
-        &self,
-        leased: &Arc<LeasedLimit>,
-        key: Digest,
-        mut answered: oneshot::Receiver<()>,
-    ) -> LimitCount {
+    async fn count_leased(&self, leased: &Arc<LeasedLimit>, key: Digest) -> LimitCount {
         let until = tokio::time::Instant::now() + leased.patience();
         loop {
+            let answered = match self.counted(leased.count(key, clock::instant()), key) {
+                Ok(count) => return count,
+                Err(answered) => answered,
+            };
             if timeout_at(until, answered).await.is_err() {
                 // Nothing was leased in time: refused rather than not limited.
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 return LimitCount { allowed: false, remaining: 0, wait: self.interval, by: CountedBy::Store };
-            }
-            match self.counted(leased.count(key, clock::instant()), key) {
-                Ok(count) => return count,
-                Err(again) => answered = again,
             }
         }
     }
