@@ -111,7 +111,7 @@ fn redis_is_verified_by_its_certificate() {
 }
 
 #[test]
-fn a_store_that_is_away_is_reported_with_its_place() {
+fn an_unreachable_store_is_reported_with_its_place() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     fails(&redis(&format!("redis://{free}"), ""), "cannot connect", "`shared.redis.url`");
     let database = format!("postgres: {{url: \"postgres://portcullis:{PASSWORD}@{free}/x\"}}");
@@ -129,7 +129,7 @@ fn a_database_is_usable_with_the_tables_of_this_version() {
     let usable = reported(&stores);
     assert_eq!((&usable["store"], &usable["ok"]), (&"postgres".into(), &true.into()), "{usable}");
     assert!(usable["version"].as_str().is_some_and(|version| version.starts_with("PostgreSQL ")), "{usable}");
-    fails(&stores.replace("p%40ss", "p%40ss-geheimnis"), "password authentication failed", "`shared.postgres.url`");
+    fails(&stores.replace("p%40ss", "p%40ss-geheimnis"), "refuses the login", "check user, password");
     postgres.sql("CREATE ROLE reader LOGIN PASSWORD 'geheimnis'");
     let reader = stores.replace("portcullis:p%40ss%20word", "reader:geheimnis");
     fails(&reader, "permission denied for table portcullis_version", "rights to its tables");

@@ -183,12 +183,12 @@ async fn known_keys_sign_on_without_the_database() {
     let (one, other) = (world.replica(""), world.replica(""));
     let token = one.token().await;
     world.postgres.kill();
-    one.gateway.log_line("the database is lost");
+    one.gateway.log_line("is unreachable: cached clients");
     assert_eq!(other.status(&one.token().await).await, 200);
     let unknown = with_key_id(&token, "unknown");
     assert_eq!(one.status(&unknown).await, 503);
     world.postgres.start_again();
-    one.gateway.log_line("the database is reached");
+    one.gateway.log_line(") is reachable");
     let begun = Instant::now();
     while one.status(&unknown).await != 401 {
         assert!(begun.elapsed() < PATIENCE);
@@ -208,9 +208,9 @@ async fn a_database_that_answers_no_more_stalls_no_request() {
     assert!(begun.elapsed() < std::time::Duration::from_secs(2));
     // The first waits for the database, and from then on none does.
     assert_eq!(one.status(&with_key_id(&token, "unknown")).await, 503);
-    one.gateway.log_line("the database is lost");
+    one.gateway.log_line("is unreachable: cached clients");
     world.postgres.thaw();
-    one.gateway.log_line("the database is reached");
+    one.gateway.log_line(") is reachable");
 }
 
 #[tokio::test]
@@ -301,7 +301,7 @@ async fn a_connection_that_the_server_ends_is_made_again() {
     let Some(world) = World::start().await else { return };
     let (one, other) = (world.replica(""), world.replica(""));
     world.postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'portcullis'");
-    other.gateway.log_line("the database is reached");
+    other.gateway.log_line(") is reachable");
     one.keys(&["rotate", "--now"]);
     other.publishes(2).await;
 }
@@ -316,14 +316,17 @@ async fn a_gateway_that_never_reached_the_database_is_not_ready() {
     let admin = Client::plain(gateway.admin.unwrap());
     let answer = admin.get("/readyz").await;
     assert_eq!(answer.status, 503);
-    assert!(answer.body.starts_with(b"the database of `shared.postgres` has not been reached"), "{answer:?}");
+    assert!(
+        answer.body.starts_with(b"the database (`shared.postgres`) was not reachable since the start"),
+        "{answer:?}"
+    );
     world.postgres.start_again();
     let begun = Instant::now();
     while admin.get("/readyz").await.status != 200 {
         assert!(begun.elapsed() < PATIENCE);
     }
     world.postgres.kill();
-    gateway.log_line("the database is lost");
+    gateway.log_line("until their intervals end\"");
     assert_eq!(admin.get("/readyz").await.status, 200);
 }
 

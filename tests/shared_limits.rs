@@ -83,7 +83,7 @@ async fn without_the_store_each_replica_takes_its_share() {
     let Some(mut replicas) = Replicas::start(test, "{rate: 20/s, per: route}", "").await else { return };
     assert_eq!(replicas.status(0).await, 200);
     replicas.redis.kill();
-    replicas.both_log("the shared store is lost");
+    replicas.both_log("is unreachable: rate limits");
     let begun = Instant::now();
     let allowed = replicas.allowed(200).await;
     // Cells of earlier leases may be spent too: at most a burst.
@@ -104,9 +104,9 @@ async fn an_emptied_store_gives_no_second_burst() {
     let Some(mut replicas) = Replicas::start(test, "{rate: 10/h, per: route}", "").await else { return };
     assert_eq!(replicas.allowed(30).await, 10);
     replicas.redis.kill();
-    replicas.both_log("the shared store is lost");
+    replicas.both_log("is unreachable: rate limits");
     replicas.redis.start_again();
-    replicas.both_log("the shared store is reached");
+    replicas.both_log(") is reachable");
     assert_eq!(replicas.allowed(10).await, 0);
 }
 
@@ -115,9 +115,9 @@ async fn a_short_loss_leaves_unused_limits_nearly_whole() {
     let test = "a_short_loss_leaves_unused_limits_nearly_whole";
     let Some(replicas) = Replicas::start(test, "{rate: 10/h, per: route}", "").await else { return };
     replicas.redis.signal("STOP");
-    replicas.both_log("the shared store is lost");
+    replicas.both_log("is unreachable: rate limits");
     replicas.redis.signal("CONT");
-    replicas.both_log("the shared store is reached");
+    replicas.both_log(") is reachable");
     // An hour has ten of them: the loss costs at most one for each six minutes.
     let allowed = replicas.allowed(20).await;
     assert!((8..=10).contains(&allowed), "{allowed}");
@@ -140,10 +140,10 @@ async fn limits_are_denied_without_the_store_on_request() {
     let limit = "{rate: 10/h, per: route}";
     let Some(mut replicas) = Replicas::start(test, limit, "on_loss: deny, ").await else { return };
     replicas.redis.kill();
-    replicas.both_log("the shared store is lost");
+    replicas.both_log("is unreachable: rate limits");
     assert_eq!(replicas.allowed(4).await, 0);
     let line = replicas.gateways[0].audit_line(|line| line["gateway.reason"] == "rate_limited");
-    assert!(line["gateway.found"].as_str().unwrap().contains("the shared store is away"), "{line}");
+    assert!(line["gateway.found"].as_str().unwrap().contains("Redis is unreachable"), "{line}");
     assert_eq!(line["gateway.ratelimit_mode"], "deny");
 }
 
@@ -153,7 +153,7 @@ async fn limits_are_local_without_the_store_on_request() {
     let limit = "{rate: 4/h, per: route}";
     let Some(mut replicas) = Replicas::start(test, limit, "on_loss: local, ").await else { return };
     replicas.redis.kill();
-    replicas.both_log("the shared store is lost");
+    replicas.both_log("is unreachable: rate limits");
     assert_eq!(replicas.allowed(20).await, 8);
     replicas.gateways[0].audit_line(|line| line["gateway.ratelimit_mode"] == "local");
 }
@@ -164,10 +164,10 @@ async fn a_stopped_store_delays_no_request_twice() {
     let Some(replicas) = Replicas::start(test, "{rate: 1000/s, per: route}", "").await else { return };
     replicas.redis.signal("STOP");
     // Until one of them has waited for the timeout of the store.
-    replicas.both_log("the shared store is lost");
+    replicas.both_log("is unreachable: rate limits");
     let allowed = replicas.allowed(50).await;
     replicas.redis.signal("CONT");
-    replicas.both_log("the shared store is reached");
+    replicas.both_log(") is reachable");
     assert!(allowed <= 50);
     assert!(replicas.redis.ask(&["keys", "*"]).lines().all(|key| key.starts_with("portcullis:")));
 }

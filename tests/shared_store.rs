@@ -53,8 +53,13 @@ async fn the_documented_rights_are_enough_over_tls() {
     }
     assert_eq!(statuses, [200, 200, 200, 429]);
     let stranger = Gateway::start(&config(upstream.address, &[route], &shared("ein-anderes-geheimnis")));
-    let line = stranger.log_line("the shared store cannot be reached");
-    assert!(line.contains("Password authentication failed") && !line.contains("geheimnis"), "{line}");
+    let line = stranger.log_line("refuses the user or the password: check `shared.redis.username`");
+    let name = format!("Redis (`shared.redis`, localhost:{})", redis.port);
+    assert!(line.contains("ERROR") && line.contains(&name) && !line.contains("geheimnis"), "{line}");
+    assert_eq!(line.matches("assword authentication failed").count(), 1, "{line}");
+    let ready = Client::plain(stranger.admin.unwrap()).get("/readyz").await;
+    let page = text(&ready);
+    assert!(ready.status == 503 && page.contains("refuses the login or a right"), "{page}");
     fs::remove_dir_all(place).unwrap();
 }
 
@@ -81,14 +86,14 @@ async fn metrics_and_probes_show_the_store_and_the_replicas() {
     assert_eq!(config["instance"], "east-1");
     assert_eq!(gateway.audit_line(|line| line["gateway.event"] == "start")["gateway.instance"], "east-1");
     redis.kill();
-    gateway.log_line("the shared store is lost");
+    gateway.log_line("is unreachable: rate limits");
     let page = text(&admin.get("/metrics").await);
     assert!(page.contains("portcullis_shared_store_reachable 0"), "{page}");
     assert!(page.contains("portcullis_ratelimit_mode{mode=\"share\"} 1"), "{page}");
     let ready = admin.get("/readyz").await;
     assert_eq!(ready.status, 200);
     let page = text(&ready);
-    assert!(page.contains("the shared store is away"), "{page}");
+    assert!(page.contains("Redis (`shared.redis`) is unreachable"), "{page}");
 }
 
 #[tokio::test]
@@ -100,7 +105,7 @@ async fn a_refused_call_leaves_the_store_in_use() {
     let upstream = Upstream::start().await;
     let route = "path: /x, name: x, access: public, rate_limits: [{rate: 2/h, per: route}]";
     let gateway = Gateway::start(&config(upstream.address, &[route], &redis.section()));
-    let line = gateway.log_line("the shared store refuses a call");
+    let line = gateway.log_line("refuses a call");
     assert!(line.contains("WRONGTYPE"), "{line}");
     let client = Client::new(&gateway);
     let mut statuses = Vec::new();
@@ -108,7 +113,30 @@ async fn a_refused_call_leaves_the_store_in_use() {
         statuses.push(client.send(request("GET", "/x")).await.status);
     }
     assert_eq!(statuses, [200, 200, 429]);
-    assert!(!gateway.log_text().contains("the shared store is lost"), "{}", gateway.log_text());
+    assert!(!gateway.log_text().contains("is unreachable: rate limits"), "{}", gateway.log_text());
+}
+
+#[tokio::test]
+async fn a_lack_of_rights_is_an_error_until_it_is_given() {
+    let test = "a_lack_of_rights_is_an_error_until_it_is_given";
+    let Some(redis) = Redis::start(test) else { return };
+    let rights = PAGE.lines().map(str::trim).find(|line| line.starts_with("user portcullis on ")).unwrap();
+    let rights = rights.replace("PASSWORD", "geheimnis").replace("user ", "");
+    let set_user = |more: &str| {
+        let words: Vec<&str> = ["ACL", "SETUSER"].into_iter().chain(rights.split(' ')).chain([more]).collect();
+        assert_eq!(redis.ask(&words), "OK");
+    };
+    set_user("-zadd");
+    let upstream = Upstream::start().await;
+    let user = "timeout: 2s, username: portcullis, password: geheimnis";
+    let gateway = Gateway::open(upstream.address, &redis.section().replace("timeout: 2s", user));
+    let line = gateway.log_line("refuses a right of its user: `portcullis check --connect`");
+    assert!(line.contains("ERROR") && line.contains("(`shared.redis`, 127.0.0.1:"), "{line}");
+    let ready = Client::plain(gateway.admin.unwrap()).get("/readyz").await;
+    assert!(text(&ready).contains("Redis (`shared.redis`) refuses the login or a right"), "{}", text(&ready));
+    set_user("+zadd");
+    gateway.log_line(") is reachable");
+    assert_eq!(gateway.log_text().matches("refuses a right").count(), 1, "{}", gateway.log_text());
 }
 
 #[tokio::test]
@@ -145,10 +173,10 @@ async fn a_store_restarted_with_older_data_gives_no_second_burst() {
     }
     assert_eq!(statuses, [200, 200, 200, 429]);
     redis.kill();
-    gateway.log_line("the shared store is lost");
+    gateway.log_line("is unreachable: rate limits");
     // It keeps its epoch, and has lost the leases that it granted since.
     redis.start_again();
-    gateway.log_line("the shared store is reached");
+    gateway.log_line(") is reachable");
     assert!(!gateway.log_text().contains("emptied or replaced"), "{}", gateway.log_text());
     assert_eq!(client.send(request("GET", "/x")).await.status, 429);
 }

@@ -119,10 +119,10 @@ async fn a_revocation_without_the_store_reaches_the_others_later() {
     replicas.revoke(1, &before).await;
     replicas.is_refused(0, &before).await;
     replicas.redis.kill();
-    replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line("the shared store is lost")));
+    replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line("is unreachable: rate limits")));
     replicas.revoke(0, &token).await;
     assert_eq!([replicas.status(0, &token).await, replicas.status(1, &token).await], [401, 200]);
-    replicas.gateways[0].log_line("are sent to the other replicas when the shared store is back");
+    replicas.gateways[0].log_line("are sent to the other replicas when Redis is reachable");
     replicas.redis.start_again();
     replicas.is_refused(1, &token).await;
     // The emptied store was filled again, also for replicas that start later.

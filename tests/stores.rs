@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use crate::support::command::{Finished, run};
 use crate::support::gateway::{folder, program};
 use crate::support::postgres::Postgres;
+use crate::support::world::config;
+use crate::support::{Client, Gateway, Upstream};
 
 /// A folder whose configuration has this database.
 fn with_database(url: &str) -> std::path::PathBuf {
@@ -61,12 +63,35 @@ fn migrations_at_the_same_time_make_the_tables_once() {
     assert_eq!(made.count(), 1);
 }
 
+#[tokio::test]
+async fn a_gateway_logs_a_refused_login_as_an_error() {
+    let Some(postgres) = Postgres::start() else { return };
+    let upstream = Upstream::start().await;
+    let url = postgres.url().replace("p%40ss", "guessed");
+    let shared = format!("allow_literal_secrets: true\nshared: {{postgres: {{url: \"{url}\"}}}}\n");
+    let gateway = Gateway::start(&config(upstream.address, &["path: /x, access: public"], &shared));
+    let line = gateway.log_line("refuses the login: check user, password and database of `shared.postgres.url`");
+    assert!(line.contains("ERROR") && line.contains("(`shared.postgres`, localhost:"), "{line}");
+    assert!(!gateway.log_text().contains("guessed"), "{}", gateway.log_text());
+    let page = Client::plain(gateway.admin.unwrap()).get("/readyz").await;
+    let page = String::from_utf8(page.body.to_vec()).unwrap();
+    assert!(page.contains("the database (`shared.postgres`) was not reachable since the start"), "{page}");
+}
+
 #[test]
 fn a_database_that_cannot_be_used_is_named_without_secrets() {
     let Some(postgres) = Postgres::start() else { return };
     let wrong = postgres.url().replace("p%40ss", "guessed");
-    let away = "postgres://portcullis:guessed%20word@127.0.0.1:1/postgres".to_owned();
-    for (url, says) in [(wrong, "password authentication failed"), (away, "Connection refused")] {
+    let nowhere = "postgres://portcullis:guessed%20word@127.0.0.1:1/postgres".to_owned();
+    let no_database = postgres.url().replace("/postgres", "/none");
+    for (url, says) in [
+        (wrong, "refuses the login: password authentication failed; check user, password"),
+        (no_database, "refuses the login: database \"none\" does not exist"),
+        (
+            nowhere,
+            "the database (`shared.postgres`, 127.0.0.1:1) is unreachable: error connecting to server: Connection refused",
+        ),
+    ] {
         let done = store(&with_database(&url), &["migrate"]);
         assert!(done.code == Some(2) && done.stderr.contains(says) && !done.stderr.contains("guessed"), "{done:?}");
     }

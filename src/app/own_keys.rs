@@ -98,7 +98,9 @@ impl OpenedRing {
         };
         let (before, ring) = match opened {
             Err(DatabaseRingError::Database(DatabaseError::Unavailable)) => {
-                warn!("the signing keys cannot be read from the database: no tokens are issued until it is back");
+                warn!(
+                    "cannot read the signing keys: the database is unreachable, and no tokens are issued until it is reachable"
+                );
                 Default::default()
             }
             opened => opened?,

@@ -72,15 +72,13 @@ pub(super) fn probes(drain: Drain, sources: ScrapeSources, workers: Vec<mpsc::Se
         let (health, snapshot) = (Arc::clone(&sources.health), Arc::clone(&sources.snapshot));
         let shared = sources.shared.clone();
         move || match drain.stage() {
-            Stage::Serving if health.is_broken() => Err("the audit log cannot be written"),
-            Stage::Serving if !snapshot.load().trust.revocations().are_complete() => {
-                Err("the revocations of the other replicas are not known yet")
-            }
-            Stage::Serving if !shared.has_reached_database() => {
-                Err("the database of `shared.postgres` has not been reached since the start")
+            Stage::Serving if health.is_broken() => Err("the audit log cannot be written".to_owned()),
+            Stage::Serving if !snapshot.load().trust.revocations().are_complete() => Err(shared.unknown_revocations()),
+            Stage::Serving if !shared.was_database_reachable() => {
+                Err("the database (`shared.postgres`) was not reachable since the start: see the log".to_owned())
             }
             Stage::Serving => Ok(out_of_reach(&snapshot.load()) + &shared.remarks()),
-            Stage::Unready | Stage::Draining | Stage::Cut => Err("shutting down"),
+            Stage::Unready | Stage::Draining | Stage::Cut => Err("shutting down".to_owned()),
         }
     };
     let issuers = {
@@ -193,7 +191,7 @@ fn process(sources: &ScrapeSources) -> Process {
         limit_keys: snapshot.limit_store.keys() as u64,
         shared_store: shared.status(),
         signing_keys_left_aside: shared.database.as_ref().and(left_aside),
-        database_reachable: shared.database.as_ref().map(|database| !database.is_away()),
+        database_reachable: shared.database.as_ref().map(|database| !database.is_unreachable()),
         audit_lines: health.written.load(Ordering::Relaxed),
         audit_dropped: health.dropped.load(Ordering::Relaxed),
         audit_folded: health.aggregated.load(Ordering::Relaxed),

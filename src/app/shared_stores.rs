@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::start_error::StartError;
 use crate::store::database::Database;
 use crate::store::leases::lease_store::LeaseStore;
-use crate::store::postgres::PostgresStore;
-use crate::store::redis_store::RedisStore;
+use crate::store::postgres::{PostgresStore, WITHOUT_DATABASE};
+use crate::store::redis_store::{RedisStore, WITHOUT_REDIS};
 use crate::store::replica_id::ReplicaId;
 use crate::store::replicas::{self, ReplicaKeeper};
 use crate::store::settings::{OnLoss, PostgresSettings, SharedSettings};
@@ -115,20 +115,27 @@ impl SharedStores {
     }
 
     /// Whether the database has answered since the start. Before that, this process knows no client and no key of it.
-    pub(super) fn has_reached_database(&self) -> bool {
-        self.database.as_ref().is_none_or(Database::was_reached)
+    pub(super) fn was_database_reachable(&self) -> bool {
+        self.database.as_ref().is_none_or(Database::was_reachable)
     }
 
-    /// For `/readyz`: an unreachable store does not make the gateway unready, but is named.
+    /// For `/readyz`: an unreachable store does not make the gateway unready, but is named. The log has its address.
     pub(super) fn remarks(&self) -> String {
         let mut remarks = String::new();
-        if self.redis.as_ref().is_some_and(|store| !store.is_reached()) {
-            remarks += "the shared store is away: limits, revocations and uses go on as `shared` says\n";
+        if let Some(outage) = self.redis.as_ref().and_then(RedisStore::outage) {
+            remarks += &format!("Redis (`shared.redis`) {outage}: {WITHOUT_REDIS}\n");
         }
-        if self.database.as_ref().is_some_and(Database::is_away) {
-            remarks += "the database is away: known clients and signing keys go on\n";
+        if self.database.as_ref().is_some_and(Database::is_unreachable) {
+            remarks += &format!("the database (`shared.postgres`) is unreachable: {WITHOUT_DATABASE}\n");
         }
         remarks
+    }
+
+    /// For `/readyz`, while the revocations of the other replicas are not known.
+    pub(super) fn unknown_revocations(&self) -> String {
+        let outage = self.redis.as_ref().and_then(RedisStore::outage);
+        let cause = outage.map(|outage| format!(": Redis (`shared.redis`) {outage}")).unwrap_or_default();
+        format!("the revocations of the other replicas are not known yet{cause}")
     }
 
     /// Removes this replica from the store, so that the others take over its share.

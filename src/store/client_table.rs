@@ -6,7 +6,7 @@
 use tokio::sync::broadcast;
 
 use super::database::Database;
-use super::sql::{DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
+use super::sql::{DatabaseChange, DatabaseError, DatabaseRefusal, SqlRow, SqlValue, Statement};
 use crate::clock::UnixTime;
 
 #[derive(Clone, Debug)]
@@ -158,7 +158,7 @@ fn integer_of(value: Option<&SqlValue>) -> Result<i64, DatabaseError> {
 }
 
 fn unexpected() -> DatabaseError {
-    DatabaseError::Refused("a column of `clients` has another type".to_owned())
+    DatabaseRefusal::Statement("a column of `clients` has another type".to_owned()).into()
 }
 
 #[cfg(test)]

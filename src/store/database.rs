@@ -17,7 +17,7 @@ pub(crate) enum Database {
 
 impl Database {
     /// Whether statements fail at once, because the database does not answer.
-    pub(crate) fn is_away(&self) -> bool {
+    pub(crate) fn is_unreachable(&self) -> bool {
         match self {
             Self::Postgres(store) => !*store.reachable().borrow(),
             Self::Sqlite(_) => false,
@@ -25,9 +25,9 @@ impl Database {
     }
 
     /// Whether it has answered since the start of this process.
-    pub(crate) fn was_reached(&self) -> bool {
+    pub(crate) fn was_reachable(&self) -> bool {
         match self {
-            Self::Postgres(store) => store.was_reached(),
+            Self::Postgres(store) => store.was_reachable(),
             Self::Sqlite(_) => true,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::database::Database;
 use super::postgres::{AdvisoryLock, PostgresTransaction};
-use super::sql::{DatabaseError, SqlRow, SqlValue, Statement};
+use super::sql::{DatabaseError, DatabaseRefusal, SqlRow, SqlValue, Statement};
 
 /// A row. Times are in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(crate) async fn change(database: &Database) -> Result<KeyTableChange, Databa
     match database {
         Database::Postgres(store) => store.begin(Some(AdvisoryLock::SigningKeys)).await.map(KeyTableChange),
         Database::Sqlite(_) => {
-            Err(DatabaseError::Refused("signing keys are kept in PostgreSQL or in files".to_owned()))
+            Err(DatabaseRefusal::Statement("signing keys are kept in PostgreSQL or in files".to_owned()).into())
         }
     }
 }
@@ -99,7 +99,8 @@ fn time_value(seconds: u64) -> SqlValue {
 
 fn key_row(row: SqlRow) -> Result<KeyRow, DatabaseError> {
     use SqlValue::{Bytes, Integer, Null, Text};
-    let unexpected = || DatabaseError::Refused("a column of `signing_keys` has another type".to_owned());
+    let unexpected =
+        || DatabaseError::from(DatabaseRefusal::Statement("a column of `signing_keys` has another type".to_owned()));
     let row: [SqlValue; 10] = row.try_into().map_err(|_| unexpected())?;
     let [
         Text(key_id),

@@ -9,6 +9,7 @@ pub(crate) mod database;
 pub(crate) mod key_table;
 pub(crate) mod leases;
 pub(crate) mod migrations;
+mod outage;
 pub(crate) mod postgres;
 pub(crate) mod postgres_address;
 mod postgres_connection;

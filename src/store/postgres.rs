@@ -21,7 +21,7 @@ use tracing::warn;
 use super::postgres_address::{PostgresAddress, PostgresUrlFault};
 use super::postgres_connection::{PostgresConnection, PostgresFault, within};
 use super::settings::PostgresSettings;
-use super::sql::{DatabaseChange, DatabaseError, SqlRow, Statement};
+use super::sql::{DatabaseChange, DatabaseError, LOGIN_REMEDY, SqlRow, Statement};
 use crate::telemetry::error_chain::ErrorChain;
 
 #[derive(Clone)]
@@ -35,7 +35,7 @@ struct PostgresParts {
     connection: ArcSwapOption<PostgresConnection>,
     reachable: watch::Sender<bool>,
     /// Whether there was a connection since the start.
-    was_reached: AtomicBool,
+    was_reachable: AtomicBool,
     changes: broadcast::Sender<DatabaseChange>,
     /// Wakes the keeper when a call has failed.
     lost: Notify,
@@ -47,8 +47,10 @@ struct PostgresParts {
 pub(crate) enum PostgresOpenError {
     #[error("`shared.postgres.url` cannot be used")]
     Url(#[from] PostgresUrlFault),
-    #[error("cannot reach the database: {0}")]
-    Unreachable(String),
+    #[error("{server} is unreachable: {reason}; {REACH_REMEDY}")]
+    Unreachable { server: String, reason: String },
+    #[error("{server} refuses the login: {reason}; {LOGIN_REMEDY}")]
+    Login { server: String, reason: String },
     #[error(transparent)]
     Tables(DatabaseError),
 }
@@ -66,6 +68,9 @@ pub(crate) struct PostgresTransaction {
     control: Handle,
 }
 
+pub(crate) const REACH_REMEDY: &str = "check that the server runs, and `shared.postgres.url` and `ca`";
+/// What an outage means for requests.
+pub(crate) const WITHOUT_DATABASE: &str = "cached clients stay valid for `shared.postgres.stale`, others get 503, and known keys sign until their intervals end";
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time to connect, begin a transaction and wait for its lock.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,7 +102,7 @@ impl PostgresStore {
     pub(crate) async fn open_now(settings: &PostgresSettings, control: &Handle) -> Result<Self, PostgresOpenError> {
         let store = Self::new(settings, control)?;
         let mut keeper = PostgresKeeper::new(store.clone());
-        keeper.connect().await.map_err(open_error)?;
+        keeper.connect().await.map_err(|fault| open_error(fault, &store.parts.address))?;
         drop(control.spawn(keeper.keep()));
         Ok(store)
     }
@@ -105,7 +110,7 @@ impl PostgresStore {
     /// Whether a connection can be made.
     pub(crate) async fn probe(&self) -> Result<(), PostgresOpenError> {
         let connected = PostgresConnection::connect(&self.parts.address).await;
-        connected.map(drop).map_err(open_error)
+        connected.map(drop).map_err(|fault| open_error(fault, &self.parts.address))
     }
 
     /// Without a connection: [`PostgresStore::begin`] makes its own.
@@ -115,7 +120,7 @@ impl PostgresStore {
             control: control.clone(),
             connection: ArcSwapOption::empty(),
             reachable: watch::Sender::new(false),
-            was_reached: AtomicBool::new(false),
+            was_reachable: AtomicBool::new(false),
             changes: broadcast::Sender::new(TOLD_CHANGES),
             lost: Notify::new(),
             calls: Arc::new(Semaphore::new(MOST_CALLS)),
@@ -123,13 +128,18 @@ impl PostgresStore {
         Ok(Self { parts: Arc::new(parts) })
     }
 
+    /// The database in messages, with its key and `HOST:PORT`.
+    pub(crate) fn name(&self) -> &str {
+        &self.parts.address.name
+    }
+
     /// Whether the database answers, and its changes.
     pub(crate) fn reachable(&self) -> watch::Receiver<bool> {
         self.parts.reachable.subscribe()
     }
 
-    pub(super) fn was_reached(&self) -> bool {
-        self.parts.was_reached.load(Ordering::Acquire)
+    pub(super) fn was_reachable(&self) -> bool {
+        self.parts.was_reachable.load(Ordering::Acquire)
     }
 
     pub(super) fn changes(&self) -> broadcast::Receiver<DatabaseChange> {
@@ -192,7 +202,7 @@ impl PostgresStore {
         match begun.await {
             Ok(Ok(connection)) => Ok(PostgresTransaction { connection: Arc::new(connection), control }),
             Ok(Err(fault)) => {
-                warn!(error = %ErrorChain(&fault), "cannot begin a transaction of the database");
+                warn!(error = %ErrorChain(&fault), "cannot begin a transaction of {}", self.name());
                 Err(fault.into_error())
             }
             Err(_) => Err(DatabaseError::Unavailable),
@@ -203,7 +213,7 @@ impl PostgresStore {
     fn use_connection(&self, connection: Arc<PostgresConnection>) {
         self.parts.connection.store(Some(connection));
         self.parts.reachable.send_replace(true);
-        self.parts.was_reached.store(true, Ordering::Release);
+        self.parts.was_reachable.store(true, Ordering::Release);
         self.tell(DatabaseChange::Anything);
     }
 
@@ -213,10 +223,12 @@ impl PostgresStore {
     }
 }
 
-fn open_error(fault: PostgresFault) -> PostgresOpenError {
-    match fault {
-        PostgresFault::Tables(error) => PostgresOpenError::Tables(error),
-        other => PostgresOpenError::Unreachable(ErrorChain(&other).to_string()),
+fn open_error(fault: PostgresFault, address: &PostgresAddress) -> PostgresOpenError {
+    let server = address.name.clone();
+    match (fault.refused_login(), fault) {
+        (_, PostgresFault::Tables(error)) => PostgresOpenError::Tables(error),
+        (Some(reason), _) => PostgresOpenError::Login { server, reason },
+        (None, other) => PostgresOpenError::Unreachable { server, reason: ErrorChain(&other).to_string() },
     }
 }
 
@@ -235,7 +247,7 @@ impl PostgresParts {
         self.reachable.send_replace(false);
         warn!(
             error = %ErrorChain(fault),
-            "the database is lost: known clients and signing keys stay in use until it is back"
+            "{} is unreachable: {WITHOUT_DATABASE}", self.address.name
         );
         self.lost.notify_one();
     }

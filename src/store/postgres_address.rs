@@ -23,6 +23,8 @@ pub(super) struct PostgresAddress {
     pub(super) config: Config,
     /// `None`: in clear text.
     pub(super) tls: Option<Arc<ClientConfig>>,
+    /// The database in messages, with its key and `HOST:PORT`.
+    pub(super) name: String,
 }
 
 /// A URL that can be used.
@@ -40,7 +42,9 @@ pub(crate) enum PostgresUrlFault {
         "expected a URL such as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with user and password percent-encoded"
     )]
     Form,
-    #[error("expected `sslmode=verify-full` or `sslmode=disable`, since the other modes do not verify the server")]
+    #[error(
+        "expected `sslmode=verify-full`, `sslmode=require`, which verifies the server too, or `sslmode=disable`; the other modes do not verify it"
+    )]
     Mode,
     #[error("`shared.postgres.ca` has no usable certificate of an authority")]
     Authorities,
@@ -72,7 +76,8 @@ impl PostgresAddress {
             Protection::Verified => Some(Arc::new(client_config(settings.ca.as_deref())?)),
         };
         config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
-        Ok(Self { config, tls })
+        let name = format!("the database (`shared.postgres`, {})", servers(&config));
+        Ok(Self { config, tls, name })
     }
 }
 
@@ -87,14 +92,24 @@ impl PostgresUrlFacts {
 /// `postgres://HOST:PORT/DATABASE`, without user and password. `None` if the URL cannot be used.
 pub(crate) fn place(settings: &PostgresSettings) -> Option<String> {
     let (config, _) = parse(settings.url.expose()).ok()?;
-    let host = match config.get_hosts().first()? {
-        Host::Tcp(name) if name.contains(':') => format!("[{name}]"),
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(folder) => folder.display().to_string(),
-    };
-    let port = config.get_ports().first().copied().unwrap_or(PORT);
     let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
-    Some(format!("postgres://{host}:{port}/{database}"))
+    Some(format!("postgres://{}/{database}", servers(&config)))
+}
+
+/// `HOST:PORT` of each server.
+fn servers(config: &Config) -> String {
+    let ports = config.get_ports();
+    let server = |(index, host): (usize, &Host)| {
+        let host = match host {
+            Host::Tcp(name) if name.contains(':') => format!("[{name}]"),
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(folder) => folder.display().to_string(),
+        };
+        // One port is that of all hosts.
+        let port = ports.get(index).or(ports.first()).copied().unwrap_or(PORT);
+        format!("{host}:{port}")
+    };
+    config.get_hosts().iter().enumerate().map(server).collect::<Vec<_>>().join(",")
 }
 
 fn parse(url: &str) -> Result<(Config, Protection), PostgresUrlFault> {
@@ -189,6 +204,7 @@ mod tests {
         assert_eq!(place("postgres://a:b@127.0.0.1/x?password=c"), Some("postgres://127.0.0.1:5432/x".to_owned()));
         assert_eq!(place("postgres://a:b@[::1]:5433/x"), Some("postgres://[::1]:5433/x".to_owned()));
         assert_eq!(place("postgres://a@%2Frun%2Fpg/x"), Some("postgres:///run/pg:5432/x".to_owned()));
+        assert_eq!(place("postgres://a:b@d,e/x"), Some("postgres://d:5432,e:5432/x".to_owned()));
     }
 
     #[test]

@@ -10,13 +10,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, Row};
 
+use super::outage::Outage;
 use super::postgres_address::{CONNECT_TIMEOUT, PostgresAddress};
 use super::postgres_tls::PostgresTls;
-use super::sql::{DatabaseError, SqlRow, SqlValue, Statement};
+use super::sql::{DatabaseError, DatabaseRefusal, SqlRow, SqlValue, Statement};
 
 /// Statements are prepared once.
 pub(super) struct PostgresConnection {
@@ -37,7 +38,7 @@ pub(super) enum PostgresFault {
     #[error("the connection was closed")]
     Closed,
     #[error(
-        "notifications do not arrive: connect to the server itself, since a pool of connections by transaction loses them"
+        "notifications do not arrive: connect to the server itself, since a connection pool in transaction mode loses them"
     )]
     NoNotifications,
     #[error(transparent)]
@@ -63,7 +64,7 @@ where
 impl PostgresConnection {
     /// Statements make progress only while the messages are polled.
     pub(super) async fn connect(address: &PostgresAddress) -> Result<(Self, ConnectionMessages), PostgresFault> {
-        let PostgresAddress { config, tls } = address;
+        let PostgresAddress { config, tls, .. } = address;
         let connect = async {
             Ok::<_, Error>(match tls {
                 None => {
@@ -137,21 +138,53 @@ impl PostgresFault {
         }
     }
 
+    /// Why the server does not let this user in.
+    pub(super) fn refused_login(&self) -> Option<String> {
+        let Self::Postgres(error) = self else { return None };
+        match of_refusal(error.as_db_error()?) {
+            DatabaseRefusal::Login(reason) => Some(reason),
+            DatabaseRefusal::Statement(_) | DatabaseRefusal::Rights(_) => None,
+        }
+    }
+
+    /// Whether waiting does not help: the operator has to correct the login, the rights or the tables.
+    pub(super) fn outage(&self) -> Outage {
+        if matches!(self, Self::Tables(_)) || self.refused_login().is_some() {
+            Outage::Refused
+        } else {
+            Outage::Unreachable
+        }
+    }
+
     /// Without the values of the statement: only the details of a refusal have them.
     pub(super) fn into_error(self) -> DatabaseError {
         match self {
             Self::Postgres(error) => match error.as_db_error() {
                 Some(refusal) if *refusal.code() == SqlState::UNDEFINED_TABLE => DatabaseError::NotMigrated,
                 Some(refusal) if is_passing(refusal.code()) => DatabaseError::Unavailable,
-                Some(refusal) => DatabaseError::Refused(refusal.message().to_owned()),
+                Some(refusal) => of_refusal(refusal).into(),
                 // Made by the library, before anything was sent.
-                None if !error.is_closed() && is_conversion(&error) => DatabaseError::Refused(error.to_string()),
+                None if !error.is_closed() && is_conversion(&error) => {
+                    DatabaseRefusal::Statement(error.to_string()).into()
+                }
                 None => DatabaseError::Unavailable,
             },
             Self::Tables(error) => error,
-            Self::ColumnType => DatabaseError::Refused(Self::ColumnType.to_string()),
+            Self::ColumnType => DatabaseRefusal::Statement(Self::ColumnType.to_string()).into(),
             Self::TimedOut(_) | Self::Closed | Self::NoNotifications => DatabaseError::Unavailable,
         }
+    }
+}
+
+/// Class 28 is an invalid login, class 3D a database that does not exist. The message about a wrong password has the name
+/// of the user, which is left out.
+fn of_refusal(refusal: &DbError) -> DatabaseRefusal {
+    let (code, message) = (refusal.code(), refusal.message().to_owned());
+    match code.code() {
+        _ if *code == SqlState::INVALID_PASSWORD => DatabaseRefusal::Login("password authentication failed".to_owned()),
+        login if login.starts_with("28") || login.starts_with("3D") => DatabaseRefusal::Login(message),
+        _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => DatabaseRefusal::Rights(message),
+        _ => DatabaseRefusal::Statement(message),
     }
 }
 

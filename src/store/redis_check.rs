@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, InfoDict, RedisError, Script};
+use redis::{ErrorKind, InfoDict, Script};
 use tokio::runtime::Handle;
 
 use super::redis_store::{CallFault, RedisSetupError, RedisStore, invoke_on, within};
@@ -16,17 +16,17 @@ use super::settings::RedisSettings;
 pub(crate) enum RedisCheckError {
     #[error(transparent)]
     Setup(#[from] RedisSetupError),
-    #[error("the store refuses the user or the password")]
+    #[error("Redis refuses the user or the password")]
     Login,
     #[error("cannot connect")]
     Connect(#[source] CallFault),
     #[error("cannot use the connection")]
     Call(#[source] CallFault),
-    #[error("the store answers later than {}ms", .0.as_millis())]
+    #[error("Redis answers later than {}ms", .0.as_millis())]
     Slow(Duration),
     #[error("the server is {0}")]
     TooOld(String),
-    #[error("the store refuses {commands}: {why}")]
+    #[error("Redis refuses {commands}: {why}")]
     Refused { commands: String, why: String },
 }
 
@@ -51,13 +51,9 @@ pub(crate) async fn check(settings: &RedisSettings) -> Result<String, RedisCheck
 
 fn of_connecting(fault: CallFault) -> RedisCheckError {
     match fault {
-        CallFault::Redis(error) if is_refused_login(&error) => RedisCheckError::Login,
+        refused if refused.is_refused_login() => RedisCheckError::Login,
         other => RedisCheckError::Connect(other),
     }
-}
-
-fn is_refused_login(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
 }
 
 async fn server(connection: &MultiplexedConnection) -> Result<String, RedisCheckError> {

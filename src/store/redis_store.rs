@@ -19,8 +19,9 @@ use redis::{
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{error, warn};
 
+use super::outage::Outage;
 use super::settings::{RedisSettings, StoreTls};
 use super::shared_state::SharedState;
 use crate::clock;
@@ -33,6 +34,8 @@ pub(crate) struct RedisStore {
 
 struct RedisParts {
     client: Client,
+    /// Redis in messages, with its key and `HOST:PORT`.
+    name: String,
     connection: ArcSwapOption<MultiplexedConnection>,
     control: Handle,
     prefix: String,
@@ -47,13 +50,15 @@ struct RedisParts {
     lost_at: ArcSwap<Instant>,
     /// Whether this replica has removed itself from the store.
     has_left: AtomicBool,
+    /// Whether the last attempt to use the server was refused.
+    is_refused: AtomicBool,
     /// The time at which a refused call was last logged.
     refused_at: ArcSwapOption<Instant>,
 }
 
 /// The store cannot be reached, does not answer in time, or refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the shared store is out of reach")]
+#[error("Redis is unreachable")]
 pub(crate) struct StoreUnavailable;
 
 #[derive(Debug, thiserror::Error)]
@@ -71,11 +76,32 @@ pub(crate) enum CallFault {
 
 /// For a new connection, with its handshakes. No request waits for it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// What an outage means for requests.
+pub(crate) const WITHOUT_REDIS: &str =
+    "rate limits follow `shared.on_loss`, new revocations are sent later, assertions get 503";
 /// Between the lines about calls that the store refuses.
 const REFUSAL_LOG_PAUSE: Duration = Duration::from_secs(60);
 
 impl CallFault {
-    fn says_that_the_store_is_away(&self) -> bool {
+    pub(super) fn is_refused_login(&self) -> bool {
+        let Self::Redis(error) = self else { return false };
+        error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+    }
+
+    /// Whether the user lacks a right to a command or a key. Redis 6 has no code for a script without it.
+    pub(super) fn is_lack_of_rights(&self) -> bool {
+        let Self::Redis(error) = self else { return false };
+        let in_script =
+            |text: &str| text.contains("executing the script can't") || text.contains("ACL failure in script");
+        error.code() == Some("NOPERM") || error.detail().is_some_and(in_script)
+    }
+
+    /// Whether waiting does not help: the operator has to correct the login or the rights.
+    pub(super) fn outage(&self) -> Outage {
+        if self.is_refused_login() || self.is_lack_of_rights() { Outage::Refused } else { Outage::Unreachable }
+    }
+
+    fn means_unreachable(&self) -> bool {
         let Self::Redis(error) = self else { return true };
         match error.kind() {
             ErrorKind::Server(
@@ -94,6 +120,7 @@ impl RedisStore {
     pub(crate) fn new(settings: &RedisSettings, control: &Handle) -> Result<Self, RedisSetupError> {
         let parts = RedisParts {
             client: client(settings)?,
+            name: format!("Redis (`shared.redis`, {})", settings.server()),
             connection: ArcSwapOption::empty(),
             control: control.clone(),
             prefix: settings.prefix.clone(),
@@ -104,6 +131,7 @@ impl RedisStore {
             connections: AtomicU64::new(0),
             lost_at: ArcSwap::from_pointee(clock::instant()),
             has_left: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
             refused_at: ArcSwapOption::empty(),
         };
         Ok(Self { parts: Arc::new(parts) })
@@ -132,6 +160,22 @@ impl RedisStore {
     /// The longest time that a call takes.
     pub(crate) fn timeout(&self) -> Duration {
         self.parts.timeout
+    }
+
+    /// Redis in messages, with its key and `HOST:PORT`.
+    pub(crate) fn name(&self) -> &str {
+        &self.parts.name
+    }
+
+    /// `is unreachable` or `refuses …`. `None` while calls can be made.
+    pub(crate) fn outage(&self) -> Option<&'static str> {
+        let is_refused = self.parts.is_refused.load(Ordering::Relaxed);
+        let outage = if is_refused { "refuses the login or a right of its user" } else { "is unreachable" };
+        (!self.is_reached()).then_some(outage)
+    }
+
+    pub(super) fn set_refused(&self, is_refused: bool) {
+        self.parts.is_refused.store(is_refused, Ordering::Relaxed);
     }
 
     pub(crate) fn is_reached(&self) -> bool {
@@ -255,14 +299,22 @@ impl RedisStore {
 
 impl RedisParts {
     fn fails(&self, connection: &Arc<MultiplexedConnection>, fault: &CallFault) {
-        if fault.says_that_the_store_is_away() {
+        if fault.means_unreachable() {
             return self.lose(connection, fault);
         }
         self.failures.fetch_add(1, Ordering::Relaxed);
         let (now, last) = (clock::instant(), self.refused_at.load_full());
         if last.is_none_or(|last| now.saturating_duration_since(*last) >= REFUSAL_LOG_PAUSE) {
             self.refused_at.store(Some(Arc::new(now)));
-            warn!(error = %ErrorChain(fault), "the shared store refuses a call");
+            let name = &self.name;
+            if fault.is_lack_of_rights() {
+                error!(
+                    error = %ErrorChain(fault),
+                    "{name} refuses a call: `portcullis check --connect` names the missing right"
+                );
+            } else {
+                warn!(error = %ErrorChain(fault), "{name} refuses a call");
+            }
         }
     }
 
@@ -282,7 +334,9 @@ impl RedisParts {
         });
         warn!(
             error = %ErrorChain(fault),
-            "the shared store is lost: rate limits, revocations and uses go on as `shared` says until it is back"
+            "{} {}: {WITHOUT_REDIS}",
+            self.name,
+            if fault.outage() == Outage::Refused { "refuses calls" } else { "is unreachable" }
         );
         self.lost.notify_one();
     }

@@ -39,8 +39,8 @@ impl ReplicaId {
         if let Err(error) = id.take_over(directory) {
             warn!(
                 %error,
-                "cannot use the file `{FILE}` of the state directory: if this process crashes, the other replicas leave \
-                 its share of the limits to it for ten minutes"
+                "cannot use the file `{FILE}` of the state directory: if this process crashes, the other replicas \
+                 reserve its share of the limits for ten minutes"
             );
         }
         id
@@ -128,7 +128,7 @@ mod tests {
         let (second, former) = ids(opened());
         assert_eq!(former, std::slice::from_ref(&first));
         let mut id = opened();
-        assert_eq!(id.former(), [second, first], "the store was away all the time");
+        assert_eq!(id.former(), [second, first], "the store was unreachable all the time");
         id.forget_former();
         let (third, _) = ids(id);
         assert_eq!(ids(opened()).1, [third]);

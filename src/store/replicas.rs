@@ -15,7 +15,8 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::{sleep_until, timeout};
 use tracing::{error, info, warn};
 
-use super::redis_store::{CallFault, RedisStore, invoke_on, within};
+use super::outage::{LoggedOutage, Outage};
+use super::redis_store::{CallFault, RedisStore, WITHOUT_REDIS, invoke_on, within};
 use super::replica_id::{ReplicaId, random_id};
 use super::settings::{InstanceSettings, OnLoss};
 use super::shared_state::{ReplicaCounts, SharedState};
@@ -36,7 +37,7 @@ pub(crate) struct ReplicaKeeper {
     on_loss: OnLoss,
     /// Whether cells may have been spent without the store since the last heartbeat.
     was_apart: bool,
-    is_failing: bool,
+    logged: LoggedOutage,
     /// The replicas in the store with the times of their heartbeats, to restore them in an emptied store.
     remembered: Vec<(String, String)>,
     counts: Option<ReplicaCounts>,
@@ -78,7 +79,7 @@ impl ReplicaKeeper {
             may_have_forgotten: false,
             on_loss,
             was_apart: false,
-            is_failing: false,
+            logged: LoggedOutage::default(),
             remembered: Vec::new(),
             counts: None,
             pause: ProbePause::new(),
@@ -90,6 +91,10 @@ impl ReplicaKeeper {
         // Cells that were spent without the store are not known there.
         let was_lost = self.epoch.is_some() && self.store.current().is_none();
         self.was_apart |= was_lost;
+        if was_lost {
+            // The call that failed has logged it.
+            self.logged.is_news(Outage::Unreachable);
+        }
         let beaten = match self.store.current() {
             Some(connection) => match self.beat_on(&connection).await {
                 Ok(()) => Some(connection),
@@ -104,8 +109,8 @@ impl ReplicaKeeper {
             self.was_apart = true;
             return;
         };
-        if std::mem::replace(&mut self.is_failing, false) || was_lost {
-            info!("the shared store is reached");
+        if self.logged.ends() {
+            info!("{} is reachable", self.store.name());
         }
         (self.was_apart, self.may_have_forgotten) = (false, false);
         self.id.forget_former();
@@ -149,16 +154,37 @@ impl ReplicaKeeper {
         self.pause.connects(clock::instant());
         match self.connect_and_beat().await {
             Ok(connection) => {
+                self.store.set_refused(false);
                 self.store.use_connection(Arc::clone(&connection));
                 Some(connection)
             }
             Err(fault) => {
                 self.pause.fails();
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    warn!(error = %ErrorChain(&fault), "the shared store cannot be reached; trying again every second");
-                }
+                self.log(&fault);
                 None
             }
+        }
+    }
+
+    fn log(&mut self, fault: &CallFault) {
+        let (outage, name) = (fault.outage(), self.store.name());
+        self.store.set_refused(outage == Outage::Refused);
+        if !self.logged.is_news(outage) {
+            return;
+        }
+        let error = ErrorChain(fault);
+        match outage {
+            Outage::Unreachable => warn!(%error, "{name} is unreachable: {WITHOUT_REDIS}; trying again every second"),
+            Outage::Refused if fault.is_refused_login() => error!(
+                %error,
+                "{name} refuses the user or the password: check `shared.redis.username` and `password`; trying again \
+                 every second"
+            ),
+            Outage::Refused => error!(
+                %error,
+                "{name} refuses a right of its user: `portcullis check --connect` names the missing right; trying again \
+                 every second"
+            ),
         }
     }
 
@@ -210,16 +236,16 @@ impl ReplicaKeeper {
         let counts = ReplicaCounts { alive, known: known.max(alive) };
         match &self.epoch {
             Some(before) if *before != epoch => {
-                warn!("the shared store was emptied or replaced: rate limits start without burst");
+                warn!("{} was emptied or replaced: the buckets of rate limits start empty", self.store.name());
             }
             Some(_) | None => {}
         }
         if self.counts != Some(counts) {
-            info!(replicas.alive = counts.alive, replicas.known = counts.known, "the replicas of the shared store");
+            info!(replicas.alive = counts.alive, replicas.known = counts.known, "the number of replicas changed");
             if counts.known > self.settings.most {
                 error!(
                     replicas.known = counts.known,
-                    "more replicas share the store than `shared.instance.most` says: raise it"
+                    "more replicas share Redis than `shared.instance.most`: raise it"
                 );
             }
         }
@@ -270,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_is_away_is_looked_for_every_second() {
+    fn an_unreachable_store_is_tried_every_second() {
         let (mut pause, now) = (ProbePause::new(), clock::instant());
         assert_eq!(pause.next(now), now, "the first loss");
         for second in 0..20 {

@@ -72,6 +72,12 @@ pub(crate) struct InstanceSettings {
 }
 
 impl RedisSettings {
+    /// `HOST:PORT`, without user and password.
+    pub(crate) fn server(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
     /// Whether a machine on the way can read and change what is sent.
     pub(crate) fn is_exposed(&self) -> bool {
         self.tls == StoreTls::Plain && !is_loopback(&self.host)

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{broadcast, oneshot};
 use tracing::{info, warn};
 
-use super::sql::{DatabaseChange, DatabaseError, SqlRow, SqlValue, Statement};
+use super::sql::{DatabaseChange, DatabaseError, DatabaseRefusal, SqlRow, SqlValue, Statement};
 use crate::{clock, durable_file};
 
 #[derive(Clone, Debug)]
@@ -349,7 +349,7 @@ fn sql_value(value: ValueRef<'_>) -> SqlValue {
 fn database_error(error: &rusqlite::Error) -> DatabaseError {
     match error.sqlite_error_code() {
         Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {
-            DatabaseError::Refused(error.to_string())
+            DatabaseRefusal::Statement(error.to_string()).into()
         }
         Some(_) | None => {
             warn!(%error, "the file of the clients cannot be used");

@@ -29,7 +29,7 @@ use tracing::warn;
 #[derive(Clone)]
 pub(crate) struct Probes {
     /// `Ok` is ready, with remarks for the operator. `Err` is the reason for not being ready.
-    pub(crate) ready: Arc<dyn Fn() -> Result<String, &'static str> + Send + Sync>,
+    pub(crate) ready: Arc<dyn Fn() -> Result<String, String> + Send + Sync>,
     /// JSON.
     pub(crate) issuers: Arc<dyn Fn() -> String + Send + Sync>,
     /// JSON.

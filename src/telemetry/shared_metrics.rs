@@ -10,7 +10,7 @@ impl MetricsWriter<'_, '_> {
         self.gauge("portcullis_ratelimit_keys", "Keys counted by rate limits", process.limit_keys as f64)?;
         if let Some(is_reachable) = process.database_reachable {
             let reachable = f64::from(u8::from(is_reachable));
-            self.gauge("portcullis_database_reachable", "0 while the database is away", reachable)?;
+            self.gauge("portcullis_database_reachable", "0 while the database is unreachable", reachable)?;
         }
         if let Some(rows) = process.signing_keys_left_aside {
             let help = "Signing keys of the database that are not used, because their rows do not open";
@@ -20,11 +20,11 @@ impl MetricsWriter<'_, '_> {
         let mode = LimitModeLabels { mode: store.limit_mode };
         self.gauges("portcullis_ratelimit_mode", "How shared limits are counted; always 1", None, [(&mode, &1.0)])?;
         let reachable = f64::from(u8::from(store.is_reachable));
-        self.gauge("portcullis_shared_store_reachable", "0 while the shared store is away", reachable)?;
-        self.counter("portcullis_shared_store_failures", "Calls of the shared store that failed", store.failures)?;
+        self.gauge("portcullis_shared_store_reachable", "0 while Redis is unreachable", reachable)?;
+        self.counter("portcullis_shared_store_failures", "Failed calls of Redis", store.failures)?;
         let [alive, known] = ["alive", "known"].map(|state| ReplicaLabels { state });
         let replicas = [(&alive, &(store.alive as f64)), (&known, &(store.known as f64))];
-        self.gauges("portcullis_replicas", "Replicas of the shared store", None, replicas)?;
+        self.gauges("portcullis_replicas", "Replicas that share Redis", None, replicas)?;
         let pending = store.pending_revocations as f64;
         self.gauge("portcullis_revocations_pending", "Revocations that the other replicas do not know yet", pending)
     }

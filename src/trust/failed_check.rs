@@ -182,7 +182,7 @@ impl FailedCheck {
     }
 
     pub(super) fn revocations_unknown() -> Self {
-        let found = "no copy of the revocations, and the shared store was not read since the start";
+        let found = "no copy of the revocations, and Redis was not read since the start";
         Self::new(TokenError::StoreUnavailable, found, "the revocations of all replicas")
     }
 

@@ -124,7 +124,7 @@ impl RevocationExchange {
             let answer = self.exchange(&compared.epoch, compared.number, add.clone(), false).await?;
             self.sent(&add, &answer);
             if answer.last < compared.number {
-                warn!("the shared store has lost its last revocations: they are added again");
+                warn!("Redis has lost its last revocations: they are added again");
                 self.compared = None;
                 return Ok(());
             }
@@ -241,9 +241,7 @@ impl RevocationExchange {
             add.iter().enumerate().filter(|(place, _)| is_taken(place)).map(|(_, entry)| *entry).collect();
         self.outbox.remove(&taken);
         if !answer.refused.is_empty() && !std::mem::replace(&mut self.is_full, true) {
-            error!(
-                "the shared store takes no more revocations: the limit of {MAX_ENTRIES} is reached until some expire"
-            );
+            error!("Redis takes no more revocations: the limit of {MAX_ENTRIES} is reached until some expire");
         } else if answer.refused.is_empty() && !add.is_empty() {
             self.is_full = false;
         }
@@ -253,7 +251,7 @@ impl RevocationExchange {
         self.outbox.forget_expired(clock::now());
         let pending = self.outbox.len();
         if pending > 0 && !std::mem::replace(&mut self.is_pending, true) {
-            warn!(pending, "revocations hold here, and are sent to the other replicas when the shared store is back");
+            warn!(pending, "revocations are in force here, and are sent to the other replicas when Redis is reachable");
         } else if pending == 0 && std::mem::replace(&mut self.is_pending, false) {
             info!("the other replicas know all revocations of this one");
         }

@@ -26,7 +26,7 @@ async fn tokens_are_judged_by_the_keys_of_the_database() {
         assert_eq!(inspected.stdout.contains("bad_signature"), code == 1, "{inspected:?}");
     }
     world.postgres.kill();
-    let unread = "cannot read the signing keys from the database: cannot reach the database";
+    let unread = "cannot read the signing keys from the database: the database (`shared.postgres`, localhost:";
     let (inspected, explained) = (inspected(&token), explained(&token));
     assert_eq!(inspected.code, Some(1), "{inspected:?}");
     assert!(inspected.stderr.contains(&format!("own tokens cannot be judged: {unread}")), "{inspected:?}");

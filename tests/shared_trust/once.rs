@@ -71,13 +71,13 @@ async fn an_assertion_counts_once_over_replicas() {
         assert_eq!(replicas.sends(replica, asked(id)).await.status, status, "{id} at {replica}");
     }
     replicas.redis.kill();
-    replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line("the shared store is lost")));
+    replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line("is unreachable: rate limits")));
     let answer = replicas.sends(0, asked("c")).await;
     assert_eq!((answer.status, answer.headers.contains_key("retry-after")), (503, true), "{answer:?}");
     let token = replicas.token(0).await;
     assert_eq!(replicas.status(1, &token).await, 200, "bearer tokens go on");
     replicas.redis.start_again();
-    replicas.gateways[0].log_line("the shared store is reached");
+    replicas.gateways[0].log_line(") is reachable");
     // It was not used up by the attempt.
     assert_eq!(replicas.sends(0, asked("c")).await.status, 200);
 }
@@ -99,7 +99,7 @@ async fn a_proof_counts_once_over_replicas() {
         assert_eq!(line["gateway.reason"], "proof_replayed", "{line}");
     }
     replicas.redis.kill();
-    replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line("the shared store is lost")));
+    replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line("is unreachable: rate limits")));
     // Once for each process.
     for (replica, status) in [(0, 200), (0, 401), (1, 200), (1, 401)] {
         assert_eq!(replicas.calls(replica, &token, &second).await.status, status, "at {replica}");
@@ -119,7 +119,7 @@ async fn a_nonce_counts_at_all_replicas_while_they_share() {
     assert_eq!(replicas.calls(1, &token, &used).await.status, 200, "a nonce of another replica");
     assert_eq!(replicas.calls(0, &token, &used).await.status, 401, "a proof that was used there");
     replicas.redis.kill();
-    replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line("the shared store is lost")));
+    replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line("is unreachable: rate limits")));
     let refused = replicas.calls(0, &token, &with_nonce(&nonce)).await;
     assert_eq!((refused.status, &refused.json()["error"]), (401, &json!("use_dpop_nonce")), "{refused:?}");
     // A nonce of this process is valid at this process only.
@@ -129,7 +129,7 @@ async fn a_nonce_counts_at_all_replicas_while_they_share() {
         assert_eq!(replicas.calls(replica, &token, &with_own).await.status, status, "at {replica}");
     }
     replicas.redis.start_again();
-    replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line("the shared store is reached")));
+    replicas.gateways.iter().for_each(|gateway| drop(gateway.log_line(") is reachable")));
     // The emptied store knows no used proofs, so nonces from before are not valid at another replica.
     for replica in [0, 1] {
         let answer = replicas.calls(replica, &token, &used).await;

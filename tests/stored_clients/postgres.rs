@@ -106,7 +106,7 @@ async fn every_gateway_takes_a_change_of_a_client() {
 }
 
 #[tokio::test]
-async fn held_clients_go_on_while_the_database_is_away() {
+async fn held_clients_go_on_while_the_database_is_unreachable() {
     let Some(mut world) = World::start("1h").await else { return };
     let (held, other) = (world.makes("held"), world.makes("other-one"));
     world.until_granted("held", &held, 200).await;

@@ -70,7 +70,7 @@ impl KeyDatabase {
         match (error, self.is_failing) {
             (Some(error), false) => error!(
                 error = %ErrorChain(error),
-                "cannot read or rotate the signing keys of the database: the known ones sign on within their intervals"
+                "cannot read or rotate the signing keys of the database: known keys sign until their intervals end"
             ),
             (None, true) => info!("the signing keys of the database are read again"),
             (Some(_), true) | (None, false) => {}

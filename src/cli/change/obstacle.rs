@@ -76,7 +76,7 @@ fn of_check(check: TokenError, wanted: &str, facts: &TokenFacts<'_>) -> &'static
         TokenError::IntrospectionUnavailable => {
             "its issuer has to answer first: check `introspection` of the issuer, and see `portcullis issuers`"
         }
-        TokenError::StoreUnavailable => "the shared store has to be reached first: check `shared`",
+        TokenError::StoreUnavailable => "Redis or the database must be reachable first: check `shared`",
         TokenError::Inactive => "its issuer says that it is not active: only a new token can be accepted",
         TokenError::UnknownClient => "its client has to be in `oauth.clients` again, with a secret of its own",
         TokenError::Revoked => "it was revoked: only a new token can be accepted",

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use super::super::terminal::{DIM, styled};
 use super::{Connection, Found, Unusable};
 use crate::config::types::Config;
-use crate::store::postgres::PostgresOpenError;
 use crate::store::postgres::look::{UsableDatabase, look};
+use crate::store::postgres::{PostgresOpenError, REACH_REMEDY};
 use crate::store::postgres_address;
 use crate::store::redis_check;
 use crate::store::settings::{PostgresSettings, RedisSettings, StoreTls};
-use crate::store::sql::DatabaseError;
+use crate::store::sql::{DatabaseError, DatabaseRefusal, LOGIN_REMEDY, RIGHTS_REMEDY};
 use crate::telemetry::error_chain::ErrorChain;
 
 /// A store to connect to.
@@ -66,11 +66,10 @@ impl ReachedStore {
 }
 
 fn redis_place(settings: &RedisSettings) -> String {
-    let RedisSettings { host, port, database, tls, .. } = settings;
+    let RedisSettings { database, tls, .. } = settings;
     let scheme = if *tls == StoreTls::Plain { "redis" } else { "rediss" };
-    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let database = if *database == 0 { String::new() } else { format!("/{database}") };
-    format!("{scheme}://{host}:{port}{database}")
+    format!("{scheme}://{}{database}", settings.server())
 }
 
 async fn redis(settings: &RedisSettings, begun: Instant) -> Result<ReachedStore, Unusable> {
@@ -93,11 +92,18 @@ fn unusable(error: &PostgresOpenError) -> Unusable {
         PostgresOpenError::Tables(DatabaseError::Version { found, known, remedy }) => {
             (format!("the tables of the database are of version {found}, and this gateway knows {known}"), *remedy)
         }
-        PostgresOpenError::Tables(_) => {
-            (ErrorChain(error).to_string(), "give the user of `shared.postgres.url` the rights to its tables")
+        PostgresOpenError::Tables(DatabaseError::Refused(
+            DatabaseRefusal::Rights(reason) | DatabaseRefusal::Statement(reason),
+        )) => (format!("the database refused a statement: {reason}"), RIGHTS_REMEDY),
+        PostgresOpenError::Tables(DatabaseError::Refused(DatabaseRefusal::Login(reason)))
+        | PostgresOpenError::Login { reason, .. } => {
+            (format!("the database refuses the login: {reason}"), LOGIN_REMEDY)
         }
-        PostgresOpenError::Url(_) | PostgresOpenError::Unreachable(_) => {
-            (ErrorChain(error).to_string(), "check that the server runs, and `shared.postgres.url` and `ca`")
+        PostgresOpenError::Unreachable { reason, .. } => {
+            (format!("the database is unreachable: {reason}"), REACH_REMEDY)
+        }
+        PostgresOpenError::Tables(DatabaseError::Unavailable) | PostgresOpenError::Url(_) => {
+            (ErrorChain(error).to_string(), REACH_REMEDY)
         }
     };
     Unusable { reason, remedy: remedy.to_owned() }

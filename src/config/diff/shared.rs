@@ -106,7 +106,7 @@ impl SharedChanges<'_> {
 
     fn on_loss(&mut self, old: OnLoss, new: OnLoss) {
         if let Some(direction) = of_numbers(&allowance(old), &allowance(new)) {
-            let text = format!("while shared.redis is away, {}, before {}", loss_text(new), loss_text(old));
+            let text = format!("while shared.redis is unreachable, {}, before {}", loss_text(new), loss_text(old));
             self.add(direction, &["on_loss"], text);
         }
     }

@@ -86,7 +86,7 @@ pub(crate) struct ClientsVersion {
 
 /// The database is unreachable, and the client is not held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the database of the clients is out of reach")]
+#[error("the database of the clients is unreachable")]
 pub(crate) struct ClientStoreUnavailable;
 
 type LookedUp = Result<Option<Arc<StoredClient>>, ClientStoreUnavailable>;
@@ -222,7 +222,7 @@ impl StoredClients {
                 }
             }
         }
-        warn!(client = %id.escape_debug(), "a client in the database changes all the time, and is unavailable meanwhile");
+        warn!(client.id = %id.escape_debug(), "a client of the database changed during every query; requests of this client get 503");
         if let Some(LookUp { done, .. }) = self.under_way().remove(id) {
             let _ = done.send(Some(Err(ClientStoreUnavailable)));
         }
@@ -253,7 +253,7 @@ impl StoredClients {
     fn read(&self, id: &str, entry: &str) -> Option<Client> {
         let read = self.reader.read(id, entry);
         let read = read.inspect_err(|reason| {
-            error!(client = %id.escape_debug(), reason, "the entry of a client in the database cannot be used: the client is refused");
+            error!(client.id = %id.escape_debug(), reason, "the entry of a client in the database cannot be used: the client is refused");
         });
         read.ok()
     }

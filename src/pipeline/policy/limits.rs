@@ -110,11 +110,9 @@ impl ExceededLimit {
         let found = match count.by {
             CountedBy::Process | CountedBy::Store | CountedBy::Local => format!("limit {name} is used up for {wait}s"),
             CountedBy::Share { replicas } => {
-                format!(
-                    "the share of limit {name} is used up for {wait}s: one of {replicas}, as the shared store is away"
-                )
+                format!("the share of limit {name} is used up for {wait}s: one of {replicas}, as Redis is unreachable")
             }
-            CountedBy::Nothing => format!("limit {name} cannot be counted: the shared store is away"),
+            CountedBy::Nothing => format!("limit {name} cannot be counted: Redis is unreachable"),
         };
         Self { wait: count.wait, values: Box::new(Discrepancy::new(found, wanted)) }
     }

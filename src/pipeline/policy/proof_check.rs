@@ -161,7 +161,7 @@ impl ProofRequest<'_> {
 }
 
 const NONCE: &str = "the nonce of the field DPoP-Nonce, from the last two minutes and this process or its replicas";
-const NONCE_OF_PROCESS: &str = "a nonce of this process, as the shared store is away";
+const NONCE_OF_PROCESS: &str = "a nonce of this process, as Redis is unreachable";
 
 #[cfg(test)]
 mod tests;

@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use super::super::outage::{LoggedOutage, Outage};
 use super::super::postgres_connection::{ConnectionMessages, PostgresConnection, PostgresFault, within};
-use super::super::sql::{DatabaseChange, Statement};
+use super::super::sql::{DatabaseChange, LOGIN_REMEDY, Statement};
 use super::super::table_version;
-use super::PostgresStore;
+use super::{PostgresStore, WITHOUT_DATABASE};
 use crate::telemetry::error_chain::ErrorChain;
 
 pub(super) struct PostgresKeeper {
     store: PostgresStore,
     /// A new connection that is not watched yet.
     made: Option<KeptConnection>,
-    is_failing: bool,
+    logged: LoggedOutage,
 }
 
 struct KeptConnection {
@@ -43,26 +44,43 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl PostgresKeeper {
     pub(super) fn new(store: PostgresStore) -> Self {
-        Self { store, made: None, is_failing: false }
+        Self { store, made: None, logged: LoggedOutage::default() }
     }
 
     /// Makes a connection. Calls go over it from now on.
     pub(super) async fn connect(&mut self) -> Result<(), PostgresFault> {
         match KeptConnection::make(&self.store).await {
             Ok(made) => {
-                if std::mem::replace(&mut self.is_failing, false) {
-                    info!("the database is reached");
+                if self.logged.ends() {
+                    info!("{} is reachable", self.store.name());
                 }
                 self.store.use_connection(Arc::clone(&made.connection));
                 self.made = Some(made);
                 Ok(())
             }
             Err(fault) => {
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    warn!(error = %ErrorChain(&fault), "the database cannot be used; trying again every few seconds");
-                }
+                self.log(&fault);
                 Err(fault)
             }
+        }
+    }
+
+    fn log(&mut self, fault: &PostgresFault) {
+        let (outage, name) = (fault.outage(), self.store.name());
+        if !self.logged.is_news(outage) {
+            return;
+        }
+        match (outage, fault.refused_login()) {
+            (_, Some(reason)) => {
+                error!(error = %reason, "{name} refuses the login: {LOGIN_REMEDY}; trying again every few seconds");
+            }
+            (Outage::Refused, None) => {
+                error!(error = %ErrorChain(fault), "{name} cannot be used; trying again every few seconds");
+            }
+            (Outage::Unreachable, None) => warn!(
+                error = %ErrorChain(fault),
+                "{name} is unreachable: {WITHOUT_DATABASE}; trying again every few seconds"
+            ),
         }
     }
 
@@ -74,7 +92,7 @@ impl PostgresKeeper {
                 let connection = Arc::clone(&made.connection);
                 let fault = made.use_up(&self.store).await;
                 self.store.parts.lose(&connection, &fault);
-                self.is_failing = true;
+                self.logged.is_news(Outage::Unreachable);
                 pause = FIRST_PAUSE;
             } else if self.connect().await.is_err() {
                 // With jitter, so that replicas do not reconnect all at once.

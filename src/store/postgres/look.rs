@@ -3,7 +3,7 @@
 use super::super::postgres_address::PostgresAddress;
 use super::super::postgres_connection::{PostgresConnection, PostgresFault, within};
 use super::super::settings::PostgresSettings;
-use super::super::sql::{DatabaseError, SqlRow, SqlValue, Statement};
+use super::super::sql::{DatabaseRefusal, SqlRow, SqlValue, Statement};
 use super::keeper::{SETUP_TIMEOUT, check_tables, end_of};
 use super::{PostgresOpenError, open_error};
 
@@ -22,13 +22,14 @@ const VERSION: &str = "SELECT current_setting('server_version')";
 /// Connects and reads as the gateway does. Writes nothing.
 pub(crate) async fn look(settings: &PostgresSettings) -> Result<UsableDatabase, PostgresOpenError> {
     let address = PostgresAddress::new(settings)?;
-    let (connection, mut messages) = PostgresConnection::connect(&address).await.map_err(open_error)?;
+    let of_open = |fault| open_error(fault, &address);
+    let (connection, mut messages) = PostgresConnection::connect(&address).await.map_err(of_open)?;
     tokio::select! {
         version = within(SETUP_TIMEOUT, usable_version(&connection)) => {
-            let version = version.map_err(open_error)?;
+            let version = version.map_err(of_open)?;
             Ok(UsableDatabase { version, is_encrypted: address.tls.is_some() })
         }
-        fault = end_of(&mut messages) => Err(open_error(fault)),
+        fault = end_of(&mut messages) => Err(of_open(fault)),
     }
 }
 
@@ -36,8 +37,8 @@ async fn usable_version(connection: &PostgresConnection) -> Result<String, Postg
     check_tables(connection).await?;
     let ask = async |text| connection.rows(&Statement { text, values: Vec::new() }).await;
     if let Some(SqlValue::Text(table)) = first(ask(UNREADABLE).await?) {
-        let refused = DatabaseError::Refused(format!("permission denied for table {table}"));
-        return Err(PostgresFault::Tables(refused));
+        let refused = DatabaseRefusal::Rights(format!("permission denied for table {table}"));
+        return Err(PostgresFault::Tables(refused.into()));
     }
     match first(ask(VERSION).await?) {
         Some(SqlValue::Text(version)) => Ok(version),
