@@ -282,6 +282,21 @@ async fn the_command_line_refuses_ids_that_are_taken_or_unknown() {
 }
 
 #[tokio::test]
+async fn a_missing_file_is_created_by_a_new_client_only() {
+    let mut world = World::start().await;
+    assert!(world.gateway.stop().success());
+    let file = world.folder.join("state/clients.db");
+    fs::remove_file(&file).unwrap();
+    for verb in [&["list"][..], &["rotate", "a"], &["disable", "a"], &["enable", "a"], &["delete", "a"]] {
+        let refused = world.cli(verb);
+        let says = refused.stderr.contains("clients.db, does not exist: restore it from a backup");
+        assert!(refused.code == Some(2) && says && !file.exists(), "{refused:?}");
+    }
+    world.makes("billing");
+    assert!(file.exists());
+}
+
+#[tokio::test]
 async fn a_reload_without_the_database_forgets_its_clients() {
     let world = World::start().await;
     let secret = world.makes("billing");

@@ -39,7 +39,7 @@ fn tables_are_made_once_and_newer_ones_are_refused() {
     assert_eq!(status(), (Some(1), json!({"tables": 0, "program": 1})));
     let refused = run(program(&folder).arg("run"));
     assert!(refused.code == Some(2) && refused.stderr.contains("portcullis store migrate"), "{refused:?}");
-    assert_eq!(store(&folder, &["migrate"]).stdout, "made the tables of version 1\n");
+    assert_eq!(store(&folder, &["migrate"]).stdout, "created the tables of version 1\n");
     assert_eq!(store(&folder, &["migrate"]).stdout, "the tables are of version 1 already\n");
     assert_eq!(status(), (Some(0), json!({"tables": 1, "program": 1})));
     postgres.sql("UPDATE portcullis_version SET version = 2");
@@ -47,6 +47,18 @@ fn tables_are_made_once_and_newer_ones_are_refused() {
         let refused = run(program(&folder).args(command));
         let says = "are of version 2, and this gateway knows 1: use the newer gateway";
         assert!(refused.code == Some(2) && refused.stderr.contains(says), "{refused:?}");
+    }
+}
+
+#[test]
+fn sqlite_needs_no_migration_by_hand() {
+    let folder = with_database("postgres://127.0.0.1:1/x");
+    let yaml = "version: 1\nlisteners: [{address: 127.0.0.1:0}]\noauth: {issuer: 'https://a.example.com', audiences: \
+                ['https://b.example.com'], clients_in: sqlite}\n";
+    std::fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+    for verb in ["migrate", "status"] {
+        let refused = store(&folder, &[verb]);
+        assert!(refused.code == Some(2) && refused.stderr.contains("needs no migration by hand"), "{refused:?}");
     }
 }
 
@@ -59,7 +71,7 @@ fn migrations_at_the_same_time_make_the_tables_once() {
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
     assert!(migrated.iter().all(|done| done.code == Some(0)), "{migrated:?}");
-    let made = migrated.iter().filter(|done| done.stdout.starts_with("made the tables"));
+    let made = migrated.iter().filter(|done| done.stdout.starts_with("created the tables"));
     assert_eq!(made.count(), 1);
 }
 

@@ -52,8 +52,7 @@ pub(super) async fn open_to_inspect(
 ) -> Option<Arc<StoredClients>> {
     let control = Handle::current();
     let database = match &settings.place {
-        ClientDatabase::Sqlite(file) if !file.exists() => return None,
-        ClientDatabase::Sqlite(file) => Database::Sqlite(SqliteStore::open(file).ok()?),
+        ClientDatabase::Sqlite(file) => Database::Sqlite(SqliteStore::open_existing(file).ok()?),
         ClientDatabase::Postgres => Database::Postgres(PostgresStore::open(postgres?, &control).await.ok()?),
     };
     Some(Arc::new(StoredClients::new(settings, ClientTable::new(database), control)))

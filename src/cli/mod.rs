@@ -96,7 +96,7 @@ enum Verb {
     /// List, rotate and retire the keys that sign our tokens
     #[command(subcommand)]
     Keys(keys::KeysVerb),
-    /// Make the tables of the database, and show their version
+    /// Create or migrate the tables of the database, and show their version
     #[command(subcommand)]
     Store(store::StoreVerb),
     /// Verify and read the audit log

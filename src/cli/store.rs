@@ -1,23 +1,25 @@
 //! `portcullis store`: creates the tables of `shared.postgres`, and shows their version.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
-use super::terminal::{bad_config, failed, note, out};
-use super::{ConfigPath, FINDINGS, Format, USAGE};
+use super::terminal::{bad_config, error_text, failed, out};
+use super::{ConfigPath, FINDINGS, Format};
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::needs::Needs;
+use crate::issuer::stored_clients::ClientDatabase;
 use crate::store::migrations::{self, Migration};
 use crate::store::postgres::PostgresStore;
 use crate::store::table_version;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum StoreVerb {
-    /// Make the tables of this version, or bring older ones to it
+    /// Create the tables of this version, or migrate older ones to it
     #[command(after_help = MIGRATE_HELP)]
     Migrate(ConfigPath),
     /// Show the version of the tables
@@ -38,7 +40,7 @@ const MIGRATE_HELP: &str = "\
 Example:
   portcullis store migrate --config gateway.yaml
 
-Needs `shared.postgres`, whose user must be allowed to create tables and functions. All steps are made, or none. Versions go \
+Needs `shared.postgres`, whose user must be allowed to create tables and functions. The migration is one transaction. It goes \
 forward only: back up the database before, and stop older gateways, which refuse newer tables.";
 
 const STATUS_HELP: &str = "\
@@ -59,8 +61,8 @@ pub(super) fn store(verb: &StoreVerb) -> ExitCode {
 fn migrate(store: &PostgresStore, runtime: &Runtime) -> ExitCode {
     match runtime.block_on(migrations::migrate(store)) {
         Ok(Migration { from, to }) if from == to => out(format_args!("the tables are of version {to} already")),
-        Ok(Migration { from: 0, to }) => out(format_args!("made the tables of version {to}")),
-        Ok(Migration { from, to }) => out(format_args!("brought the tables from version {from} to {to}")),
+        Ok(Migration { from: 0, to }) => out(format_args!("created the tables of version {to}")),
+        Ok(Migration { from, to }) => out(format_args!("migrated the tables from version {from} to {to}")),
         Err(error) => return failed(&error),
     }
     ExitCode::SUCCESS
@@ -80,12 +82,26 @@ fn status(store: &PostgresStore, runtime: &Runtime, format: Format) -> ExitCode 
     if found == known { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
 }
 
+/// Whether the clients are in SQLite, as far as the rest of the configuration can be used.
+fn uses_sqlite(config: &Path) -> bool {
+    let loaded = config::load_part(config, Needs::CLIENTS, &Surroundings::process());
+    let stored = loaded.ok().and_then(|loaded| loaded.oauth?.stored);
+    stored.is_some_and(|stored| matches!(stored.place, ClientDatabase::Sqlite(_)))
+}
+
 fn open(config: &ConfigPath) -> Result<(PostgresStore, Runtime), ExitCode> {
     let loaded = config::load_part(&config.config, Needs::STORES, &Surroundings::process());
     let loaded = loaded.map_err(|errors| bad_config(&errors))?;
     let Some(settings) = loaded.shared.postgres else {
-        note(format_args!("{} has no database: set `shared.postgres`", config.config.display()));
-        return Err(ExitCode::from(USAGE));
+        let shown = config.config.display();
+        return Err(if uses_sqlite(&config.config) {
+            error_text(format_args!(
+                "{shown} has no `shared.postgres`. Its clients are in SQLite (`oauth.clients_in: sqlite`), which needs no \
+                 migration by hand: the gateway and `client new --store` create and migrate the file"
+            ))
+        } else {
+            error_text(format_args!("{shown} has no database: set `shared.postgres`"))
+        });
     };
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| failed(&error))?;

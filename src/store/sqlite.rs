@@ -28,9 +28,15 @@ pub(crate) struct SqliteStore {
 /// The reason for which the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SqliteOpenError {
+    #[error(
+        "the database of the clients, {}, does not exist: restore it from a backup, or create a client with `portcullis \
+         client new ID --store`; a gateway creates it at its start",
+        .file.display()
+    )]
+    Missing { file: PathBuf },
     #[error("cannot open {}", .file.display())]
     Io { file: PathBuf, source: io::Error },
-    #[error("{} can be read by other users: run `chmod 600` on it, and make its secrets anew if others could read it", .file.display())]
+    #[error("{} can be read by other users: run `chmod 600` on it, and replace its secrets if others could read it", .file.display())]
     Exposed { file: PathBuf },
     #[error("cannot use {}", .file.display())]
     Sqlite { file: PathBuf, source: rusqlite::Error },
@@ -87,7 +93,18 @@ const SCHEMA: &str = "
 impl SqliteStore {
     /// Opens the file. Creates it with its tables if it is missing.
     pub(crate) fn open(file: &Path) -> Result<Self, SqliteOpenError> {
-        let opened = OpenedFile::open(file, true)?;
+        Self::of(file, OpenedFile::open(file, true)?)
+    }
+
+    /// Opens a file that must exist: a running gateway would use a new one, and all its clients would be gone.
+    pub(crate) fn open_existing(file: &Path) -> Result<Self, SqliteOpenError> {
+        if place_of(file).is_none() {
+            return Err(SqliteOpenError::Missing { file: file.to_owned() });
+        }
+        Self::of(file, OpenedFile::open(file, false)?)
+    }
+
+    fn of(file: &Path, opened: OpenedFile) -> Result<Self, SqliteOpenError> {
         let (jobs, waiting) = sync_channel(WAITING_JOBS);
         let changes = broadcast::Sender::new(TOLD_CHANGES);
         let thread = SqliteThread { file: file.to_owned(), opened: Some(opened), changes: changes.clone() };
@@ -166,7 +183,7 @@ impl SqliteThread {
         match &self.opened {
             Some(opened) if place.is_some() && place == opened.place => self.tell_changes(),
             Some(_) => {
-                warn!(file = %self.file.display(), "the file of the clients is gone or was replaced: it is opened again");
+                warn!(file = %self.file.display(), "the client database is missing or replaced; reopening it");
                 self.opened = None;
                 self.open_again(place);
             }
@@ -180,7 +197,7 @@ impl SqliteThread {
             return;
         }
         if let Ok(opened) = OpenedFile::open(&self.file, false) {
-            info!(file = %self.file.display(), "the file of the clients is open again");
+            info!(file = %self.file.display(), "the client database is open again");
             self.opened = Some(opened);
             let _ = self.changes.send(DatabaseChange::Anything);
         }
@@ -191,7 +208,7 @@ impl SqliteThread {
         match opened.changed() {
             Ok(changed) => changed.into_iter().for_each(|change| drop(self.changes.send(change))),
             // The next look reads them.
-            Err(error) => warn!(file = %self.file.display(), %error, "cannot look for changed clients"),
+            Err(error) => warn!(file = %self.file.display(), %error, "cannot read changes of clients"),
         }
     }
 }
@@ -352,7 +369,7 @@ fn database_error(error: &rusqlite::Error) -> DatabaseError {
             DatabaseRefusal::Statement(error.to_string()).into()
         }
         Some(_) | None => {
-            warn!(%error, "the file of the clients cannot be used");
+            warn!(%error, "cannot use the client database");
             DatabaseError::Unavailable
         }
     }

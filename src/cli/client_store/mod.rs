@@ -50,6 +50,13 @@ struct OpenStore {
     runtime: Runtime,
 }
 
+/// What happens to a file of SQLite that does not exist.
+#[derive(Clone, Copy)]
+enum MissingFile {
+    Create,
+    Refuse,
+}
+
 /// Ids near a misspelt one that are looked at.
 const NEIGHBOURS: u32 = 200;
 
@@ -67,7 +74,7 @@ fn changed(
     state: &str,
     change: impl AsyncFnOnce(&OpenStore) -> Result<bool, DatabaseError>,
 ) -> ExitCode {
-    let store = match OpenStore::open(&args.config.config) {
+    let store = match OpenStore::open(&args.config.config, MissingFile::Refuse) {
         Ok(store) => store,
         Err(code) => return code,
     };
@@ -85,7 +92,7 @@ fn changed(
 }
 
 impl OpenStore {
-    fn open(config: &Path) -> Result<Self, ExitCode> {
+    fn open(config: &Path, missing: MissingFile) -> Result<Self, ExitCode> {
         let loaded = config::load_part(config, Needs::CLIENTS, &Surroundings::process());
         let loaded = loaded.map_err(|errors| bad_config(&errors))?;
         let shown = config.display();
@@ -95,7 +102,13 @@ impl OpenStore {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| failed(&error))?;
         let database = match &settings.place {
-            ClientDatabase::Sqlite(file) => Database::Sqlite(SqliteStore::open(file).map_err(|error| failed(&error))?),
+            ClientDatabase::Sqlite(file) => {
+                let store = match missing {
+                    MissingFile::Create => SqliteStore::open(file),
+                    MissingFile::Refuse => SqliteStore::open_existing(file),
+                };
+                Database::Sqlite(store.map_err(|error| failed(&error))?)
+            }
             ClientDatabase::Postgres => {
                 let postgres = loaded.shared.postgres.as_ref().ok_or_else(none)?;
                 let store = runtime.block_on(PostgresStore::open_now(postgres, runtime.handle()));

@@ -26,6 +26,15 @@ async fn a_change_by_another_connection_is_told() {
     assert_eq!(one.rows(ids()).await.unwrap(), [vec![SqlValue::Text("a".to_owned())]]);
 }
 
+#[test]
+fn a_missing_file_is_made_only_if_that_is_asked_for() {
+    let file = folder("missing").join("clients.db");
+    assert!(matches!(SqliteStore::open_existing(&file), Err(SqliteOpenError::Missing { .. })));
+    assert!(!file.exists());
+    drop(SqliteStore::open(&file).unwrap());
+    assert!(SqliteStore::open_existing(&file).is_ok());
+}
+
 #[tokio::test]
 async fn a_transaction_is_executed_as_a_whole_or_not() {
     let store = SqliteStore::open(&folder("whole").join("clients.db")).unwrap();
