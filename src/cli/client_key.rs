@@ -149,7 +149,7 @@ pub(super) fn print_use(given: &Given<'_>, algorithm: Algorithm, file: &str) {
 }
 
 /// A word of a shell, quoted if it must be.
-fn in_shell(word: &str) -> String {
+pub(super) fn in_shell(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@=+,".contains(&byte);
     if !word.is_empty() && word.bytes().all(is_plain) {
         word.to_owned()

@@ -3,10 +3,12 @@
 //! The file itself is not modified: a program would lose its comments and its order.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::client_key::in_shell;
 use super::client_secret::{generate, quoted};
 use super::terminal::{DIM, bad_config, failed, note, out, styled};
 use super::{ConfigPath, Format, USAGE, client_store};
@@ -22,9 +24,9 @@ use crate::issuer::client_auth::secret::hash::{ClientSecret, SecretHash};
 pub(super) struct RotateArgs {
     /// The client id
     pub(super) id: String,
-    /// How long the old secrets stay valid
-    #[arg(long, value_name = "DURATION", default_value = "72h")]
-    pub(super) overlap: Period,
+    /// How long the old secrets stay valid. `0s` ends them at once, as after a leak
+    #[arg(long, value_name = "DURATION", default_value = "72h", value_parser = overlap)]
+    pub(super) overlap: Duration,
     #[command(flatten)]
     pub(super) config: ConfigPath,
     /// Change the client in the database of `oauth.clients_in`: the running gateways take it without a reload
@@ -39,6 +41,7 @@ pub(super) const EXAMPLE: &str = "\
 Example:
   portcullis client rotate billing --overlap 72h
   portcullis client rotate billing --overlap 72h --store
+  portcullis client rotate billing --overlap 0s --store    after a leak: the old secrets end at once
 
 Prints a new secret, once, and the new `secrets:` of the client. The old secrets end after the overlap, or earlier if they \
 did so before. The file itself is not modified, and no secret in it is shown.
@@ -65,7 +68,8 @@ pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
         Ok(secret) => secret,
         Err(error) => return failed(&error),
     };
-    let until = surroundings.now.plus(args.overlap.get());
+    let until = surroundings.now.plus(args.overlap);
+    let old = if args.overlap.is_zero() { Vec::new() } else { old };
     let mut entries: Vec<SecretEntry> = old.into_iter().map(|secret| SecretEntry::old(secret, until)).collect();
     entries.push(SecretEntry::new(&secret));
     match args.format {
@@ -79,6 +83,15 @@ pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
         })),
     }
     ExitCode::SUCCESS
+}
+
+fn overlap(text: &str) -> Result<Duration, String> {
+    let number = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let is_zero = !number.is_empty() && number.bytes().all(|digit| digit == b'0');
+    // Checked with another number, so that only a unit that exists follows it.
+    let checked = if is_zero { format!("1{}", &text[number.len()..]) } else { text.to_owned() };
+    let period = checked.parse::<Period>()?.get();
+    Ok(if is_zero { Duration::ZERO } else { period })
 }
 
 /// One secret as it must be written in the file. Texts are YAML.
@@ -154,6 +167,16 @@ fn print_text(args: &RotateArgs, secret: &ClientSecret, until: UnixTime, entries
     let file = args.config.config.display();
     note(styled(DIM, format_args!("\nThe client's secrets under oauth.clients in {file} must become:")));
     out(yaml(&args.id, entries));
+    if args.overlap.is_zero() {
+        return note(styled(
+            DIM,
+            format_args!(
+                "\nChange the file and run `portcullis reload`, then the new secret is valid, and the old ones are not. Then \
+                 revoke the tokens that were issued for them: portcullis token revoke --client {}",
+                in_shell(&args.id)
+            ),
+        ));
+    }
     let end = until.to_the_second();
     note(styled(
         DIM,

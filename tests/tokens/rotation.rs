@@ -242,6 +242,13 @@ fn rotate_keeps_earlier_expiries_and_shows_no_secret() {
     for told in [SECRET, OTHER_SECRET] {
         assert!(!said.stdout.contains(told) && !expected.contains(told));
     }
+    let said = rotate(&place, &["app", "--overlap", "0s"]);
+    assert_eq!(
+        (said.code, said.stdout.matches("hash:").count(), said.stdout.lines().count()),
+        (Some(0), 1, 4),
+        "{said:?}"
+    );
+    assert!(said.stderr.contains("portcullis token revoke --client app"), "{said:?}");
     assert_eq!(fs::read_to_string(place.join("gateway.yaml")).unwrap(), yaml);
     fs::remove_dir_all(place).unwrap();
 }
@@ -254,7 +261,7 @@ fn rotating_an_unknown_client_or_secret_is_wrong_usage() {
         (&["othre"][..], "unknown client `othre`, did you mean `other`?"),
         (&["x"], "unknown client `x` (known: `app`, `other`, `special`)"),
         (&["app", "--overlap", "3"], "expected a duration such as `30s`"),
-        (&["app", "--overlap", "0h"], "it cannot be 0"),
+        (&["app", "--overlap", "0x"], "expected a duration such as `30s`"),
         (&["app", "--config", "none.yaml"], "none.yaml: cannot read the file: no such file"),
         (&[], "<ID>"),
     ] {

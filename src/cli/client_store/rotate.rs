@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::super::Format;
+use super::super::client_key::in_shell;
 use super::super::client_secret::generate;
 use super::super::rotate::RotateArgs;
 use super::super::terminal::{DIM, error_text, failed, note, out, styled};
@@ -25,9 +26,10 @@ fn rotated(args: &RotateArgs) -> Result<ExitCode, ExitCode> {
         serde_json::from_str(&row.entry).map_err(|fault| unusable(&fault.to_string()))?;
     let secret = generate().map_err(|error| failed(&error))?;
     let now = clock::now();
-    let until = now.plus(args.overlap.get());
+    let until = now.plus(args.overlap);
     let old = entry.remove("secrets").unwrap_or_default();
-    let mut secrets = kept(old, now, until);
+    // After a leak, secrets that begin later end too.
+    let mut secrets = if args.overlap.is_zero() { Vec::new() } else { kept(old, now, until) };
     secrets.push(json!({"hash": SecretHash::of(&secret).to_config()}));
     entry.insert("secrets".to_owned(), Value::Array(secrets));
     let text = Value::Object(entry).to_string();
@@ -43,6 +45,17 @@ fn rotated(args: &RotateArgs) -> Result<ExitCode, ExitCode> {
         Format::Text => {
             note(styled(DIM, "The new secret, shown only once. Give it to the client and store it nowhere else:"));
             out(secret.expose());
+            if args.overlap.is_zero() {
+                let id = in_shell(&args.id);
+                note(styled(
+                    DIM,
+                    format_args!(
+                        "\nIt is valid now, and the old secrets are not. Then revoke the tokens that were issued for them: \
+                         portcullis token revoke --client {id}"
+                    ),
+                ));
+                return Ok(ExitCode::SUCCESS);
+            }
             note(styled(
                 DIM,
                 format_args!("\nIt is valid now. The old secrets end at {end}, or earlier if they did so before."),
