@@ -189,6 +189,7 @@ async fn another_store_needs_a_restart_and_a_password_does_not() {
     let yaml = config(upstream.address, &["path: /x, name: x, access: public"], &redis.section());
     let gateway = Gateway::start(&yaml);
     let with = |key: &str| yaml.replace("timeout: 2s", &format!("timeout: 2s, {key}"));
-    gateway.refuses_reload(&with("prefix: other"), "`shared`");
+    gateway.refuses_reload(&with("prefix: other"), "`shared.redis.prefix` needs a restart");
+    gateway.log_line("the one in use stays; restart the gateway, or undo the change");
     gateway.reloads(&with("password: a-new-one-of-the-store"));
 }

@@ -154,7 +154,8 @@ impl Reloader {
                 error!(
                     errors = errors.len(),
                     config = self.running.snapshot.config,
-                    "the configuration was not reloaded: the one in use stays; correct the errors and reload again"
+                    "the configuration was not reloaded: the one in use stays; {}",
+                    error.remedy()
                 );
                 let refused = RefusedReload {
                     refused: revision.as_deref(),

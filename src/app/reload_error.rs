@@ -36,6 +36,23 @@ pub(crate) enum ReloadError {
 }
 
 impl ReloadError {
+    /// What to do about it.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            Self::NeedsRestart(_) | Self::Open(StartError::NoPostgres) => {
+                "restart the gateway, or undo the change and reload again"
+            }
+            Self::Config { .. }
+            | Self::Tests(_)
+            | Self::Open(_)
+            | Self::Revocations(_)
+            | Self::NoFile
+            | Self::Stopping
+            | Self::Panicked
+            | Self::TimedOut => "correct the errors and reload again",
+        }
+    }
+
     /// Each error for people, with its place where it has one. At least one.
     pub(crate) fn texts(&self) -> Vec<String> {
         match self {

@@ -39,10 +39,10 @@ impl RestartSettings {
             ("workers", self.workers != workers),
             ("state_directory", self.state_directory != state_directory),
             ("audit.file", self.audit_target != audit_target),
-            ("shared", self.shared != shared),
             ("oauth.signing_keys.directory", keys_moved),
             ("oauth.signing_keys.in", keys_changed_store),
         ];
-        changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key).collect()
+        let changed = changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key);
+        changed.chain(self.shared.changed_keys(&shared)).collect()
     }
 }

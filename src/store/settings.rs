@@ -24,6 +24,33 @@ impl SharedSettings {
         let postgres = postgres.map(|postgres| PostgresSettings { url: postgres.url_without_password(), ..postgres });
         Self { redis, postgres, ..self.clone() }
     }
+
+    /// The keys of the configuration that differ. Without passwords.
+    pub(crate) fn changed_keys(&self, other: &Self) -> Vec<&'static str> {
+        let Self { redis, postgres, instance, on_loss } = other;
+        let mut changed = match (&self.redis, redis) {
+            (None, None) => Vec::new(),
+            (Some(old), Some(new)) => old.changed_keys(new),
+            (None, Some(_)) | (Some(_), None) => vec!["shared.redis"],
+        };
+        match (&self.postgres, postgres) {
+            (None, None) => {}
+            (Some(old), Some(new)) => changed.extend(old.changed_keys(new)),
+            (None, Some(_)) | (Some(_), None) => changed.push("shared.postgres"),
+        }
+        let InstanceSettings { name, most, heartbeat } = instance;
+        changed.extend(keys_of([
+            ("shared.instance.name", self.instance.name != *name),
+            ("shared.instance.most", self.instance.most != *most),
+            ("shared.instance.heartbeat", self.instance.heartbeat != *heartbeat),
+            ("shared.on_loss", self.on_loss != *on_loss),
+        ]));
+        changed
+    }
+}
+
+fn keys_of<const N: usize>(keys: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
+    keys.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key)
 }
 
 /// One server of Redis or Valkey.
@@ -78,6 +105,20 @@ impl RedisSettings {
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
+    fn changed_keys(&self, other: &Self) -> Vec<&'static str> {
+        let Self { host, port, database, tls, username, password: _, prefix, timeout } = other;
+        let place = (&self.host, self.port, self.database, self.tls == StoreTls::Plain);
+        let is_moved = place != (host, *port, *database, *tls == StoreTls::Plain);
+        keys_of([
+            ("shared.redis.url", is_moved),
+            ("shared.redis.ca", !is_moved && self.tls != *tls),
+            ("shared.redis.username", self.username != *username),
+            ("shared.redis.prefix", self.prefix != *prefix),
+            ("shared.redis.timeout", self.timeout != *timeout),
+        ])
+        .collect()
+    }
+
     /// Whether a machine on the way can read and change what is sent.
     pub(crate) fn is_exposed(&self) -> bool {
         self.tls == StoreTls::Plain && !is_loopback(&self.host)
@@ -85,6 +126,16 @@ impl RedisSettings {
 }
 
 impl PostgresSettings {
+    fn changed_keys(&self, other: &Self) -> Vec<&'static str> {
+        let Self { url: _, ca, stale } = other;
+        keys_of([
+            ("shared.postgres.url", self.url_without_password() != other.url_without_password()),
+            ("shared.postgres.ca", self.ca != *ca),
+            ("shared.postgres.stale", self.stale != *stale),
+        ])
+        .collect()
+    }
+
     /// Also without a password in the query, where libpq takes one too.
     pub(crate) fn url_without_password(&self) -> StoreSecret {
         let Ok(mut url) = Url::parse(self.url.expose()) else { return self.url.clone() };
@@ -144,6 +195,36 @@ mod tests {
         let postgres = PostgresSettings { url: StoreSecret::new(url), ca: None, stale: Duration::from_secs(3600) };
         let instance = InstanceSettings { name: "i".to_owned(), most: 64, heartbeat: Duration::from_secs(3) };
         SharedSettings { redis: None, postgres: Some(postgres), instance, on_loss: OnLoss::Share }
+    }
+
+    #[test]
+    fn changed_keys_are_named() {
+        let redis = |host: &str, tls| RedisSettings {
+            host: host.to_owned(),
+            port: 6379,
+            database: 0,
+            tls,
+            username: None,
+            password: Some(StoreSecret::new(host)),
+            prefix: "portcullis".to_owned(),
+            timeout: Duration::from_millis(50),
+        };
+        let with = |redis: Option<RedisSettings>| SharedSettings { redis, ..settings("postgres://a:one@db/x") };
+        let old = with(Some(redis("a", StoreTls::Plain)));
+        let changed = |new: &SharedSettings| old.changed_keys(new);
+        assert!(changed(&with(Some(redis("a", StoreTls::Plain)))).is_empty());
+        assert_eq!(changed(&with(Some(redis("b", StoreTls::Verified(None))))), ["shared.redis.url"]);
+        assert_eq!(changed(&with(None)), ["shared.redis"]);
+        let secure = with(Some(redis("a", StoreTls::Verified(None))));
+        assert_eq!(
+            secure.changed_keys(&with(Some(redis("a", StoreTls::Verified(Some(vec![1])))))),
+            ["shared.redis.ca"]
+        );
+        let mut new = old.clone();
+        (new.on_loss, new.instance.most) = (OnLoss::Deny, 2);
+        new.postgres = settings("postgres://a:two@other/x").postgres;
+        assert_eq!(changed(&new), ["shared.postgres.url", "shared.instance.most", "shared.on_loss"]);
+        assert!(changed(&SharedSettings { postgres: None, ..old.clone() }) == ["shared.postgres"]);
     }
 
     #[test]
