@@ -264,7 +264,7 @@ fn a_new_client_is_valid_in_the_configuration() {
     ] {
         let said = says(&folder, &["client", "new", id, "--scopes", scopes], "");
         assert_eq!((said.code, &*said.stdout), (Some(2), ""), "{id} {scopes}");
-        assert!(said.stderr.starts_with(why), "{}", said.stderr);
+        assert!(said.stderr.starts_with(&format!("error: {why}")), "{}", said.stderr);
     }
     fs::remove_dir_all(folder).unwrap();
 }

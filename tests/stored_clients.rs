@@ -282,6 +282,37 @@ async fn the_command_line_refuses_ids_that_are_taken_or_unknown() {
 }
 
 #[tokio::test]
+async fn a_rotation_without_overlap_ends_the_old_secrets_at_once() {
+    let world = World::start().await;
+    let old = world.makes("billing");
+    world.until_granted("billing", &old, 200).await;
+    let said = world.cli(&["rotate", "billing", "--overlap", "0s"]);
+    assert!(said.stderr.contains("portcullis token revoke --client billing"), "{said:?}");
+    world.until_granted("billing", said.stdout.trim(), 200).await;
+    assert_eq!(world.status("billing", &old).await, 401);
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_client_of_the_database_are_revoked() {
+    let mut world = World::start().await;
+    let secret = world.makes("billing");
+    world.until_granted("billing", &secret, 200).await;
+    let token = world.client.granted("billing", &secret, "").await;
+    let revoke = |world: &World, id: &str| run(program(&world.folder).args(["token", "revoke", "--client", id]));
+    let refused = revoke(&world, "biling");
+    let says = "unknown client `biling`: neither the configuration nor the database has it, did you mean `billing`?";
+    assert!(refused.code == Some(2) && refused.stderr.contains(says), "{refused:?}");
+    let done = revoke(&world, "billing");
+    assert_eq!((done.code, done.stderr.contains("warning")), (Some(0), false), "{done:?}");
+    world.until_data(&token, 401).await;
+    assert!(world.gateway.stop().success());
+    fs::remove_file(world.folder.join("state/clients.db")).unwrap();
+    let done = revoke(&world, "another");
+    let says = "cannot look up client `another`, so check its id: the database of the clients";
+    assert!(done.code == Some(0) && done.stderr.contains(says), "{done:?}");
+}
+
+#[tokio::test]
 async fn a_missing_file_is_created_by_a_new_client_only() {
     let mut world = World::start().await;
     assert!(world.gateway.stop().success());

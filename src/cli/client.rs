@@ -27,7 +27,7 @@ pub(super) enum ClientVerb {
     /// Replace a client's secret: prints a new one, once, and the YAML to change, or writes it to the database
     #[command(after_help = rotate::EXAMPLE)]
     Rotate(rotate::RotateArgs),
-    /// Let a client of the database get no more tokens, and refuse those that it has
+    /// Disable a client of the database, and refuse its tokens
     Disable(StoredClientArgs),
     /// Serve a disabled client of the database again
     Enable(StoredClientArgs),

@@ -8,8 +8,8 @@ use clap::Args;
 use super::client_entry::{Given, print_entry};
 use super::client_key::{made_key, public_key};
 use super::client_secret::{generate, quoted};
-use super::terminal::{DIM, failed, note, out, styled};
-use super::{ConfigPath, Format, USAGE, client_store};
+use super::terminal::{DIM, error_text, failed, note, out, styled};
+use super::{ConfigPath, Format, client_store};
 use crate::issuer::client::parse_id;
 use crate::issuer::client_auth::secret::hash::SecretHash;
 use crate::jose::algorithm::Algorithm;
@@ -32,9 +32,10 @@ pub(super) struct NewClientArgs {
     /// Take the public key of this file (PEM of a key or certificate, JWK) instead of a secret, and make nothing
     #[arg(long, value_name = "FILE")]
     pub(super) public: Option<PathBuf>,
-    /// The issuer, for the commands that are printed with a key
-    #[arg(long, value_name = "URL", default_value = "https://gateway.example.com")]
-    issuer: String,
+    /// The issuer, for the commands that are printed with a key [default: https://gateway.example.com; with --store:
+    /// `oauth.issuer`]
+    #[arg(long, value_name = "URL")]
+    pub(super) issuer: Option<String>,
     /// Write the client to the database of `oauth.clients_in`: the running gateways serve it without a reload
     #[arg(long)]
     pub(super) store: bool,
@@ -67,8 +68,7 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
 
 pub(super) fn new(args: &NewClientArgs) -> ExitCode {
     if let Some(fault) = fault(args) {
-        note(fault);
-        return ExitCode::from(USAGE);
+        return error_text(fault);
     }
     if args.store {
         return client_store::new_client::new(args);
@@ -102,6 +102,10 @@ fn with_secret(args: &NewClientArgs) -> ExitCode {
 
 impl<'a> Given<'a> {
     pub(super) fn of(args: &'a NewClientArgs) -> Self {
-        Self { id: &args.id, scopes: &args.scopes, issuer: &args.issuer }
+        Self {
+            id: &args.id,
+            scopes: &args.scopes,
+            issuer: args.issuer.as_deref().unwrap_or("https://gateway.example.com"),
+        }
     }
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::client_store::{self, LookedUpClient};
 use super::stdin::{holds_token, read_token};
-use super::terminal::{DIM, GOOD, WARN, bad_config, failed, note, out, styled};
-use super::{ConfigPath, Format, USAGE};
+use super::terminal::{DIM, GOOD, WARN, bad_config, error_text, failed, note, out, styled};
+use super::{ConfigPath, Format};
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
@@ -93,10 +94,7 @@ pub(super) fn revoke(args: &RevokeArgs) -> ExitCode {
     };
     let (entry, issuer) = match entry {
         Ok(found) => found,
-        Err(CannotRevoke(why)) => {
-            note(why);
-            return ExitCode::from(USAGE);
-        }
+        Err(CannotRevoke(why)) => return error_text(why),
     };
     let mut store = Store::in_directory(&config.state_directory);
     match write(&mut store, &entry, now) {
@@ -104,12 +102,9 @@ pub(super) fn revoke(args: &RevokeArgs) -> ExitCode {
             print(args.format, &entry, issuer, &store);
             ExitCode::SUCCESS
         }
-        Ok(false) => {
-            note(format_args!(
-                "not revoked: the store is full ({MAX_WITH_TOKENS} revocations if single tokens are among them, {MAX_ENTRIES} in all); expired ones are deleted"
-            ));
-            ExitCode::from(USAGE)
-        }
+        Ok(false) => error_text(format_args!(
+            "not revoked: the store is full ({MAX_WITH_TOKENS} revocations if single tokens are among them, {MAX_ENTRIES} in all); expired ones are deleted"
+        )),
         Err(error) => failed(&error),
     }
 }
@@ -183,6 +178,9 @@ fn check_own_names(args: &RevokeArgs, config: &Config) -> Result<(), CannotRevok
     let ids: Vec<&str> =
         config.oauth.iter().flat_map(|oauth| &oauth.clients).map(|client| client.id.as_str()).collect();
     match args.client.as_deref() {
+        Some(client) if !args.removed && !ids.contains(&client) && has_database(config) => {
+            check_stored(args, client)?;
+        }
         Some(client) if !args.removed && !ids.contains(&client) => {
             return Err(CannotRevoke(format!(
                 "unknown client `{}`{}; for the tokens of a client that was removed from the configuration, add --removed",
@@ -203,6 +201,27 @@ fn check_own_names(args: &RevokeArgs, config: &Config) -> Result<(), CannotRevok
         ));
     }
     Ok(())
+}
+
+fn has_database(config: &Config) -> bool {
+    config.oauth.as_ref().is_some_and(|oauth| oauth.stored.is_some())
+}
+
+/// The tokens of a leaked secret must be revoked while the database is unreachable, too.
+fn check_stored(args: &RevokeArgs, client: &str) -> Result<(), CannotRevoke> {
+    let quoted = client.escape_debug();
+    match client_store::look_up(&args.config.config, client) {
+        LookedUpClient::Known => Ok(()),
+        LookedUpClient::Unknown { hint } => Err(CannotRevoke(format!(
+            "unknown client `{quoted}`: neither the configuration nor the database has it{hint}; for the tokens of a client \
+             that was removed, add --removed"
+        ))),
+        LookedUpClient::Unavailable { reason } => {
+            let warning = styled(WARN, "warning:");
+            note(format_args!("{warning} cannot look up client `{quoted}`, so check its id: {reason}"));
+            Ok(())
+        }
+    }
 }
 
 fn identity(text: &str) -> Result<String, CannotRevoke> {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::client_key::in_shell;
 use super::client_secret::{generate, quoted};
-use super::terminal::{DIM, bad_config, failed, note, out, styled};
-use super::{ConfigPath, Format, USAGE, client_store};
+use super::terminal::{DIM, bad_config, error_text, failed, note, out, styled};
+use super::{ConfigPath, Format, client_store};
 use crate::clock::UnixTime;
 use crate::config;
 use crate::config::interpolate::Surroundings;
@@ -60,8 +60,7 @@ pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
     let old = match config::read(&args.config.config, Needs::OAUTH, &surroundings).secrets_of(&args.id) {
         Ok(old) => old,
         Err(suggestion) => {
-            note(format_args!("unknown client `{}`{suggestion}", args.id.escape_debug()));
-            return ExitCode::from(USAGE);
+            return error_text(format_args!("unknown client `{}`{suggestion}", args.id.escape_debug()));
         }
     };
     let secret = match generate() {

@@ -71,6 +71,12 @@ use crate::telemetry::error_chain;
 /// All faults of a configuration.
 pub(crate) struct ConfigErrors(Box<(Source, Faults)>);
 
+impl std::fmt::Debug for ConfigErrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ConfigErrors(..)")
+    }
+}
+
 /// Reads the config file at `path` and the files that it names. Returns the configuration or all faults.
 pub(crate) fn load(path: &Path, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
     load_part(path, Needs::EVERYTHING, surroundings)

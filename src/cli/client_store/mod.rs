@@ -6,7 +6,9 @@ pub(super) mod list;
 pub(super) mod new_client;
 pub(super) mod rotate;
 
-use std::path::Path;
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -14,18 +16,19 @@ use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
 use super::terminal::{bad_config, error_text, failed, note, out};
-use super::{ConfigPath, Format, USAGE};
+use super::{ConfigPath, Format};
 use crate::clock;
-use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::needs::Needs;
 use crate::config::suggest;
+use crate::config::{self, ConfigErrors};
 use crate::issuer::stored_clients::{ClientDatabase, ClientReader};
 use crate::store::client_table::ClientTable;
 use crate::store::database::Database;
-use crate::store::postgres::PostgresStore;
+use crate::store::postgres::{PostgresOpenError, PostgresStore};
 use crate::store::sql::DatabaseError;
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{SqliteOpenError, SqliteStore};
+use crate::telemetry::error_chain::ErrorChain;
 
 #[derive(Debug, Args)]
 pub(super) struct StoredClientArgs {
@@ -47,7 +50,36 @@ struct OpenStore {
     reader: ClientReader,
     /// The ids of the clients of the file, which come first.
     configured: Vec<String>,
+    /// `oauth.issuer`.
+    issuer: String,
     runtime: Runtime,
+}
+
+/// Why the database of a configuration cannot be opened.
+#[derive(Debug, thiserror::Error)]
+enum OpenStoreError {
+    #[error("the configuration cannot be used")]
+    Config(ConfigErrors),
+    #[error("{} has no database of clients: set `oauth.clients_in`", .0.display())]
+    NoDatabase(PathBuf),
+    #[error("cannot start a runtime")]
+    Runtime(#[from] io::Error),
+    #[error(transparent)]
+    Sqlite(#[from] SqliteOpenError),
+    #[error(transparent)]
+    Postgres(#[from] PostgresOpenError),
+}
+
+/// A client id, looked up in the database.
+pub(super) enum LookedUpClient {
+    Known,
+    /// With a similar id.
+    Unknown {
+        hint: String,
+    },
+    Unavailable {
+        reason: String,
+    },
 }
 
 /// What happens to a file of SQLite that does not exist.
@@ -91,32 +123,59 @@ fn changed(
     }
 }
 
+/// Looks up a client in the database of `oauth.clients_in`.
+pub(super) fn look_up(config: &Path, id: &str) -> LookedUpClient {
+    let unavailable =
+        |error: &(dyn Error + 'static)| LookedUpClient::Unavailable { reason: ErrorChain(error).to_string() };
+    let store = match OpenStore::try_open(config, MissingFile::Refuse) {
+        Ok(store) => store,
+        Err(error) => return unavailable(&error),
+    };
+    match store.runtime.block_on(store.table.get(id)) {
+        Ok(Some(_)) => LookedUpClient::Known,
+        Ok(None) => LookedUpClient::Unknown { hint: store.hint(id) },
+        Err(error) => unavailable(&error),
+    }
+}
+
+impl OpenStoreError {
+    fn print(&self) -> ExitCode {
+        match self {
+            Self::Config(errors) => bad_config(errors),
+            Self::NoDatabase(_) | Self::Runtime(_) | Self::Sqlite(_) | Self::Postgres(_) => failed(self),
+        }
+    }
+}
+
 impl OpenStore {
     fn open(config: &Path, missing: MissingFile) -> Result<Self, ExitCode> {
+        Self::try_open(config, missing).map_err(|error| error.print())
+    }
+
+    fn try_open(config: &Path, missing: MissingFile) -> Result<Self, OpenStoreError> {
         let loaded = config::load_part(config, Needs::CLIENTS, &Surroundings::process());
-        let loaded = loaded.map_err(|errors| bad_config(&errors))?;
-        let shown = config.display();
-        let none = || error_text(format_args!("{shown} has no database of clients: set `oauth.clients_in`"));
+        let loaded = loaded.map_err(OpenStoreError::Config)?;
+        let none = || OpenStoreError::NoDatabase(config.to_owned());
         let oauth = loaded.oauth.ok_or_else(none)?;
         let settings = oauth.stored.ok_or_else(none)?;
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.map_err(|error| failed(&error))?;
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let database = match &settings.place {
             ClientDatabase::Sqlite(file) => {
                 let store = match missing {
                     MissingFile::Create => SqliteStore::open(file),
                     MissingFile::Refuse => SqliteStore::open_existing(file),
                 };
-                Database::Sqlite(store.map_err(|error| failed(&error))?)
+                Database::Sqlite(store?)
             }
             ClientDatabase::Postgres => {
                 let postgres = loaded.shared.postgres.as_ref().ok_or_else(none)?;
                 let store = runtime.block_on(PostgresStore::open_now(postgres, runtime.handle()));
-                Database::Postgres(store.map_err(|error| failed(&error))?)
+                Database::Postgres(store?)
             }
         };
         let configured = oauth.clients.iter().map(|client| client.id.as_str().to_owned()).collect();
-        Ok(Self { table: ClientTable::new(database), reader: settings.reader, configured, runtime })
+        let (table, issuer) = (ClientTable::new(database), oauth.trust.issuer.as_str().to_owned());
+        Ok(Self { table, reader: settings.reader, configured, issuer, runtime })
     }
 
     /// Says that the database has no such client, with similar ids.
@@ -125,11 +184,14 @@ impl OpenStore {
         if self.configured.iter().any(|configured| configured == id) {
             return error_text(format_args!("client `{quoted}` is in the configuration file: change it there"));
         }
+        error_text(format_args!("the database has no client `{quoted}`{}", self.hint(id)))
+    }
+
+    /// A similar id of the database.
+    fn hint(&self, id: &str) -> String {
         let begin: String = id.chars().take(2).collect();
         let near = self.runtime.block_on(self.table.page(&begin, NEIGHBOURS)).unwrap_or_default();
         let near: Vec<&str> = near.iter().map(|row| row.id.as_str()).collect();
-        let hint = suggest::closest(id, &near).map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
-        note(format_args!("the database has no client `{quoted}`{hint}"));
-        ExitCode::from(USAGE)
+        suggest::closest(id, &near).map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default()
     }
 }

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
+use super::super::Format;
 use super::super::client_entry::Given;
 use super::super::client_key::{print_use, read_keys, write_key};
 use super::super::client_secret::generate;
 use super::super::new_client::NewClientArgs;
 use super::super::terminal::{DIM, error_text, failed, note, out, styled};
-use super::super::{Format, USAGE};
 use super::{MissingFile, OpenStore};
 use crate::clock;
 use crate::issuer::client::Client;
@@ -56,7 +56,7 @@ fn made(args: &NewClientArgs) -> Result<ExitCode, ExitCode> {
             failed(&other)
         }
     })?;
-    print(args, credential);
+    print(args, &store.issuer, credential);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -101,7 +101,7 @@ fn add_credential(args: &NewClientArgs, entry: &mut Map<String, Value>) -> Resul
     }
 }
 
-fn print(args: &NewClientArgs, credential: NewCredential) {
+fn print(args: &NewClientArgs, issuer: &str, credential: NewCredential) {
     if args.format == Format::Json {
         let mut made = json!({"client": args.id});
         match credential {
@@ -117,7 +117,8 @@ fn print(args: &NewClientArgs, credential: NewCredential) {
             out(secret.expose());
         }
         NewCredential::Key(file, algorithm) => {
-            print_use(&Given::of(args), algorithm, file.as_deref().unwrap_or("FILE-OF-THE-PRIVATE-KEY"));
+            let given = Given { issuer: args.issuer.as_deref().unwrap_or(issuer), ..Given::of(args) };
+            print_use(&given, algorithm, file.as_deref().unwrap_or("FILE-OF-THE-PRIVATE-KEY"));
         }
         NewCredential::None => {}
     }
@@ -131,15 +132,15 @@ impl OpenStore {
     fn refuse_known(&self, id: &str) -> Result<(), ExitCode> {
         let quoted = id.escape_debug();
         if self.configured.iter().any(|configured| configured == id) {
-            note(format_args!("client `{quoted}` is in the configuration file, which comes first: choose another id"));
-            return Err(ExitCode::from(USAGE));
+            let text =
+                format_args!("client `{quoted}` is in the configuration file, which comes first: choose another id");
+            return Err(error_text(text));
         }
         match self.runtime.block_on(self.table.get(id)) {
             Ok(None) => Ok(()),
-            Ok(Some(_)) => {
-                note(format_args!("the database has a client `{quoted}`: choose another id, or rotate its secret"));
-                Err(ExitCode::from(USAGE))
-            }
+            Ok(Some(_)) => Err(error_text(format_args!(
+                "the database has a client `{quoted}`: choose another id, or rotate its secret"
+            ))),
             Err(error) => Err(failed(&error)),
         }
     }
