@@ -119,7 +119,9 @@ impl ClientEntryRules {
         let mut resolver = resolver(&source, &mut faults, (needs, named), now);
         let (known, used) = ((&*self.audiences, true), (&*self.issuers, &self.federated));
         let (mut clients, _) = resolver.clients(raw, known, self.token_ttl, used);
-        let messages: Vec<String> = faults.diagnostics(&source).into_iter().map(|fault| fault.message).collect();
+        // Values are quoted as they stand in the source, which is JSON.
+        let bare = |message: String| message.replace("`\"", "`").replace("\"`", "`");
+        let messages: Vec<String> = faults.diagnostics(&source).into_iter().map(|fault| bare(fault.message)).collect();
         if !messages.is_empty() {
             return Err(messages.join("; "));
         }
@@ -200,6 +202,9 @@ mod tests {
         assert!(with("secrets", json!([{"hash": "${HOME}"}])).contains("HOME"));
         assert!(with("scopes", json!(["${file:/etc/passwd}"])).contains("/etc/passwd"));
         assert!(with("audiences", json!(["https://other.example"])).contains("unknown audience"));
+        // A line with a secret is not quoted.
+        let unknown = read("app", &json!({"scopes": ["a"], "audiences": ["https://other.example"]})).unwrap_err();
+        assert!(unknown.contains("unknown audience `https://other.example`"), "{unknown}");
         assert!(with("token_ttl", json!("2h")).contains("longer than `oauth.token_ttl`"));
         assert!(with("scope", json!(["b"])).contains("unknown key"));
         assert!(rules().client("app", "[]").is_err() && rules().client("app", "").is_err());
