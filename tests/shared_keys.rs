@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::authority::Authority;
 use crate::support::command::{Finished, run};
-use crate::support::gateway::{PATIENCE, folder, program};
+use crate::support::gateway::{PATIENCE, Patience, folder, program};
 use crate::support::postgres::Postgres;
 use crate::support::world::SECRET;
 use crate::support::{Client, Gateway, Upstream};
@@ -407,6 +407,27 @@ async fn a_longer_lifetime_of_tokens_is_written_with_the_key() {
     assert_eq!(version(), before);
 }
 
+/// Also of several keys that were made within one second.
+#[tokio::test]
+async fn the_key_that_was_made_last_signs() {
+    let Some(world) = World::start().await else { return };
+    let one = world.replica("");
+    let listed = || {
+        let listed: Value = serde_json::from_str(&one.keys(&["list", "--format", "json"]).stdout).unwrap();
+        listed["keys"].as_array().unwrap().clone()
+    };
+    for _ in 0..3 {
+        one.keys(&["rotate", "--now"]);
+        let before = listed();
+        one.keys(&["rotate", "--now"]);
+        let is_known = |key: &Value| before.iter().any(|known| known["kid"] == key["kid"]);
+        let patience = Patience::new();
+        while listed().iter().any(|key| is_known(key) && key["state"] == "signing") {
+            patience.check();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_wrapping_key_is_replaced_by_reloads() {
     let Some(world) = World::start().await else { return };
@@ -417,6 +438,10 @@ async fn a_wrapping_key_is_replaced_by_reloads() {
     // Makes a key with the wrapping key of the file, which the gateway must read.
     one.keys(&["rotate", "--now"]);
     one.publishes(2).await;
+    let patience = Patience::new();
+    while key_id_of(&one.token().await) == key_id_of(&token) {
+        patience.check();
+    }
     one.keys(&["retire", &key_id_of(&token)]);
     one.publishes(1).await;
     one.gateway.reloads(&world.yaml("", OTHER_KEY));

@@ -37,6 +37,7 @@ pub(crate) enum DatabaseRingError {
 
 /// Later times are refused, because computing with them could overflow.
 const LAST_SECOND: u64 = 1 << 40;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Reads the ring. Changes nothing.
 pub(crate) async fn read(database: &Database, ring: (&RingSettings, &WrappingKeys)) -> Result<Ring, DatabaseRingError> {
@@ -91,6 +92,7 @@ pub(crate) async fn change(
     }
     rotation::take_due_steps(&mut after, &settings.rules, now, make)?;
     after.iter_mut().for_each(in_whole_seconds);
+    made.iter().for_each(|new| set_apart(&mut after, &new.record.key_id));
     write(&table, (&rows, &after), (&made, keys), settings.x5c).await?;
     let ring = load(table.read().await?, (settings, keys))?;
     table.commit().await?;
@@ -124,6 +126,19 @@ async fn write(
         table.insert(wrapped(record, certificate, &new.pkcs8, keys)?).await?;
     }
     Ok(())
+}
+
+/// Moves the interval of a new key by seconds until it begins alone. The table does not keep the order in which keys were
+/// made: of two keys that begin in one second, the older one could sign.
+fn set_apart(records: &mut [KeyRecord], key_id: &str) {
+    let Some(at) = records.iter().position(|record| record.key_id == key_id) else { return };
+    while records.iter().filter(|record| record.signs_from == records[at].signs_from).count() > 1 {
+        let new = &mut records[at];
+        new.signs_from = new.signs_from.plus(SECOND);
+        if let SigningEnd::At(end) = &mut new.signs_until {
+            *end = end.plus(SECOND);
+        }
+    }
 }
 
 /// As the table has them. Rounded up: they may be longer than needed.
