@@ -158,7 +158,7 @@ impl PostgresStore {
             let rows = within(STATEMENT_TIMEOUT, connection.rows(&statement)).await;
             rows.map_err(|fault| {
                 if !fault.is_refusal() {
-                    parts.lose(&connection, &fault);
+                    parts.disconnect(&connection, &fault);
                 }
                 fault.into_error()
             })
@@ -214,10 +214,10 @@ impl PostgresStore {
         self.parts.connection.store(Some(connection));
         self.parts.reachable.send_replace(true);
         self.parts.was_reachable.store(true, Ordering::Release);
-        self.tell(DatabaseChange::Anything);
+        self.publish(DatabaseChange::Anything);
     }
 
-    fn tell(&self, change: DatabaseChange) {
+    fn publish(&self, change: DatabaseChange) {
         // Fails if there is no receiver.
         let _ = self.parts.changes.send(change);
     }
@@ -238,7 +238,7 @@ impl PostgresParts {
     }
 
     /// Ends a connection that does not answer.
-    fn lose(&self, connection: &Arc<PostgresConnection>, fault: &PostgresFault) {
+    fn disconnect(&self, connection: &Arc<PostgresConnection>, fault: &PostgresFault) {
         let is_same = |known: &Arc<PostgresConnection>| Arc::ptr_eq(known, connection);
         let before = self.connection.rcu(|known| known.clone().filter(|known| !is_same(known)));
         if !before.is_some_and(|before| is_same(&before)) {

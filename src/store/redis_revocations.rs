@@ -22,9 +22,9 @@ pub(crate) struct SharedRevocation {
     pub(crate) by: Option<u64>,
 }
 
-/// A question to the store.
+/// A query to the store.
 #[derive(Debug, Default)]
-pub(crate) struct RevocationQuestion {
+pub(crate) struct RevocationQuery {
     pub(crate) epoch: String,
     /// The last sequence number that is known.
     pub(crate) after: u64,
@@ -45,7 +45,7 @@ pub(crate) struct RevocationAnswer {
     pub(crate) refused: Vec<usize>,
 }
 
-/// The most entries of an answer, and of a question. A script occupies the store for about a millisecond with them.
+/// The most entries of an answer, and of a query. A script occupies the store for about a millisecond with them.
 pub(crate) const PAGE: usize = 250;
 
 static REVOCATIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("revocations.lua")));
@@ -57,16 +57,16 @@ impl RedisStore {
     /// store has another epoch.
     pub(crate) async fn exchange_revocations(
         &self,
-        question: &RevocationQuestion,
+        query: &RevocationQuery,
         (most_tokens, most): (usize, usize),
     ) -> Result<Option<RevocationAnswer>, StoreUnavailable> {
         let names = ["revocations", "revocations:ends", "revocations:last", "revocations:complete", "epoch"];
         let keys = names.map(|name| self.key(name)).to_vec();
-        let numbers = [question.after.to_string(), PAGE.to_string(), most_tokens.to_string(), most.to_string()];
-        let mut arguments = vec![question.epoch.clone()];
+        let numbers = [query.after.to_string(), PAGE.to_string(), most_tokens.to_string(), most.to_string()];
+        let mut arguments = vec![query.epoch.clone()];
         arguments.extend(numbers);
-        arguments.push(flag(question.are_complete).to_owned());
-        for entry in &question.add {
+        arguments.push(flag(query.are_complete).to_owned());
+        for entry in &query.add {
             arguments.extend([entry.to_text(), entry.expires_at.to_string(), flag(entry.is_token).to_owned()]);
         }
         let answer: RawAnswer = self.invoke(&REVOCATIONS, keys, arguments).await?;

@@ -205,7 +205,7 @@ impl RedisStore {
         let parts = Arc::clone(&self.parts);
         let called = self.parts.control.spawn(async move {
             let answer = within(parts.timeout, work).await;
-            answer.map_err(|fault| parts.fails(&connection, &fault))
+            answer.map_err(|fault| parts.record_failure(&connection, &fault))
         });
         match called.await {
             Ok(Ok(answer)) => Ok(answer),
@@ -282,8 +282,8 @@ impl RedisStore {
     }
 
     /// Ends a connection whose call has failed.
-    pub(super) fn lose(&self, connection: &Arc<MultiplexedConnection>, fault: &CallFault) {
-        self.parts.lose(connection, fault);
+    pub(super) fn disconnect(&self, connection: &Arc<MultiplexedConnection>, fault: &CallFault) {
+        self.parts.disconnect(connection, fault);
     }
 
     /// Makes the keeper send a heartbeat at once.
@@ -298,9 +298,9 @@ impl RedisStore {
 }
 
 impl RedisParts {
-    fn fails(&self, connection: &Arc<MultiplexedConnection>, fault: &CallFault) {
+    fn record_failure(&self, connection: &Arc<MultiplexedConnection>, fault: &CallFault) {
         if fault.means_unreachable() {
-            return self.lose(connection, fault);
+            return self.disconnect(connection, fault);
         }
         self.failures.fetch_add(1, Ordering::Relaxed);
         let (now, last) = (clock::instant(), self.refused_at.load_full());
@@ -318,7 +318,7 @@ impl RedisParts {
         }
     }
 
-    fn lose(&self, connection: &Arc<MultiplexedConnection>, fault: &CallFault) {
+    fn disconnect(&self, connection: &Arc<MultiplexedConnection>, fault: &CallFault) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let is_same = |known: &Arc<MultiplexedConnection>| Arc::ptr_eq(known, connection);
         let before = self.connection.rcu(|known| known.clone().filter(|known| !is_same(known)));

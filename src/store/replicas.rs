@@ -41,19 +41,19 @@ pub(crate) struct ReplicaKeeper {
     /// The replicas in the store with the times of their heartbeats, to restore them in an emptied store.
     remembered: Vec<(String, String)>,
     counts: Option<ReplicaCounts>,
-    pause: ProbePause,
+    pause: ConnectBackoff,
 }
 
 /// The back-off between connections. It grows if connections do not last, as with a store that is too slow or refuses
 /// calls, because each change of the state empties the buckets of the limits.
 #[derive(Debug)]
-struct ProbePause {
+struct ConnectBackoff {
     last: Option<Instant>,
     length: Duration,
 }
 
 /// The answer of the store: the epoch, the numbers of alive and known replicas, and the replicas with their times.
-type Beat = (String, u32, u32, Vec<(String, String)>);
+type HeartbeatAnswer = (String, u32, u32, Vec<(String, String)>);
 
 /// While the store is unreachable.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ const LASTING: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// Within this time after a heartbeat, limits are counted by the store again.
 const UNTIL_LEASED_AGAIN: Duration = Duration::from_secs(1);
-const BEAT_TIMEOUT: Duration = Duration::from_secs(1);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
 static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("heartbeat.lua")));
 
@@ -82,7 +82,7 @@ impl ReplicaKeeper {
             logged: LoggedOutage::default(),
             remembered: Vec::new(),
             counts: None,
-            pause: ProbePause::new(),
+            pause: ConnectBackoff::new(),
         }
     }
 
@@ -99,7 +99,7 @@ impl ReplicaKeeper {
             Some(connection) => match self.beat_on(&connection).await {
                 Ok(()) => Some(connection),
                 Err(fault) => {
-                    self.store.lose(&connection, &fault);
+                    self.store.disconnect(&connection, &fault);
                     None
                 }
             },
@@ -159,7 +159,7 @@ impl ReplicaKeeper {
                 Some(connection)
             }
             Err(fault) => {
-                self.pause.fails();
+                self.pause.record_failure();
                 self.log(&fault);
                 None
             }
@@ -191,8 +191,11 @@ impl ReplicaKeeper {
     async fn connect_and_beat(&mut self) -> Result<Arc<MultiplexedConnection>, CallFault> {
         let connection = Arc::new(self.store.connect().await?);
         let server = self.store.server_of(&connection).await?;
-        within(BEAT_TIMEOUT, HEARTBEAT.prepare_invoke().load_async(&mut MultiplexedConnection::clone(&connection)))
-            .await?;
+        within(
+            HEARTBEAT_TIMEOUT,
+            HEARTBEAT.prepare_invoke().load_async(&mut MultiplexedConnection::clone(&connection)),
+        )
+        .await?;
         // A store that is too slow for requests must not get a heartbeat: the others would count this replica as alive,
         // while it takes its share of the limits without the store.
         self.store.ping(&connection).await?;
@@ -213,7 +216,9 @@ impl ReplicaKeeper {
         let members = self.remembered.iter().flat_map(|(id, time)| [id.clone(), time.clone()]);
         let arguments = fixed.into_iter().map(ToOwned::to_owned).chain(members).collect();
         let keys = ["epoch", "replicas"].map(|name| self.store.key(name)).to_vec();
-        let beat = within(BEAT_TIMEOUT, invoke_on::<Beat>(connection.clone(), &HEARTBEAT, keys, arguments)).await?;
+        let beat =
+            within(HEARTBEAT_TIMEOUT, invoke_on::<HeartbeatAnswer>(connection.clone(), &HEARTBEAT, keys, arguments))
+                .await?;
         self.learn(beat);
         Ok(())
     }
@@ -231,7 +236,7 @@ impl ReplicaKeeper {
         }
     }
 
-    fn learn(&mut self, (epoch, alive, known, members): Beat) {
+    fn learn(&mut self, (epoch, alive, known, members): HeartbeatAnswer) {
         let alive = alive.max(1);
         let counts = ReplicaCounts { alive, known: known.max(alive) };
         match &self.epoch {
@@ -253,7 +258,7 @@ impl ReplicaKeeper {
     }
 }
 
-impl ProbePause {
+impl ConnectBackoff {
     fn new() -> Self {
         Self { last: None, length: PROBE_EVERY }
     }
@@ -274,7 +279,7 @@ impl ProbePause {
     }
 
     /// An unreachable store is tried every second.
-    fn fails(&mut self) {
+    fn record_failure(&mut self) {
         self.length = PROBE_EVERY;
     }
 }
@@ -288,7 +293,7 @@ pub(crate) async fn leave(store: &RedisStore, id: String) {
         redis::cmd("ZREM").arg(key).arg(id).query_async::<u32>(&mut connection).await
     });
     // If this fails, the others reserve its share for ten minutes.
-    let _ = timeout(BEAT_TIMEOUT, removed).await;
+    let _ = timeout(HEARTBEAT_TIMEOUT, removed).await;
 }
 
 #[cfg(test)]
@@ -297,18 +302,18 @@ mod tests {
 
     #[test]
     fn an_unreachable_store_is_tried_every_second() {
-        let (mut pause, now) = (ProbePause::new(), clock::instant());
+        let (mut pause, now) = (ConnectBackoff::new(), clock::instant());
         assert_eq!(pause.next(now), now, "the first loss");
         for second in 0..20 {
             pause.connects(now + Duration::from_secs(second));
-            pause.fails();
+            pause.record_failure();
             assert_eq!(pause.next(now + Duration::from_secs(second)), now + Duration::from_secs(second + 1));
         }
     }
 
     #[test]
     fn connections_that_do_not_last_are_made_less_often() {
-        let (mut pause, mut now) = (ProbePause::new(), clock::instant());
+        let (mut pause, mut now) = (ConnectBackoff::new(), clock::instant());
         let mut pauses = Vec::new();
         for _ in 0..6 {
             pause.connects(now);

@@ -47,7 +47,7 @@ pub(crate) enum ProofUse {
     /// It cannot be known: there is no room to note the use.
     NoRoom,
     /// Unknown: the proof has a nonce of all replicas, and their store is unreachable.
-    StoreAway,
+    StoreUnreachable,
 }
 
 const SHARDS: usize = 256;

@@ -89,7 +89,7 @@ impl ProofRules {
         match store.use_once(SharedUse::Proof, digest, known_for).await {
             Ok(true) => ProofUse::First,
             Ok(false) => ProofUse::Repeated,
-            Err(StoreUnavailable) if self.settings.nonce && !is_own() => ProofUse::StoreAway,
+            Err(StoreUnavailable) if self.settings.nonce && !is_own() => ProofUse::StoreUnreachable,
             Err(StoreUnavailable) => ProofUse::First,
         }
     }

@@ -16,7 +16,7 @@ use super::revocation::{MAX_ENTRIES, MAX_WITH_TOKENS, RevocationEntry, Revocatio
 use super::revocation_outbox::RevocationOutbox;
 use super::revoker::Revoker;
 use crate::clock;
-use crate::store::redis_revocations::{PAGE, RevocationAnswer, RevocationQuestion, SharedRevocation};
+use crate::store::redis_revocations::{PAGE, RevocationAnswer, RevocationQuery, SharedRevocation};
 use crate::store::redis_store::RedisStore;
 use crate::store::shared_state::SharedState;
 
@@ -218,8 +218,8 @@ impl RevocationExchange {
         add: Vec<SharedRevocation>,
         are_complete: bool,
     ) -> Result<RevocationAnswer, Interrupted> {
-        let question = RevocationQuestion { epoch: epoch.to_owned(), after, add, are_complete };
-        let answer = self.store.exchange_revocations(&question, (MAX_WITH_TOKENS, MAX_ENTRIES)).await;
+        let query = RevocationQuery { epoch: epoch.to_owned(), after, add, are_complete };
+        let answer = self.store.exchange_revocations(&query, (MAX_WITH_TOKENS, MAX_ENTRIES)).await;
         answer.map_err(|_| Interrupted)?.ok_or(Interrupted)
     }
 

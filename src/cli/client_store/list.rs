@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::terminal::{NAME, failed, print_unless_closed, styled};
 use super::super::{ConfigPath, Format};
-use super::{MissingFile, OpenStore};
+use super::{MissingFile, OpenClientStore};
 use crate::clock::UnixTime;
 use crate::store::client_table::ClientRow;
 
@@ -39,7 +39,7 @@ Lists id, state, time of the last change, and scopes, in the order of the ids. N
 const PAGE: u32 = 500;
 
 pub(in super::super) fn list(args: &ListArgs) -> ExitCode {
-    let store = match OpenStore::open(&args.config.config, MissingFile::Refuse) {
+    let store = match OpenClientStore::open(&args.config.config, MissingFile::Refuse) {
         Ok(store) => store,
         Err(code) => return code,
     };

@@ -45,7 +45,7 @@ pub(super) struct StoredClientArgs {
 }
 
 /// The database, opened for one command.
-struct OpenStore {
+struct OpenClientStore {
     table: ClientTable,
     reader: ClientReader,
     /// The ids of the clients of the file, which come first.
@@ -94,19 +94,21 @@ const NEIGHBOURS: u32 = 200;
 
 pub(super) fn set_disabled(args: &StoredClientArgs, disabled: bool) -> ExitCode {
     let state = if disabled { "disabled" } else { "enabled" };
-    changed(args, state, async |store: &OpenStore| store.table.set_disabled(&args.id, disabled, clock::now()).await)
+    changed(args, state, async |store: &OpenClientStore| {
+        store.table.set_disabled(&args.id, disabled, clock::now()).await
+    })
 }
 
 pub(super) fn delete(args: &StoredClientArgs) -> ExitCode {
-    changed(args, "deleted", async |store: &OpenStore| store.table.delete(&args.id).await)
+    changed(args, "deleted", async |store: &OpenClientStore| store.table.delete(&args.id).await)
 }
 
 fn changed(
     args: &StoredClientArgs,
     state: &str,
-    change: impl AsyncFnOnce(&OpenStore) -> Result<bool, DatabaseError>,
+    change: impl AsyncFnOnce(&OpenClientStore) -> Result<bool, DatabaseError>,
 ) -> ExitCode {
-    let store = match OpenStore::open(&args.config.config, MissingFile::Refuse) {
+    let store = match OpenClientStore::open(&args.config.config, MissingFile::Refuse) {
         Ok(store) => store,
         Err(code) => return code,
     };
@@ -127,7 +129,7 @@ fn changed(
 pub(super) fn look_up(config: &Path, id: &str) -> LookedUpClient {
     let unavailable =
         |error: &(dyn Error + 'static)| LookedUpClient::Unavailable { reason: ErrorChain(error).to_string() };
-    let store = match OpenStore::try_open(config, MissingFile::Refuse) {
+    let store = match OpenClientStore::try_open(config, MissingFile::Refuse) {
         Ok(store) => store,
         Err(error) => return unavailable(&error),
     };
@@ -147,7 +149,7 @@ impl OpenStoreError {
     }
 }
 
-impl OpenStore {
+impl OpenClientStore {
     fn open(config: &Path, missing: MissingFile) -> Result<Self, ExitCode> {
         Self::try_open(config, missing).map_err(|error| error.print())
     }

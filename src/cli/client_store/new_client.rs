@@ -13,7 +13,7 @@ use super::super::client_key::{print_use, read_keys, write_key};
 use super::super::client_secret::generate;
 use super::super::new_client::NewClientArgs;
 use super::super::terminal::{DIM, error_text, failed, note, out, styled};
-use super::{MissingFile, OpenStore};
+use super::{MissingFile, OpenClientStore};
 use crate::clock;
 use crate::issuer::client::Client;
 use crate::issuer::client_auth::secret::hash::{ClientSecret, SecretHash};
@@ -37,7 +37,7 @@ pub(in super::super) fn new(args: &NewClientArgs) -> ExitCode {
 }
 
 fn made(args: &NewClientArgs) -> Result<ExitCode, ExitCode> {
-    let store = OpenStore::open(&args.config.config, MissingFile::Create)?;
+    let store = OpenClientStore::open(&args.config.config, MissingFile::Create)?;
     store.refuse_known(&args.id)?;
     let mut entry = args.entry.as_deref().map_or_else(|| Ok(Map::new()), further_keys)?;
     if !args.scopes.is_empty() {
@@ -128,7 +128,7 @@ fn print(args: &NewClientArgs, issuer: &str, credential: NewCredential) {
     ));
 }
 
-impl OpenStore {
+impl OpenClientStore {
     fn refuse_known(&self, id: &str) -> Result<(), ExitCode> {
         let quoted = id.escape_debug();
         if self.configured.iter().any(|configured| configured == id) {

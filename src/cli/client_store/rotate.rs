@@ -9,7 +9,7 @@ use super::super::client_key::in_shell;
 use super::super::client_secret::generate;
 use super::super::rotate::RotateArgs;
 use super::super::terminal::{DIM, error_text, failed, note, out, styled};
-use super::{MissingFile, OpenStore};
+use super::{MissingFile, OpenClientStore};
 use crate::clock::{self, UnixTime};
 use crate::issuer::client_auth::secret::hash::SecretHash;
 
@@ -18,7 +18,7 @@ pub(in super::super) fn rotate(args: &RotateArgs) -> ExitCode {
 }
 
 fn rotated(args: &RotateArgs) -> Result<ExitCode, ExitCode> {
-    let store = OpenStore::open(&args.config.config, MissingFile::Refuse)?;
+    let store = OpenClientStore::open(&args.config.config, MissingFile::Refuse)?;
     let row = store.runtime.block_on(store.table.get(&args.id)).map_err(|error| failed(&error))?;
     let Some(row) = row else { return Err(store.unknown(&args.id)) };
     let unusable = |fault: &str| error_text(format_args!("the entry of the client cannot be used: {fault}"));

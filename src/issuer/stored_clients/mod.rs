@@ -99,8 +99,8 @@ struct LookUp {
 
 /// For one query, including its wait for a slot.
 const DEADLINE: Duration = Duration::from_secs(2);
-const MOST_QUESTIONS: usize = 32;
-const MOST_QUESTIONS_OF_HELD: usize = 8;
+const MAX_QUERIES: usize = 32;
+const MAX_QUERIES_OF_HELD: usize = 8;
 /// Ids that are looked up or wait for it. Others are refused with 503.
 const MOST_LOOK_UPS: usize = 1024;
 /// A client that changes during each of this many queries counts as unavailable.
@@ -132,8 +132,8 @@ impl StoredClients {
             subjects: HeldSubjects::new(),
             changes: ChangeQueue::new(),
             under_way: Mutex::default(),
-            slots: Semaphore::new(MOST_QUESTIONS),
-            slots_of_held: Semaphore::new(MOST_QUESTIONS_OF_HELD),
+            slots: Semaphore::new(MAX_QUERIES),
+            slots_of_held: Semaphore::new(MAX_QUERIES_OF_HELD),
             read_again: Notify::new(),
         }
     }
@@ -204,7 +204,7 @@ impl StoredClients {
         for _ in 0..MOST_REPEATS {
             let asked = clock::instant();
             let slots = if self.held.peek(id).is_some() { &self.slots_of_held } else { &self.slots };
-            let row = self.question(slots, self.table.get(id)).await;
+            let row = self.query(slots, self.table.get(id)).await;
             let known = self.held.peek(id);
             let state = row.as_ref().ok().and_then(|row| StoredClientState::of(known.as_ref(), row.as_ref()));
             let found = row.map(|row| row.filter(|row| !row.disabled).and_then(|row| self.updated(row)));
@@ -258,14 +258,14 @@ impl StoredClients {
         read.ok()
     }
 
-    async fn question<T>(
+    async fn query<T>(
         &self,
         slots: &Semaphore,
-        question: impl Future<Output = Result<T, DatabaseError>>,
+        query: impl Future<Output = Result<T, DatabaseError>>,
     ) -> Result<T, ClientStoreUnavailable> {
         let asked = timeout(DEADLINE, async {
             let _slot = slots.acquire().await.ok();
-            question.await
+            query.await
         });
         match asked.await {
             Ok(Ok(answer)) => Ok(answer),

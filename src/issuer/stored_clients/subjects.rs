@@ -78,8 +78,8 @@ impl StoredClients {
         if let Some(same) = known.as_ref().filter(|known| known.changes == changes && age(known) < ASK_AGAIN) {
             return Ok(Arc::clone(same));
         }
-        let question = self.table.of_subject(issuer.as_str(), tenant.as_deref(), subject.as_str());
-        match self.question(&self.slots, question).await {
+        let query = self.table.of_subject(issuer.as_str(), tenant.as_deref(), subject.as_str());
+        match self.query(&self.slots, query).await {
             Ok(ids) => {
                 let found = Arc::new(SubjectClients { ids, changes, asked: now });
                 self.subjects.by_subject.insert(key, Arc::clone(&found));

@@ -139,7 +139,7 @@ async fn a_change_during_a_look_up_is_asked_for_again() {
     let world = World::new();
     world.insert("app", "a").await;
     let asked = world.clients.begun("app").unwrap();
-    // As if the change was told after the question and before the answer.
+    // As if the change was told after the query and before the answer.
     world.clients.client_changed("app");
     world.table.set_disabled("app", true, NOW).await.unwrap();
     world.clients.client_changed("app");
@@ -243,7 +243,7 @@ async fn unknown_ids_do_not_keep_a_disabled_client_in_use() {
     let world = World::new();
     world.insert("app", "a").await;
     assert_eq!(world.scopes("app").await.as_deref(), Some("a"));
-    let _all_slots = world.clients.slots.acquire_many(u32::try_from(MOST_QUESTIONS).unwrap()).await.unwrap();
+    let _all_slots = world.clients.slots.acquire_many(u32::try_from(MAX_QUERIES).unwrap()).await.unwrap();
     let waiting: Vec<_> = (0..MOST_LOOK_UPS).map(|number| world.clients.begun(&format!("unknown-{number}"))).collect();
     assert!(waiting.iter().all(Result::is_ok) && world.clients.begun("one-more").is_err());
     world.table.set_disabled("app", true, NOW).await.unwrap();

@@ -150,7 +150,7 @@ impl ProofRequest<'_> {
                 let found = format!("jti={}, which was used before", short(&proof.claims.id));
                 Err(FailedProof::new(ProofError::Replayed, found, "a new jti for each request"))
             }
-            ProofUse::StoreAway => {
+            ProofUse::StoreUnreachable => {
                 Err(FailedProof::new(ProofError::Nonce, "a nonce of all replicas", NONCE_OF_PROCESS))
             }
             ProofUse::NoRoom => {

@@ -156,7 +156,7 @@ impl LimitBuckets {
 
     /// Counts again at each answer of the store, until its timeout.
     async fn count_leased(&self, leased: &Arc<LeasedLimit>, key: Digest) -> LimitCount {
-        let until = tokio::time::Instant::now() + leased.patience();
+        let until = tokio::time::Instant::now() + leased.max_wait();
         loop {
             let answered = match self.counted(leased.count(key, clock::instant()), key) {
                 Ok(count) => return count,

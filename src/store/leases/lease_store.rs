@@ -29,8 +29,8 @@ pub(crate) struct LeaseStore {
 /// The state of the store as limits need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StoreView {
-    There { epoch: String, alive: u32 },
-    Away(Loss),
+    Reachable { epoch: String, alive: u32 },
+    Unreachable(Loss),
 }
 
 /// The limit on `asking`. Beyond it, requests are refused as if the bucket were empty.
@@ -45,7 +45,7 @@ static LOSSES: AtomicU64 = AtomicU64::new(0);
 impl LeaseStore {
     /// Starts the task that follows the state of the store.
     pub(crate) fn start(redis: RedisStore, instance: InstanceSettings, on_loss: OnLoss) -> Arc<Self> {
-        let away = StoreView::Away(Loss::now(instance.most));
+        let away = StoreView::Unreachable(Loss::now(instance.most));
         let (view, asking) = (ArcSwap::from_pointee(away), AtomicUsize::new(0));
         let store = Arc::new(Self { redis, on_loss, instance, view, asking });
         store.refresh();
@@ -68,12 +68,12 @@ impl LeaseStore {
     }
 
     /// The longest time that a request waits for an answer. A loss of the store is known earlier.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn max_wait(&self) -> Duration {
         self.redis.timeout() + LOSS_IS_KNOWN_AFTER
     }
 
     /// Counts one more request to the store. False if there are too many.
-    pub(super) fn begin_to_ask(&self, is_in_use: bool) -> bool {
+    pub(super) fn reserve_request(&self, is_in_use: bool) -> bool {
         let most = if is_in_use { MAX_ASKING } else { MAX_ASKING_NEW };
         let is_free = self.asking.fetch_add(1, Ordering::Relaxed) < most;
         if !is_free {
@@ -95,7 +95,7 @@ impl LeaseStore {
             if granted == Granted::Unknown {
                 // Requests that wait must see the new state of the store.
                 store.refresh();
-                if matches!(**store.view.load(), StoreView::There { .. }) {
+                if matches!(**store.view.load(), StoreView::Reachable { .. }) {
                     granted = Granted::Nothing { for_time: REFUSED_WAIT };
                 }
             }
@@ -104,7 +104,7 @@ impl LeaseStore {
     }
 
     async fn granted(&self, name: Digest, terms: LeaseTerms, wanted: u32) -> Granted {
-        let StoreView::There { epoch, .. } = &**self.view.load() else { return Granted::Unknown };
+        let StoreView::Reachable { epoch, .. } = &**self.view.load() else { return Granted::Unknown };
         let limit = format!("limit:{:032x}", name.0);
         let keys = [limit.as_str(), "epoch", "replicas"].map(|name| self.redis.key(name)).to_vec();
         let arguments = vec![
@@ -136,12 +136,12 @@ impl LeaseStore {
         let (of_unknown, of_lost) = (self.instance.most, |replicas: ReplicaCounts| replicas.known);
         self.view.rcu(|known| {
             let away = |replicas: u32| match &**known {
-                StoreView::Away(loss) if loss.replicas == replicas => StoreView::Away(*loss),
-                StoreView::Away(_) | StoreView::There { .. } => StoreView::Away(Loss::now(replicas)),
+                StoreView::Unreachable(loss) if loss.replicas == replicas => StoreView::Unreachable(*loss),
+                StoreView::Unreachable(_) | StoreView::Reachable { .. } => StoreView::Unreachable(Loss::now(replicas)),
             };
             match &state {
                 SharedState::Reached { epoch, replicas } => {
-                    StoreView::There { epoch: epoch.clone(), alive: replicas.alive }
+                    StoreView::Reachable { epoch: epoch.clone(), alive: replicas.alive }
                 }
                 SharedState::Unknown => away(of_unknown),
                 SharedState::Lost { replicas } => away(of_lost(*replicas)),

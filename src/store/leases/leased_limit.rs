@@ -74,8 +74,8 @@ impl LeasedLimit {
     }
 
     /// The longest time that a request waits for an answer.
-    pub(crate) fn patience(&self) -> Duration {
-        self.store.patience()
+    pub(crate) fn max_wait(&self) -> Duration {
+        self.store.max_wait()
     }
 
     /// Counts a request with this key.
@@ -112,8 +112,8 @@ impl LeasedLimit {
     fn count_on(self: &Arc<Self>, lease: &mut KeyLease, key: Option<Digest>, now: Instant) -> LeaseCount {
         let view = self.store.view();
         let (alive, loss) = match &**view {
-            StoreView::There { alive, .. } => (*alive, None),
-            StoreView::Away(loss) => (1, Some(*loss)),
+            StoreView::Reachable { alive, .. } => (*alive, None),
+            StoreView::Unreachable(loss) => (1, Some(*loss)),
         };
         let Some(loss) = loss else { return self.count_leased(lease, key, alive, now) };
         // The store has counted the cells of an earlier lease.
@@ -153,7 +153,7 @@ impl LeasedLimit {
             Spending::Wait { answered, ask } => (LeaseCount::Wait(answered), ask),
         };
         if let Some(wanted) = ask {
-            if self.store.begin_to_ask(lease.is_in_use(now)) {
+            if self.store.reserve_request(lease.is_in_use(now)) {
                 self.ask(key, wanted, now);
             } else {
                 // Too many requests to the store: once its cells are spent, the bucket counts as empty for a while.

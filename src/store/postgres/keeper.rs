@@ -91,7 +91,7 @@ impl PostgresKeeper {
             if let Some(made) = self.made.take() {
                 let connection = Arc::clone(&made.connection);
                 let fault = made.use_up(&self.store).await;
-                self.store.parts.lose(&connection, &fault);
+                self.store.parts.disconnect(&connection, &fault);
                 self.logged.is_news(Outage::Unreachable);
                 pause = FIRST_PAUSE;
             } else if self.connect().await.is_err() {
@@ -123,11 +123,11 @@ impl KeptConnection {
     /// Publishes the changes until the connection is lost.
     async fn use_up(mut self, store: &PostgresStore) -> PostgresFault {
         let own = Notify::new();
-        let hear = async {
+        let receive = async {
             loop {
                 match self.messages.notification().await {
                     Ok((channel, _)) if channel == self.own_channel => own.notify_one(),
-                    Ok((_, payload)) => store.tell(change(&payload)),
+                    Ok((_, payload)) => store.publish(change(&payload)),
                     Err(fault) => return fault,
                 }
             }
@@ -141,7 +141,7 @@ impl KeptConnection {
                 }
             }
         };
-        let be_heard = async {
+        let check = async {
             while timeout(SILENCE, own.notified()).await.is_ok() {}
             PostgresFault::NoNotifications
         };
@@ -151,9 +151,9 @@ impl KeptConnection {
             }
         };
         tokio::select! {
-            fault = hear => fault,
+            fault = receive => fault,
             fault = beat => fault,
-            fault = be_heard => fault,
+            fault = check => fault,
             // The failed call has logged its fault.
             () = is_lost => PostgresFault::Closed,
         }
