@@ -493,20 +493,28 @@ def kills(world, arguments):
 
 
 def cpu(world, arguments):
-    """CPU of one replica for each request, by the shared limit and by its own."""
-    used = {}
-    for round in range(3):
-        for name, shared in (("shared", "true"), ("own", "false")):
+    """CPU of one replica for each request, by the shared limit and by its own, in pairs of changing order."""
+    pairs = []
+    for number in range(9):
+        both = [("shared", "true"), ("own", "false")]
+        used = {}
+        for name, shared in both if number % 2 else reversed(both):
             world.start(0, limit=f"{{rate: 1000000/s, per: client, shared: {shared}}}")
+            world.wait("the replica is ready", lambda: world.ask(FIRST + 10, "/readyz")[0] == 200)
             token = world.token()
             process = world.processes["replica-0"].pid
+            Load(world, [FIRST], "/limited", token, 1, connections=32).end()
             before = seconds_of(process)
-            load = Load(world, [FIRST], "/limited", token, 8, connections=32).end()
-            used.setdefault(name, []).append((seconds_of(process) - before) / load.all * 1e6)
+            load = Load(world, [FIRST], "/limited", token, 4, connections=32).end()
+            used[name] = (seconds_of(process) - before) / load.all * 1e6
             world.kill("replica-0", signal.SIGTERM)
-    shared, own = (sorted(used[name])[1] for name in ("shared", "own"))
-    world.figure("CPU of a request, shared limit against own", "<= +3 %", f"{shared:.2f} / {own:.2f} us, {shared / own - 1:+.1%}",
-                 shared <= own * 1.03)
+        pairs.append(used)
+    ratios = sorted(used["shared"] / used["own"] for used in pairs)
+    middle = ratios[len(ratios) // 2]
+    typical = next(used for used in pairs if used["shared"] / used["own"] == middle)
+    world.figure("CPU of a request, shared limit against own", "<= +3 %",
+                 f"{typical['shared']:.2f} / {typical['own']:.2f} us, {middle - 1:+.1%} ({ratios[0] - 1:+.1%} to {ratios[-1] - 1:+.1%})",
+                 middle <= 1.03)
 
 
 def seconds_of(process):
