@@ -36,7 +36,7 @@ pub(crate) enum ReloadError {
 }
 
 impl ReloadError {
-    /// What to do about it.
+    /// The way out.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::NeedsRestart(_) | Self::Open(StartError::NoPostgres) => {

@@ -69,7 +69,7 @@ pub(crate) struct PostgresTransaction {
 }
 
 pub(crate) const REACH_REMEDY: &str = "check that the server runs, and `shared.postgres.url` and `ca`";
-/// What an outage means for requests.
+/// The effect of an outage on requests.
 pub(crate) const WITHOUT_DATABASE: &str = "cached clients stay valid for `shared.postgres.stale`, others get 503, and known keys sign until their intervals end";
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time to connect, begin a transaction and wait for its lock.

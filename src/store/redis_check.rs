@@ -98,7 +98,7 @@ async fn try_commands(store: &RedisStore, connection: MultiplexedConnection) -> 
 }
 
 impl RedisCheckError {
-    /// What to correct.
+    /// The correction.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Setup(_) | Self::Connect(_) | Self::Call(_) => {

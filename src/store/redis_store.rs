@@ -76,7 +76,7 @@ pub(crate) enum CallFault {
 
 /// For a new connection, with its handshakes. No request waits for it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// What an outage means for requests.
+/// The effect of an outage on requests.
 pub(crate) const WITHOUT_REDIS: &str =
     "rate limits follow `shared.on_loss`, new revocations are sent later, assertions get 503";
 /// Between the lines about calls that the store refuses.

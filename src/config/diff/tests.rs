@@ -213,7 +213,7 @@ fn many(count: usize, changed: Option<usize>) -> String {
     text + "  - {path: /**, upstream: orders, access: {scopes: [admin]}}\n"
 }
 
-/// What replaces a text of the section `shared`, and the change.
+/// A text of the section `shared`, its replacement, and the change.
 #[rustfmt::skip]
 const SHARED_PAIRS: &[Pair] = &[
     ("p1", "p2", &[]),

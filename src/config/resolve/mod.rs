@@ -123,8 +123,6 @@ impl Resolver<'_> {
         let trusted_proxies = self.trusted_proxies(raw.trusted_proxies.and_then(Result::ok));
         let listeners = self.listeners(raw.listeners, proxies_are_known);
         let limits = self.limits(&raw.limits);
-        let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
-        let reload = ReloadSettings { watch: raw.reload.watch.value, open_streams: raw.reload.open_streams.value };
         self.shared_limits(raw.rate_limits);
         raw.oauth.iter().for_each(|oauth| self.warn_of_no_token_listener(&oauth.value, &listeners));
         let dpop = raw.oauth.as_ref().map(|oauth| self.dpop(&oauth.value.dpop)).unwrap_or_default();
@@ -165,8 +163,8 @@ impl Resolver<'_> {
             limits,
             limit_rates: self.limit_rates,
             trusted_proxies,
-            shutdown,
-            reload,
+            shutdown: Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value },
+            reload: ReloadSettings { watch: raw.reload.watch.value, open_streams: raw.reload.open_streams.value },
             named_files: self.source.named_files(),
             oauth,
             dpop,

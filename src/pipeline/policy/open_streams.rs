@@ -202,7 +202,7 @@ impl Drop for OpenStream {
 }
 
 impl StreamEnd {
-    /// What the audit log says about it.
+    /// The reason in the audit log, with the values.
     pub(crate) fn reason(&self) -> (Reason, Option<Box<Discrepancy>>) {
         match self {
             Self::Unauthenticated | Self::NotAllowed | Self::WrongAddress => (Reason::ReloadClosed, None),
