@@ -32,8 +32,7 @@ pub(super) struct NewClientArgs {
     /// Take the public key of this file (PEM of a key or certificate, JWK) instead of a secret, and make nothing
     #[arg(long, value_name = "FILE")]
     pub(super) public: Option<PathBuf>,
-    /// The issuer, for the commands that are printed with a key [default: https://gateway.example.com; with --store:
-    /// `oauth.issuer`]
+    /// The issuer, for the commands that are printed with a key. Without it, an example; with --store, `oauth.issuer`
     #[arg(long, value_name = "URL")]
     pub(super) issuer: Option<String>,
     /// Write the client to the database of `oauth.clients_in`: the running gateways serve it without a reload
