@@ -371,6 +371,8 @@ async fn a_row_that_was_changed_is_left_aside() {
     one.keys(&["rotate"]);
     one.publishes(2).await;
     let signer = key_id_of(&one.token().await);
+    let damaged = "INSERT INTO signing_keys VALUES ('damaged', 'ES256', -1, 0, 0, 0, 0, '\\x00', '\\x00', NULL)";
+    world.postgres.sql(damaged);
     world.postgres.sql(&format!("UPDATE signing_keys SET token_ttl = 86400 WHERE kid <> '{signer}'"));
     one.publishes(1).await;
     let other = world.replica("");
@@ -380,7 +382,7 @@ async fn a_row_that_was_changed_is_left_aside() {
         replica.gateway.log_line("a signing key of the database is not used");
         let metrics = Client::plain(replica.gateway.admin.unwrap()).get("/metrics").await;
         let metrics = std::str::from_utf8(&metrics.body).unwrap();
-        assert!(metrics.contains("portcullis_signing_keys_left_aside 1"), "{metrics}");
+        assert!(metrics.contains("portcullis_signing_keys_left_aside 2"), "{metrics}");
     }
     assert!(one.keys(&["list"]).stderr.contains("does not open"));
 }

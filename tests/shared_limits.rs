@@ -110,6 +110,21 @@ async fn an_emptied_store_gives_no_second_burst() {
     assert_eq!(replicas.allowed(10).await, 0);
 }
 
+/// A bucket may take months to fill.
+#[tokio::test]
+async fn older_data_of_the_store_gives_no_second_burst() {
+    let test = "older_data_of_the_store_gives_no_second_burst";
+    let Some(mut replicas) = Replicas::start(test, "{rate: 1/h, burst: 3000, per: route}", "").await else { return };
+    assert_eq!(replicas.allowed(4).await, 4);
+    replicas.redis.ask(&["save"]);
+    assert_eq!(replicas.allowed(20).await, 20);
+    replicas.redis.kill();
+    replicas.both_log("is unreachable: rate limits");
+    replicas.redis.start_again();
+    replicas.both_log(") is reachable");
+    assert_eq!(replicas.allowed(10).await, 0);
+}
+
 #[tokio::test]
 async fn a_short_loss_leaves_unused_limits_nearly_whole() {
     let test = "a_short_loss_leaves_unused_limits_nearly_whole";

@@ -117,15 +117,16 @@ fn key_row(row: SqlRow) -> Result<KeyRow, DatabaseError> {
     else {
         return Err(unexpected());
     };
-    let positive = |number: i64| u64::try_from(number).map_err(|_| unexpected());
+    // No time is that late, so that the ring leaves the row aside.
+    let positive = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);
     Ok(KeyRow {
         key_id,
         algorithm,
-        made_at: positive(made_at)?,
-        signs_from: positive(signs_from)?,
-        signs_until: until.integer().map(positive).transpose()?,
-        token_ttl: positive(token_ttl)?,
-        max_age: positive(max_age)?,
+        made_at: positive(made_at),
+        signs_from: positive(signs_from),
+        signs_until: until.integer().map(positive),
+        token_ttl: positive(token_ttl),
+        max_age: positive(max_age),
         nonce,
         ciphertext,
         certificate: match certificate {

@@ -32,7 +32,10 @@ if type(stored) == 'string' then
   if full_at then
     is_ours, full_at = true, tonumber(full_at)
     -- The debt of replicas that were disconnected in the meantime.
-    tat = math.max(full_at, math.min(full_at + owed_ever - settled, back_at + filled_in))
+    local charged = owed_ever - settled
+    tat = math.max(full_at, math.min(full_at + charged, back_at + filled_in))
+    -- The heartbeat charges this much for a store that was emptied, or restarted with older data.
+    if charged >= 1000000000000 and empty_at > 0 then tat = math.max(tat, empty_at + filled_in) end
   end
 end
 if not is_ours and back_at > 0 then
