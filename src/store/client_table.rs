@@ -141,9 +141,11 @@ fn federation_values(FederationRow { issuer, tenant, prefix }: &FederationRow) -
 
 fn client_row(row: SqlRow) -> Result<ClientRow, DatabaseError> {
     let mut values = row.into_iter();
-    let (id, entry) = (text_of(values.next())?, text_of(values.next())?);
-    let [disabled, changed_at] = [integer_of(values.next().as_ref())?, integer_of(values.next().as_ref())?];
-    Ok(ClientRow { id, entry, disabled: disabled != 0, changed_at: u64::try_from(changed_at).unwrap_or_default() })
+    // SQLite keeps any type in a column. An entry that is no text cannot be used, and only a zero enables the client.
+    let (id, entry) = (text_of(values.next())?, text_of(values.next()).unwrap_or_default());
+    let [disabled, changed_at] = [0, 1].map(|_| values.next().as_ref().and_then(SqlValue::integer));
+    let changed_at = changed_at.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default();
+    Ok(ClientRow { id, entry, disabled: disabled != Some(0), changed_at })
 }
 
 fn text_of(value: Option<SqlValue>) -> Result<String, DatabaseError> {
@@ -151,10 +153,6 @@ fn text_of(value: Option<SqlValue>) -> Result<String, DatabaseError> {
         Some(SqlValue::Text(text)) => Ok(text),
         Some(SqlValue::Integer(_) | SqlValue::Bytes(_) | SqlValue::Null) | None => Err(unexpected()),
     }
-}
-
-fn integer_of(value: Option<&SqlValue>) -> Result<i64, DatabaseError> {
-    value.and_then(SqlValue::integer).ok_or_else(unexpected)
 }
 
 fn unexpected() -> DatabaseError {
@@ -192,6 +190,21 @@ mod tests {
         assert!(table.get("a").await.unwrap().unwrap().disabled);
         assert!(table.delete("a").await.unwrap() && !table.delete("a").await.unwrap());
         assert_eq!(table.get("a").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_column_of_another_type_enables_no_client() {
+        let table = table("types");
+        table.insert(("a", "{}"), &[], NOW).await.unwrap();
+        for (change, disabled, entry) in [
+            ("UPDATE clients SET changed_at = 1.5", false, "{}"),
+            ("UPDATE clients SET disabled = 'no'", true, "{}"),
+            ("UPDATE clients SET disabled = 0, entry = x'00'", false, ""),
+        ] {
+            table.0.transaction(vec![Statement { text: change, values: Vec::new() }]).await.unwrap();
+            let row = table.get("a").await.unwrap().unwrap();
+            assert_eq!((row.disabled, &*row.entry), (disabled, entry), "{change}");
+        }
     }
 
     #[tokio::test]
