@@ -409,6 +409,18 @@ async fn a_longer_lifetime_of_tokens_is_written_with_the_key() {
     assert_eq!(version(), before);
 }
 
+#[tokio::test]
+async fn rows_that_hide_a_new_key_make_no_further_ones() {
+    let Some(world) = World::start().await else { return };
+    let one = world.replica("");
+    let rows = "SELECT 'x' || n, 'ES256', 0, 0, 0, 0, 0, '\\x00'::bytea, '\\x00'::bytea, NULL FROM generate_series(1, 999) AS n";
+    world.postgres.sql(&format!("INSERT INTO signing_keys {rows}"));
+    let refused = run(program(&one.gateway.folder).args(["keys", "rotate", "--now"]));
+    assert!(refused.code != Some(0) && refused.stderr.contains("too many rows"), "{refused:?}");
+    assert_eq!(world.postgres.sql("SELECT count(*) FROM signing_keys"), "1000");
+    assert_eq!(one.status(&one.token().await).await, 200);
+}
+
 /// Also of several keys that were made within one second.
 #[tokio::test]
 async fn the_key_that_was_made_last_signs() {

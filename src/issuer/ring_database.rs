@@ -33,6 +33,8 @@ pub(crate) enum DatabaseRingError {
     Ring(#[from] RingError),
     #[error("the row of signing key `{0}` is damaged")]
     Row(String),
+    #[error("the table `signing_keys` has too many rows for another key: delete the rows that `keys list` reports")]
+    TooManyRows,
 }
 
 /// Later times are refused, because computing with them could overflow.
@@ -95,6 +97,11 @@ pub(crate) async fn change(
     made.iter().for_each(|new| set_apart(&mut after, &new.record.key_id));
     write(&table, (&rows, &after), (&made, keys), settings.x5c).await?;
     let ring = load(table.read().await?, (settings, keys))?;
+    // Rows that hide a new key would otherwise make one gateway after the other create keys.
+    let has = |records: &[KeyRecord], new: &NewKey| records.iter().any(|known| known.key_id == new.record.key_id);
+    if made.iter().any(|new| has(&after, new) && !has(ring.records(), new)) {
+        return Err(DatabaseRingError::TooManyRows);
+    }
     table.commit().await?;
     Ok((before, ring))
 }
